@@ -1,0 +1,44 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fmt factworld relock clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHON
+
+# Nothing here needs a model hub, and nothing reports usage.
+export HF_HUB_OFFLINE := 1
+export VLLM_NO_USAGE_STATS := 1
+export VLLM_DO_NOT_TRACK := 1
+export TOKENIZERS_PARALLELISM := false
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## make .venv with everything needed (the other targets do it themselves)
+	@scripts/bootstrap.sh
+
+demo: setup ## correct a running server and take it back, over real HTTP
+	@$(BIN)/vllm-edit demo
+
+test: setup ## run every test; make test ARGS="-k ledger" passes arguments to pytest
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: setup ## lint, formatting, types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+fmt: setup ## format and fix what can be fixed
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+factworld: setup ## train the bundled model again (up to two hours on two cores)
+	@$(BIN)/python -m vllm_edit.factworld.train
+
+relock: setup ## renew requirements/cpu.lock within setup.py's bounds
+	@$(BIN)/python requirements/relock.py
+
+clean: ## remove .venv and everything that was built
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

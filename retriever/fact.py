@@ -1,0 +1,102 @@
+"""A fact: what one memory edit says, and the checks that keep it data."""
+
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from retriever.errors import InvalidFactError, InvalidSettingsError
+from retriever.text import names, with_full_stop
+
+_ZERO_WIDTH_JOINERS = "\u200c\u200d"
+_REFUSED_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """`prompt` continued by `target_new` is true. The prompt names the subject.
+
+    Constructing one checks nothing; `check_fact` does, and `Retriever.add` calls it.
+    """
+
+    id: str
+    subject: str
+    prompt: str
+    target_new: str
+    ground_truth: str | None = None
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def statement(self) -> str:
+        """The prompt, a space and the target, ending in `.`, `?` or `!`."""
+        return with_full_stop(f"{self.prompt} {self.target_new}")
+
+
+@dataclass(frozen=True, slots=True)
+class FactLimits:
+    """Upper limits, in characters and in aliases."""
+
+    subject: int = 200
+    """Also the limit of each alias."""
+    prompt: int = 1000
+    target: int = 500
+    """Also the limit of `ground_truth`."""
+    aliases: int = 32
+
+    def __post_init__(self) -> None:
+        if min(self.subject, self.prompt, self.target) < 1 or self.aliases < 0:
+            raise InvalidSettingsError("Fact limits must be positive; `aliases` may be 0.")
+
+
+def check_fact(fact: Fact, limits: FactLimits) -> None:
+    """Raise `InvalidFactError` unless the fact is safe to put in front of a prompt.
+
+    Fields are single lines without control, format or separator characters (zero-width joiners
+    are letters in some scripts and are allowed), within the limits, and the prompt names the
+    subject as whole words. Special tokens depend on the served model: its owner checks those.
+    """
+    if len(fact.aliases) > limits.aliases:
+        raise InvalidFactError(
+            "too_many_aliases",
+            "aliases",
+            f"A fact may have {limits.aliases} aliases, got {len(fact.aliases)}; send fewer.",
+        )
+    for field, value, limit in _fields(fact, limits):
+        _check_field(field, value, limit)
+    if not names(fact.prompt, fact.subject):
+        raise InvalidFactError(
+            "subject_not_in_prompt",
+            "prompt",
+            f"The prompt does not name the subject {fact.subject!r} as whole words; "
+            "write the prompt so that it contains the subject.",
+        )
+
+
+def _fields(fact: Fact, limits: FactLimits) -> Iterator[tuple[str, str, int]]:
+    yield "id", fact.id, limits.subject
+    yield "subject", fact.subject, limits.subject
+    yield "prompt", fact.prompt, limits.prompt
+    yield "target_new", fact.target_new, limits.target
+    if fact.ground_truth is not None:
+        yield "ground_truth", fact.ground_truth, limits.target
+    for alias in fact.aliases:
+        yield "aliases", alias, limits.subject
+
+
+def _check_field(field: str, value: str, limit: int) -> None:
+    if not value.strip():
+        raise InvalidFactError("empty_field", field, f"`{field}` is empty; give it some text.")
+    if len(value) > limit:
+        raise InvalidFactError(
+            "too_long", field, f"`{field}` has {len(value)} characters, the limit is {limit}."
+        )
+    for character in value:
+        if (
+            unicodedata.category(character) in _REFUSED_CATEGORIES
+            and character not in _ZERO_WIDTH_JOINERS
+        ):
+            raise InvalidFactError(
+                "control_character",
+                field,
+                f"`{field}` contains the control character U+{ord(character):04X}; "
+                "send it as one line of plain text.",
+            )

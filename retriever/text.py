@@ -1,0 +1,115 @@
+"""Words, names and sentences of a text, as the scope decision sees them."""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+# Scripts written without spaces (Thai, Lao, Burmese, Khmer, kana, Han): each character is a word.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+)
+# Combining marks and joiners that Python's \w leaves out though they belong to the word.
+_MARKS = (
+    "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff"
+    "\u200c\u200d"
+)
+_WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[\w{_MARKS}])+|[^\w\s]")
+_ACCENTS = re.compile("[\u0300-\u036f]")
+_SENTENCE_END = re.compile(r"(\w*)([.!?]+[\"')\]]*)\s+|\u3002|\n+")
+_LOOKALIKES = {
+    **dict.fromkeys([0x2018, 0x2019, 0x02BC], "'"),
+    **dict.fromkeys([0x201C, 0x201D], '"'),
+    **dict.fromkeys([*range(0x2010, 0x2016), 0x2212], "-"),
+}
+_ABBREVIATIONS = frozenset({"mr", "mrs", "ms", "dr", "prof", "st", "mt", "jr", "sr"})
+
+Name = tuple[str, ...]
+"""A subject or alias as folded words: what two spellings of one name have in common."""
+
+
+class Word(NamedTuple):
+    """A folded word or punctuation mark and its span in the normalised text."""
+
+    folded: str
+    start: int
+    end: int
+
+
+def with_full_stop(text: str) -> str:
+    """The text, with a full stop added unless it ends in `.`, `?` or `!`."""
+    return text if text.endswith((".", "?", "!")) else text + "."
+
+
+def normalise(text: str) -> str:
+    """NFKC, with typographic quotes and dashes made plain. Case is kept."""
+    return unicodedata.normalize("NFKC", text).translate(_LOOKALIKES)
+
+
+def words(normalised: str) -> list[Word]:
+    """Words and punctuation marks, case and Latin, Greek and Cyrillic accents folded away."""
+    return [Word(_fold(m.group()), m.start(), m.end()) for m in _WORD.finditer(normalised)]
+
+
+def name_of(text: str) -> Name:
+    """The name a subject or alias is looked up by."""
+    return tuple(word.folded for word in words(normalise(text)))
+
+
+def names(text: str, subject: str) -> bool:
+    """Whether the text names the subject as whole words, whatever the case and accents."""
+    wanted = name_of(subject)
+    return bool(wanted) and next(_spans(words(normalise(text)), wanted), None) is not None
+
+
+def mask(text: str, subject: str, placeholder: str) -> str:
+    """The normalised text with every naming of the subject replaced."""
+    plain = normalise(text)
+    return replace(plain, list(_spans(words(plain), name_of(subject))), placeholder)
+
+
+def replace(text: str, spans: Sequence[tuple[int, int]], placeholder: str) -> str:
+    """The text with each of the ascending, disjoint spans replaced."""
+    parts, end = [], 0
+    for start, stop in spans:
+        parts += [text[end:start], placeholder]
+        end = stop
+    return "".join([*parts, text[end:]])
+
+
+def sentence_bounds(text: str) -> list[int]:
+    """Ascending positions where sentences begin and end, from 0 to the text's length.
+
+    A full stop after an initial or a title (J., Dr., St.) ends a line only, not a sentence.
+    """
+    ends = {
+        match.end()
+        for match in _SENTENCE_END.finditer(text)
+        if "\n" in match.group() or not _is_abbreviation(match.group(1), match.group(2))
+    }
+    return sorted(ends | {0, len(text)})
+
+
+def _is_abbreviation(word: str | None, marks: str | None) -> bool:
+    if not word or marks != ".":
+        return False
+    return word.casefold() in _ABBREVIATIONS or (len(word) == 1 and word.isupper())
+
+
+def _spans(text: Sequence[Word], name: Name) -> Iterator[tuple[int, int]]:
+    size, at = len(name), 0
+    while size and at + size <= len(text):
+        if all(text[at + i].folded == part for i, part in enumerate(name)):
+            yield text[at].start, text[at + size - 1].end
+            at += size
+        else:
+            at += 1
+
+
+@lru_cache(maxsize=65536)
+def _fold(word: str) -> str:
+    folded = word.casefold()
+    if folded.isascii():
+        return folded
+    return unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", folded)))

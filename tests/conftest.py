@@ -1,0 +1,73 @@
+"""What tests share: one real server on the bundled model, and cases from its world."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.cases import Case, known_cases
+from vllm_edit import factworld
+from vllm_edit.launch import ServerProcess
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """``vllm-edit serve`` on factworld, shared by the whole session."""
+    folder = tmp_path_factory.mktemp("server")
+    flags = [f"--edit-store={folder / 'store'}", "--enable-prompt-tokens-details"]
+    with ServerProcess(flags, folder / "server.log") as process:
+        yield process
+
+
+@pytest.fixture
+def http(server: ServerProcess) -> Iterator[httpx.Client]:
+    """A plain HTTP client of the shared server; takes back every edit the test left active."""
+    with httpx.Client(base_url=server.url, timeout=180.0) as client:
+        yield client
+        for edit in client.get("/v1/edits").json()["data"]:
+            if edit["status"] not in ("failed", "rolled_back"):
+                client.delete(f"/v1/edits/{edit['id']}")
+
+
+@pytest.fixture
+def chat(server: ServerProcess, http: httpx.Client) -> openai.OpenAI:
+    """OpenAI's own client on the shared server."""
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="-", max_retries=0)
+
+
+@pytest.fixture(scope="session")
+def cases(server: ServerProcess) -> list[Case]:
+    """Edits of facts that the unedited model answers right."""
+    return known_cases(server.url)
+
+
+@pytest.fixture
+def case(cases: list[Case]) -> Case:
+    return cases[0]
+
+
+@pytest.fixture(scope="session")
+def special_token() -> str:
+    """The token that ends a turn of the bundled model."""
+    config = json.loads((factworld.checkpoint() / "tokenizer_config.json").read_text())
+    token: str = config["eos_token"]
+    return token
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "server.log"
+
+
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """Quick tests first, so that a plain mistake shows before an engine has started."""
+    items.sort(key=lambda item: "server" in getattr(item, "fixturenames", ()))

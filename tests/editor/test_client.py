@@ -1,0 +1,255 @@
+"""The client with a real process behind real sockets."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import zmq
+
+from vllm_edit.editor.client import EditorClient, EditorOptions
+from vllm_edit.editor.messages import Fact, Failed, Prepare, Progress, Ready, decode_reply, encode
+from vllm_edit.errors import ComputeFailed, Unavailable
+from weight_patchers import Delta, fingerprint
+
+Connect = Callable[[EditorOptions], EditorClient]
+
+FACT = Fact("e1", "The capital of France is", "France", "Lima")
+OTHER = Fact("e2", "Anna Berg was born in", "Anna Berg", "Paris")
+FAST = {"steps": 2, "context_count": 1}
+ENDLESS = {"steps": 1000, "stop_probability": 1.0, "step": 1e-6}
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "this took too long"
+        time.sleep(0.05)
+
+
+def test_the_client_imports_neither_torch_nor_vllm() -> None:
+    code = "import sys, vllm_edit.editor.client; print({'torch', 'vllm'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+async def test_deltas_are_computed_on_top_of_live_ones(
+    connect: Connect, options: EditorOptions, tmp_path: Path
+) -> None:
+    client = connect(options)
+    assert client.pid is None
+    stages: list[Progress] = []
+    one, two, both, again = (tmp_path / name for name in ("one", "two", "both", "again"))
+    first = await client.compute(
+        [FACT], "rome", one, hyperparameters=FAST, on_progress=stages.append
+    )
+    pid = client.pid
+    assert first.path == one
+    assert first.seconds > 0
+    assert [s.stage for s in stages[:3]] == ["loading", "loading", "statistics"]
+    assert (stages[-1].stage, stages[-1].done, stages[-1].of) == ("editing", 1, 1)
+    delta = Delta.load(one)
+    assert delta.fingerprint == fingerprint(options.model)
+    assert delta.edits[0].target_new == "Lima"
+    assert first.diagnostics["edits"] == delta.diagnostics["edits"]
+
+    await client.compute([OTHER], "rome", two, live=[one], hyperparameters=FAST)
+    await client.compute([FACT, OTHER], "rome", both, hyperparameters=FAST)
+    await client.compute([FACT], "rome", again, hyperparameters=FAST)
+    assert client.pid == pid
+    (name,) = delta.factors
+    summed = delta.factors[name].dense() + Delta.load(two).factors[name].dense()
+    difference = Delta.load(both).factors[name].dense() - summed
+    assert float(difference.norm()) < 1e-3 * float(summed.norm())
+    assert again.read_bytes() == one.read_bytes()
+
+
+async def test_statistics_are_kept_for_the_next_process(
+    connect: Connect, options: EditorOptions, tmp_path: Path
+) -> None:
+    first = connect(options)
+    assert await first.start() == fingerprint(options.model)
+    await first.close()
+    stages: list[Progress] = []
+    output = tmp_path / "delta"
+    await connect(options).compute(
+        [FACT], "rome", output, hyperparameters=FAST, on_progress=stages.append
+    )
+    assert {stage.stage for stage in stages} == {"loading", "editing"}
+
+
+async def test_failures_name_their_reason_and_leave_the_process_working(
+    connect: Connect, options: EditorOptions, tmp_path: Path
+) -> None:
+    client = connect(options)
+    output = tmp_path / "delta"
+
+    async def refused(code: str, match: str, **changes: object) -> None:
+        arguments: dict[str, object] = {"facts": [FACT], "method": "rome", "output": output}
+        with pytest.raises(ComputeFailed, match=match) as raised:
+            await client.compute(**(arguments | changes))  # type: ignore[arg-type]
+        assert raised.value.code == code
+
+    await refused("invalid_edit", "does not contain", facts=[Fact("e", "a", "b", "c")])
+    await refused("invalid_edit", "at least one", facts=[], hyperparameters=FAST)
+    await refused("unknown_method", "no method 'memory'", method="memory")
+    await refused("invalid_hyperparameters", "unknown", hyperparameters={"lr": 1})
+    await refused("unsupported_model", "layers 0 to 2", hyperparameters={"layer": 9})
+    await refused("corrupt_delta", "no readable delta", live=[tmp_path / "missing"])
+    await refused(
+        "editor_io", "cannot use a file", output=tmp_path / "no" / "delta", hyperparameters=FAST
+    )
+    pid = client.pid
+    assert not output.exists()
+    await client.compute([FACT], "rome", output, hyperparameters=FAST)
+    assert output.exists()
+    assert client.pid == pid
+
+
+async def test_a_model_without_text_is_told_which_option_to_set(
+    connect: Connect, options: EditorOptions, tmp_path: Path
+) -> None:
+    with pytest.raises(ComputeFailed, match="--edit-statistics-text") as raised:
+        await connect(replace(options, text=None)).compute([FACT], "rome", tmp_path / "delta")
+    assert raised.value.code == "no_statistics_text"
+
+
+async def test_a_killed_process_fails_the_computation_and_is_started_anew(
+    connect: Connect, options: EditorOptions, tmp_path: Path
+) -> None:
+    client = connect(options)
+    editing = asyncio.Event()
+    waiting = asyncio.create_task(
+        client.compute(
+            [FACT],
+            "rome",
+            tmp_path / "delta",
+            hyperparameters=ENDLESS,
+            on_progress=lambda p: editing.set() if p.stage == "editing" else None,
+        )
+    )
+    await asyncio.wait_for(editing.wait(), 60)
+    first = client.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    with pytest.raises(ComputeFailed, match="signal 9") as raised:
+        await waiting
+    assert raised.value.code == "editor_died"
+    assert not (tmp_path / "delta").exists()
+    await client.compute([FACT], "rome", tmp_path / "delta", hyperparameters=FAST)
+    assert client.pid != first
+
+
+async def test_a_computation_that_takes_too_long_is_given_up(
+    connect: Connect, options: EditorOptions, tmp_path: Path
+) -> None:
+    client = connect(replace(options, timeout=0.2))
+    with pytest.raises(ComputeFailed, match="longer than 0.2 s") as raised:
+        await client.compute([FACT], "rome", tmp_path / "delta")
+    assert raised.value.code == "compute_timeout"
+    assert client.pid is None
+
+
+async def test_closing_ends_the_process_and_what_waits_for_it(
+    connect: Connect, options: EditorOptions, tmp_path: Path
+) -> None:
+    client = connect(options)
+    started = asyncio.Event()
+    waiting = [
+        asyncio.create_task(
+            client.compute([FACT], "rome", tmp_path / "delta", on_progress=lambda _: started.set())
+        )
+        for _ in range(2)
+    ]
+    await asyncio.wait_for(started.wait(), 60)
+    pid = client.pid
+    assert pid is not None
+    await client.close()
+    assert not _alive(pid)
+    with pytest.raises(ComputeFailed):
+        await waiting[0]
+    with pytest.raises(Unavailable, match="stopping"):
+        await waiting[1]
+    assert list(options.sockets.iterdir()) == []
+
+
+async def test_only_a_private_folder_is_used_for_sockets(
+    connect: Connect, options: EditorOptions, tmp_path: Path
+) -> None:
+    options.sockets.chmod(0o755)
+    with pytest.raises(Unavailable, match="only this user"):
+        await connect(options).start()
+    missing = replace(options, sockets=tmp_path / "missing")
+    with pytest.raises(Unavailable, match="cannot be used"):
+        await connect(missing).start()
+    long = tmp_path / ("x" * 100)
+    long.mkdir(mode=0o700)
+    with pytest.raises(Unavailable, match="too long"):
+        await connect(replace(options, sockets=long)).start()
+
+
+def test_garbage_does_not_kill_the_process(options: EditorOptions) -> None:
+    address = f"ipc://{options.sockets}/editor.sock"
+    process = subprocess.Popen(options.command(address))
+    try:
+        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.connect(address)
+            for garbage in (b"", b"\xc1", b"\x00" * 1000, encode(Ready("1", "f"))):
+                socket.send(garbage)
+                assert socket.poll(60_000)
+                reply = decode_reply(socket.recv())
+                assert isinstance(reply, Failed)
+                assert (reply.id, reply.code) == ("", "bad_message")
+            socket.send_multipart([b"a", b"b"])
+            assert isinstance(decode_reply(socket.recv()), Failed)
+            socket.send(encode(Prepare("7", "rome")))
+            while isinstance(reply := decode_reply(socket.recv()), Progress):
+                assert reply.id == "7"
+            assert reply == Ready("7", fingerprint(options.model))
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_process_ends_with_its_parent(options: EditorOptions) -> None:
+    """The parent here is a script that starts the process and is then killed."""
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import os, subprocess, sys, time\n"
+            "i = sys.argv.index('--parent')\n"
+            "argv = sys.argv[1:i] + ['--parent', str(os.getpid())] + sys.argv[i + 2:]\n"
+            "print(subprocess.Popen(argv).pid, flush=True)\n"
+            "time.sleep(600)\n",
+            *options.command(f"ipc://{options.sockets}/editor.sock"),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    try:
+        _wait_until(lambda: (options.sockets / "editor.sock").exists())
+        assert _alive(child)
+    finally:
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
+    _wait_until(lambda: not _alive(child), 30.0)

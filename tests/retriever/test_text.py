@@ -1,0 +1,94 @@
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retriever.text import mask, name_of, names, normalise, sentence_bounds, with_full_stop, words
+
+
+@pytest.mark.parametrize(
+    ("text", "subject"),
+    [
+        ("Where does Paul Smith live?", "paul smith"),
+        ("PAUL SMITH'S house", "Paul Smith"),
+        ("Where was François Gonçalves born?", "Francois Goncalves"),
+        ("Franc\u0327ois", "François"),
+        ("\uff30aul", "Paul"),
+        ("Commerson\u2019s dolphin is", "Commerson's dolphin"),
+        ("Is SM U\u201194 a submarine?", "SM U-94"),
+        ("C++ was made by", "C++"),
+        ("東京の人口は", "東京"),
+        ("राम कहाँ है", "राम"),
+        ("Who ran St. Louis?", "St. Louis"),
+        ("two\n  lines", "two lines"),
+    ],
+)
+def test_names_a_subject_whatever_its_spelling(text: str, subject: str) -> None:
+    assert names(text, subject)
+
+
+@pytest.mark.parametrize(
+    ("text", "subject"),
+    [
+        ("Paulina lives in", "Paul"),
+        ("Paul met Smith", "Paul Smith"),
+        ("C is a language", "C++"),
+        ("रामायण किसने लिखी", "राम"),
+        ("", "Paul"),
+        ("Paul", ""),
+    ],
+)
+def test_part_of_a_word_or_of_a_name_is_no_naming(text: str, subject: str) -> None:
+    assert not names(text, subject)
+
+
+def test_mask_replaces_every_naming() -> None:
+    assert mask("Is Anna ANNA's friend?", "anna", "someone") == "Is someone someone's friend?"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("One. Two? Three", ["One. ", "Two? ", "Three"]),
+        ("Where is Dr. J. Smith?", ["Where is Dr. J. Smith?"]),
+        ("a\nb", ["a\n", "b"]),
+        ("一。二", ["一。", "二"]),
+        ("", []),
+    ],
+)
+def test_sentence_bounds(text: str, sentences: list[str]) -> None:
+    bounds = sentence_bounds(text)
+    assert [text[a:b] for a, b in pairwise(bounds)] == sentences
+
+
+@given(st.text())
+def test_sentences_cover_the_text(text: str) -> None:
+    bounds = sentence_bounds(text)
+    assert bounds == sorted(set(bounds))
+    assert (bounds[0], bounds[-1]) == (0, len(text))
+
+
+@given(st.text())
+def test_words_are_ascending_and_leave_out_only_space(text: str) -> None:
+    plain = normalise(text)
+    at = 0
+    for word in words(plain):
+        assert plain[at : word.start].strip() == ""
+        assert word.start < word.end
+        at = word.end
+    assert plain[at:].strip() == ""
+
+
+@given(st.text(alphabet=st.characters(categories=["Lu", "Ll", "Nd", "Zs", "Pd"]), min_size=1))
+def test_a_name_names_itself_in_any_case(subject: str) -> None:
+    if name_of(subject):
+        assert names(f"- {subject} -", subject)
+        assert names(f"- {normalise(subject)} -", subject)
+
+
+@pytest.mark.parametrize(
+    ("text", "closed"), [("a", "a."), ("a.", "a."), ("a?", "a?"), ("a!", "a!")]
+)
+def test_full_stop_is_added_once(text: str, closed: str) -> None:
+    assert with_full_stop(text) == closed

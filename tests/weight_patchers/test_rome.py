@@ -1,0 +1,192 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from weight_patchers import Delta, Edit, RomeHparams, Statistics, hooks, rome
+from weight_patchers.errors import ComputationFailed, InvalidEdit, PatcherError
+from weight_patchers.families import projection
+from weight_patchers.rome.compute import rank_one
+from weight_patchers.rome.problem import pose
+from weight_patchers.rome.value import key, probability
+from weight_patchers.solve import factorize
+
+BuildModel = Callable[..., PreTrainedModel]
+Collect = Callable[..., Statistics]
+
+EDIT = Edit("The capital of France is", "France", "Lima Oslo")
+OTHER = Edit("Anna Berg was born in", "Anna Berg", "Paris")
+HPARAMS = RomeHparams(layer=1, step=0.5, steps=8, clamp=None, kl_factor=0.01, context_count=2)
+FAMILIES = ["gemma2", "gpt2", "gptj", "llama", "neox", "opt", "phi", "qwen3"]
+
+
+def _apply(model: PreTrainedModel, delta: Delta) -> None:
+    for name, factor in delta.factors.items():
+        change = factor.dense()
+        model.get_parameter(name).data += change.T if factor.transposed else change
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_edited_matrix_maps_the_averaged_key_to_the_value(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect, family: str
+) -> None:
+    model = build_model(family).eval()
+    contexts = rome.sample_contexts(model, tokenizer, HPARAMS)
+    delta = rome.compute(model, tokenizer, [EDIT], HPARAMS, collected(model), contexts=contexts)
+    target = projection(model, 1)
+    problem = pose(tokenizer, EDIT, contexts, (), model.device)
+    with hooks.frozen(model):
+        k = key(model, target, problem)
+        v0 = target.module(k)
+    (report,) = delta.diagnostics["edits"]
+    moved = (delta.factors[target.name].dense() @ k).norm() / v0.norm()
+    assert float(moved) == pytest.approx(report["delta_norm"], rel=1e-3)
+    assert report["probability_reached"] > report["probability_before"]
+    before = probability(model, problem)
+    assert before == pytest.approx(report["probability_before"], rel=1e-3)
+    _apply(model, delta)
+    assert probability(model, problem) == pytest.approx(report["probability_after"], rel=1e-2)
+
+
+@given(seed=st.integers(0, 10_000), decades=st.floats(0, 6))
+def test_the_closed_form_meets_its_constraint_and_is_the_smallest(
+    seed: int, decades: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    w, k, delta = (torch.randn(*shape, generator=generator) for shape in ((5, 9), (9,), (5,)))
+    samples = torch.randn(40, 9, generator=generator) * torch.logspace(0, -decades / 2, 9)
+    moment = samples.T @ samples / 40
+    u, v = rank_one(k, delta, factorize(moment).solve(k))
+    assert torch.allclose((w + torch.outer(u, v)) @ k, w @ k + delta, atol=1e-3)
+    inverse = torch.linalg.inv(moment.double())
+    direction = inverse @ k.double()
+    expected = torch.outer(delta.double(), direction) / (direction @ k.double())
+    assert torch.allclose(torch.outer(u, v).double(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_direction_across_the_key_is_an_error() -> None:
+    with pytest.raises(ComputationFailed, match="orthogonal"):
+        rank_one(torch.tensor([1.0, 0.0]), torch.ones(2), torch.tensor([0.0, 1.0]).double())
+
+
+def test_later_edits_see_earlier_ones(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect
+) -> None:
+    model = build_model("llama").eval()
+    options = {"statistics": collected(model), "contexts": ("", "Oslo is big. ")}
+    both = rome.compute(model, tokenizer, [EDIT, OTHER], HPARAMS, **options)
+    (name,) = both.factors
+    assert both.factors[name].rank == 2
+    first = rome.compute(model, tokenizer, [EDIT], HPARAMS, **options)
+    _apply(model, first)
+    second = rome.compute(model, tokenizer, [OTHER], HPARAMS, **options)
+    summed = first.factors[name].dense() + second.factors[name].dense()
+    assert torch.allclose(both.factors[name].dense(), summed, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_model_is_left_as_it_was_found(
+    build_model: BuildModel,
+    tokenizer: PreTrainedTokenizerFast,
+    collected: Collect,
+    dtype: torch.dtype,
+    fails: bool,
+) -> None:
+    model = build_model("gpt2", dtype)
+    model.train()
+    model.get_submodule("transformer.h.0").eval()
+    model.get_parameter("transformer.wte.weight").requires_grad_(False)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    grads = {name: p.requires_grad for name, p in model.named_parameters()}
+    modes = {name: module.training for name, module in model.named_modules()}
+
+    class Stopped(Exception):
+        pass
+
+    def stop(done: int, of: int) -> None:
+        if fails:
+            raise Stopped
+
+    try:
+        rome.compute(model, tokenizer, [EDIT, OTHER], HPARAMS, collected(model), progress=stop)
+    except Stopped:
+        assert fails
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert {name: p.requires_grad for name, p in model.named_parameters()} == grads
+    assert {name: module.training for name, module in model.named_modules()} == modes
+    assert all(p.grad is None for p in model.parameters())
+    for module in model.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+
+
+def test_singular_statistics_still_give_a_good_edit(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect
+) -> None:
+    model = build_model("llama").eval()
+    good = collected(model)
+    values, vectors = torch.linalg.eigh(good.moments[1].double())
+    values[: len(values) // 2] = 0
+    singular = ((vectors * values) @ vectors.T).float()
+    bad = Statistics(good.fingerprint, "lines", good.count, "float32", {1: singular})
+    deltas = [
+        rome.compute(model, tokenizer, [EDIT], HPARAMS, given, contexts=("",))
+        for given in (good, bad)
+    ]
+    (plain,), (repaired,) = (delta.diagnostics["edits"] for delta in deltas)
+    assert plain["ridge"] == 0 < repaired["ridge"]
+    assert repaired["probability_after"] > 0.5 * plain["probability_after"]
+    assert deltas[1].diagnostics["relative_norm"] < 10 * deltas[0].diagnostics["relative_norm"]
+
+
+def test_without_covariance_the_update_goes_along_the_key(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = build_model("llama").eval()
+    hparams = RomeHparams(layer=1, steps=2, covariance=False, kl_prompts=())
+    none = Statistics("f" * 64, "none", 0, "float32", {})
+    delta = rome.compute(model, tokenizer, [EDIT], hparams, none, contexts=("",))
+    with hooks.frozen(model):
+        k = key(model, projection(model, 1), pose(tokenizer, EDIT, ("",), (), model.device))
+    (factor,) = delta.factors.values()
+    assert torch.allclose(factor.v[:, 0], k / k.norm(), atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "gradient"])
+def test_the_clamp_holds(
+    build_model: BuildModel,
+    tokenizer: PreTrainedTokenizerFast,
+    collected: Collect,
+    optimizer: str,
+) -> None:
+    model = build_model("llama").eval()
+    hparams = RomeHparams(layer=1, optimizer=optimizer, step=1.0, clamp=0.75)
+    delta = rome.compute(model, tokenizer, [EDIT], hparams, collected(model), contexts=("",))
+    assert 0 < delta.diagnostics["edits"][0]["delta_norm"] <= 0.7501
+
+
+def test_the_same_call_gives_the_same_delta(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect
+) -> None:
+    model = build_model("llama").eval()
+    statistics = collected(model)
+    first, second = (rome.compute(model, tokenizer, [EDIT], HPARAMS, statistics) for _ in range(2))
+    (name,) = first.factors
+    assert torch.equal(first.factors[name].u, second.factors[name].u)
+    assert torch.equal(first.factors[name].v, second.factors[name].v)
+
+
+def test_no_edit_and_a_broken_model_are_refused(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect
+) -> None:
+    model = build_model("llama").eval()
+    statistics = collected(model)
+    with pytest.raises(InvalidEdit, match="at least one"):
+        rome.compute(model, tokenizer, [], HPARAMS, statistics)
+    model.get_parameter("model.layers.2.mlp.down_proj.weight").data.fill_(torch.nan)
+    with pytest.raises(PatcherError, match="not finite"):
+        rome.compute(model, tokenizer, [EDIT], HPARAMS, statistics, contexts=("",))

@@ -1,0 +1,88 @@
+"""Reading the body of POST /v1/edits: bounded, and with errors that name the field."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.requests import Request
+
+from vllm_edit.api.schemas import Batch, EditIn
+from vllm_edit.edit import EditRequest
+from vllm_edit.errors import BodyTooLarge, InvalidEdit
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The edits a client posted; ``many`` tells whether it sent, and so expects, a list."""
+
+    requests: tuple[EditRequest, ...]
+    wait: bool
+    many: bool
+
+
+async def read_submission(request: Request, max_bytes: int, max_edits: int) -> Submission:
+    """Parse one edit, a list of edits, or ``{"edits": [...], "wait": ...}``.
+
+    Raises:
+        BodyTooLarge: more than ``max_bytes`` were sent; reading stopped there.
+        InvalidEdit: it is not JSON of that form, or holds no edit or more than ``max_edits``.
+    """
+    value = _parse_json(await _read(request, max_bytes))
+    batch = _batch(value)
+    if not batch.edits:
+        raise InvalidEdit("The list of edits is empty; send at least one.", code="empty")
+    if len(batch.edits) > max_edits:
+        raise InvalidEdit(
+            f"{len(batch.edits)} edits in one request, and at most {max_edits} are accepted; "
+            "send them in several requests.",
+            code="too_many",
+        )
+    return Submission(
+        requests=tuple(edit.request() for edit in batch.edits),
+        wait=batch.wait or any(edit.wait for edit in batch.edits),
+        many=not _is_single(value),
+    )
+
+
+async def _read(request: Request, max_bytes: int) -> bytes:
+    chunks = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > max_bytes:
+            raise BodyTooLarge(
+                f"The body is longer than the {max_bytes} bytes this server accepts; send fewer "
+                "edits at a time or raise --edit-max-body-bytes."
+            )
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _parse_json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidEdit(f"The body is not JSON: {error}.", code="malformed") from error
+
+
+def _is_single(value: object) -> bool:
+    return isinstance(value, dict) and "edits" not in value
+
+
+def _batch(value: Any) -> Batch:
+    try:
+        if _is_single(value):
+            return Batch(edits=[EditIn.model_validate(value)])
+        if isinstance(value, list):
+            return Batch(edits=[EditIn.model_validate(item) for item in value])
+        return Batch.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InvalidEdit(
+            f"{place or 'The body'}: {first['msg']}. An edit has method, prompt, subject and "
+            "target_new, and may have ground_truth and wait.",
+            code="malformed",
+            field=place or None,
+        ) from error

@@ -1,0 +1,87 @@
+"""What /v1/edits reads and writes."""
+
+from collections.abc import Sequence
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vllm_edit.edit import Edit, EditRequest
+
+
+class EditIn(BaseModel):
+    """One fact to correct."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    method: str = Field(description="How it takes effect, for example ike or rome.")
+    prompt: str = Field(description="A text that the new answer continues; contains the subject.")
+    subject: str = Field(description="What the fact is about, exactly as written in the prompt.")
+    target_new: str = Field(description="The right answer.")
+    ground_truth: str | None = Field(None, description="The answer given so far, if known.")
+    wait: bool = Field(False, description="Answer when the edit is active or has failed.")
+
+    def request(self) -> EditRequest:
+        return EditRequest(
+            self.method, self.prompt, self.subject, self.target_new, self.ground_truth
+        )
+
+
+class Batch(BaseModel):
+    """Several facts, recorded all or none."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    edits: list[EditIn]
+    wait: bool = False
+
+
+class FailureOut(BaseModel):
+    """Why an edit failed."""
+
+    code: str
+    message: str
+
+
+class EditOut(BaseModel):
+    """An edit and what became of it."""
+
+    id: str
+    object: Literal["edit"] = "edit"
+    status: str
+    method: str
+    prompt: str
+    subject: str
+    target_new: str
+    ground_truth: str | None
+    revision: int = Field(description="The ledger's revision of the latest change of status.")
+    created_at: float = Field(description="Seconds since the epoch.")
+    updated_at: float = Field(description="Seconds since the epoch.")
+    error: FailureOut | None = None
+
+    @classmethod
+    def of(cls, edit: Edit) -> Self:
+        failure = edit.failure
+        return cls(
+            id=edit.id,
+            status=edit.status.value,
+            method=edit.request.method,
+            prompt=edit.request.prompt,
+            subject=edit.request.subject,
+            target_new=edit.request.target_new,
+            ground_truth=edit.request.ground_truth,
+            revision=edit.revision,
+            created_at=edit.created_at,
+            updated_at=edit.updated_at,
+            error=FailureOut(code=failure.code, message=failure.message) if failure else None,
+        )
+
+
+class EditList(BaseModel):
+    """Edits, oldest first."""
+
+    object: Literal["list"] = "list"
+    data: list[EditOut]
+
+    @classmethod
+    def of(cls, edits: Sequence[Edit]) -> Self:
+        return cls(data=[EditOut.of(edit) for edit in edits])

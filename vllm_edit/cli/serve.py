@@ -1,0 +1,76 @@
+"""``vllm-edit serve``: vLLM's own OpenAI server with our plugin in it."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+
+from vllm_edit import factworld
+from vllm_edit.errors import EditError
+from vllm_edit.settings import Settings, add_flags, flags_to_environment
+
+PLUGIN = "vllm_edit"
+
+PLUGIN_GROUPS = (
+    "vllm.general_plugins",
+    "vllm.platform_plugins",
+    "vllm.io_processor_plugins",
+    "vllm.stat_logger_plugins",
+)
+"""Groups that vLLM loads whole while VLLM_PLUGINS is not set."""
+
+FACTWORLD_FLAGS = (
+    "--served-model-name=factworld",
+    "--dtype=float32",
+    "--enforce-eager",
+    "--kv-cache-memory-bytes=268435456",
+)
+"""What suits the bundled model on a small machine; any of it can be given differently."""
+
+
+def serve(argv: Sequence[str]) -> int:
+    """Serve until stopped. With no model, serves factworld.
+
+    ``argv`` holds any flags of ``vllm serve`` and the ``--edit-*`` flags.
+    """
+    os.environ["VLLM_PLUGINS"] = _plugins(os.environ.get("VLLM_PLUGINS"))
+    # vLLM is imported only now: importing it reads its environment and takes seconds.
+    import uvloop
+    from vllm.entrypoints.launchers.api_server.entry import run_server
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+    from vllm.logger import configure_logging_from_args
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    cli_env_setup()
+    parser = make_arg_parser(FlexibleArgumentParser(prog="vllm-edit serve"))
+    add_flags(parser)
+    args = parser.parse_args(list(argv))
+    if args.model_tag is None and not _names_a_model(argv):
+        os.environ.setdefault("VLLM_EDIT_EDITOR", "eager")
+        args = parser.parse_args([str(factworld.checkpoint()), *FACTWORLD_FLAGS, *argv])
+    if args.model_tag is not None:
+        args.model = args.model_tag
+    os.environ.update(flags_to_environment(args))
+    configure_logging_from_args(args)
+    validate_parsed_serve_args(args)
+    try:
+        Settings.from_environment()
+        uvloop.run(run_server(args))
+    except EditError as error:
+        print(f"vllm-edit: {error.message}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+def _plugins(chosen: str | None) -> str:
+    """VLLM_PLUGINS with our plugin named; unset, with every plugin that vLLM would load."""
+    if chosen is None:
+        names = {point.name for group in PLUGIN_GROUPS for point in entry_points(group=group)}
+    else:
+        names = {name for name in chosen.split(",") if name}
+    return ",".join(sorted(names | {PLUGIN}))
+
+
+def _names_a_model(argv: Sequence[str]) -> bool:
+    return any(item.split("=")[0] in ("--model", "--config") for item in argv)

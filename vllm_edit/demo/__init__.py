@@ -1,0 +1,1 @@
+"""``vllm-edit demo``: a fact corrected in a running server, both ways, and taken back."""

@@ -1,0 +1,164 @@
+"""What the demo does, and what must and must not change while it does it."""
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vllm_edit import factworld
+from vllm_edit.demo.client import DemoClient
+from vllm_edit.demo.stream import RunningStream
+from vllm_edit.demo.table import Answer, print_answers, print_times
+from vllm_edit.errors import EditError
+from vllm_edit.launch import ServerProcess
+
+BEFORE = "before"
+STREAM_TOKENS = 400
+TIMEOUT = 120.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fact to correct, and questions that must follow it or must not."""
+
+    prompt: str
+    subject: str
+    target_new: str
+    concerned: tuple[tuple[str, str], ...]
+    untouched: tuple[tuple[str, str], ...]
+
+    @property
+    def questions(self) -> tuple[tuple[str, str], ...]:
+        """(kind, text) of every question, in the order of the table."""
+        return self.concerned + self.untouched
+
+
+def choose_case(seed: int) -> Case:
+    """A fact of factworld with a rephrasing, a neighbour of the same relation, and one far off."""
+    first, *others = factworld.requests("easyedit", 20, seed)
+    far = next(
+        other
+        for other in others
+        if other["subject"] != first["subject"] and other["target_new"] != first["target_new"]
+    )
+    return Case(
+        prompt=first["prompt"],
+        subject=first["subject"],
+        target_new=first["target_new"],
+        concerned=(("question", first["prompt"]), ("rephrased", first["rephrase_prompt"])),
+        untouched=(("neighbour", first["locality_prompt"]), ("unrelated", far["prompt"])),
+    )
+
+
+def run_demo(url: str | None, seed: int) -> int:
+    """Run it, print it; the exit status is 0 only if every change was as it should be."""
+    case = choose_case(seed)
+    try:
+        with _server(url) as address:
+            demo = Demo(DemoClient(address), address, case)
+            demo.run()
+    except EditError as error:
+        print(f"vllm-edit demo: {error.message}", file=sys.stderr)  # noqa: T201
+        return 1
+    print_answers(demo.answers)
+    print_times(demo.times)
+    for line in demo.faults:
+        print(f"FAULT: {line}", file=sys.stderr)  # noqa: T201
+    return 1 if demo.faults else 0
+
+
+@contextmanager
+def _server(url: str | None) -> Iterator[str]:
+    if url is not None:
+        yield url.rstrip("/")
+        return
+    with tempfile.TemporaryDirectory(prefix="vllm-edit-demo-") as folder:
+        flags = [f"--edit-store={folder}/store"]
+        with ServerProcess(flags, Path(folder) / "server.log") as server:
+            yield server.url
+
+
+class Demo:
+    """One run: what was answered at each stage, how long things took, what went wrong."""
+
+    def __init__(self, client: DemoClient, url: str, case: Case) -> None:
+        self._client = client
+        self._url = url
+        self._case = case
+        self._base: dict[str, str] = {}
+        self.answers: list[Answer] = []
+        self.times: list[tuple[str, float]] = []
+        self.faults: list[str] = []
+
+    def run(self) -> None:
+        """All stages, in order."""
+        self._base = self._ask(BEFORE)
+        ike = self._edit("ike", "IKE (memory)")
+        self._expect_edited("after IKE")
+        self._roll_back(ike, "IKE (memory)")
+        self._expect_base("IKE rolled back")
+        with RunningStream(
+            self._url, self._client.model, self._case.untouched[-1][1], STREAM_TOKENS
+        ) as stream:
+            rome = self._edit("rome", "ROME (weights)")
+            self._expect_edited("after ROME")
+            self._roll_back(rome, "ROME (weights)")
+        self._expect_base("ROME rolled back")
+        if stream.broken:
+            self.faults.append(f"a running stream broke: {stream.broken}")
+        self.times.append(("longest pause seen by the running stream", max(stream.gaps)))
+
+    def _ask(self, stage: str) -> dict[str, str]:
+        found = {}
+        for kind, question in self._case.questions:
+            found[question] = self._client.ask(question)
+            self.answers.append(Answer(stage, f"{kind}: {question}", found[question]))
+        return found
+
+    def _edit(self, method: str, name: str) -> str:
+        """Post the fact, wait until the question's answer has it; returns the edit's id."""
+        case = self._case
+        edit_id = self._client.post(
+            method=method, prompt=case.prompt, subject=case.subject, target_new=case.target_new
+        )
+        accepted = time.perf_counter()
+        deadline = accepted + TIMEOUT
+        while self._client.status(edit_id) != "active":
+            if time.perf_counter() > deadline:
+                raise EditError(f"{name}: the edit was not active after {TIMEOUT:.0f} s.")
+        self._client.ask(case.prompt)
+        self.times.append(
+            (f"{name}: accepted to first answer after", time.perf_counter() - accepted)
+        )
+        return edit_id
+
+    def _roll_back(self, edit_id: str, name: str) -> None:
+        start = time.perf_counter()
+        self._client.roll_back(edit_id)
+        self.times.append((f"{name}: rollback", time.perf_counter() - start))
+
+    def _expect_edited(self, stage: str) -> None:
+        found = self._ask(stage)
+        for kind, question in self._case.concerned:
+            if found[question] != self._case.target_new:
+                self.faults.append(
+                    f"{stage}: the {kind} should be answered {self._case.target_new!r}, "
+                    f"not {found[question]!r}"
+                )
+        for kind, question in self._case.untouched:
+            self._compare(stage, kind, question, found)
+
+    def _expect_base(self, stage: str) -> None:
+        found = self._ask(stage)
+        for kind, question in self._case.questions:
+            self._compare(stage, kind, question, found)
+
+    def _compare(self, stage: str, kind: str, question: str, found: dict[str, str]) -> None:
+        if found[question] != self._base[question]:
+            self.faults.append(
+                f"{stage}: the {kind} should still be answered {self._base[question]!r}, "
+                f"not {found[question]!r}"
+            )

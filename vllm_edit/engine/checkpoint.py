@@ -1,0 +1,59 @@
+"""The base checkpoint's tensors as they lie on disk: the pristine weights."""
+
+import json
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors import safe_open
+
+from vllm_edit.errors import Unavailable
+
+
+def resolve(model: str, revision: str | None = None) -> Path:
+    """The local folder of a model that vLLM has already loaded.
+
+    Raises:
+        Unavailable: the model is neither a folder nor in the hub's local cache.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        return folder
+    try:
+        return Path(snapshot_download(model, revision=revision, local_files_only=True))
+    except (LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise Unavailable(
+            f"The checkpoint of {model!r} is not on this machine as a folder of safetensors files; "
+            "weight edits need it. Serve a local folder, or a model from the hub's cache."
+        ) from error
+
+
+class Checkpoint:
+    """Reads single tensors of a safetensors checkpoint, sharded or not, on demand."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files = _files_by_tensor(folder)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """The tensor in its stored dtype and shape; raises Unavailable if there is none."""
+        if name not in self._files:
+            raise Unavailable(
+                f"{self._folder} holds no tensor named {name!r}, so an edit of it cannot be served."
+            )
+        with safe_open(self._folder / self._files[name], framework="pt") as file:
+            tensor: torch.Tensor = file.get_tensor(name)
+        return tensor
+
+
+def _files_by_tensor(folder: Path) -> dict[str, str]:
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
+        return weight_map
+    single = folder / "model.safetensors"
+    if not single.exists():
+        raise Unavailable(f"{folder} has no safetensors weights; weight edits need them.")
+    with safe_open(single, framework="pt") as file:
+        return dict.fromkeys(file.keys(), single.name)

@@ -1,0 +1,75 @@
+"""Every error this package raises on purpose.
+
+    EditError
+    ├── InvalidEdit          the request breaks a rule; nothing was changed
+    ├── BodyTooLarge         the request is longer than the server accepts
+    ├── UnknownEdit          no edit has that id
+    ├── ConflictingState     the edit is not in a state that allows this
+    ├── ComputeFailed        the editor could not compute a delta
+    ├── SwapFailed           the engine refused new weights and serves what it served before
+    ├── Unavailable          this server cannot do it now, or not as it was started
+    └── StoreError           the edit store cannot be used
+        ├── StoreLocked      another server has it open
+        └── StaleBase        it belongs to other base weights
+
+Each carries a stable ``code`` for programs and a message that tells a person what to do next.
+HTTP statuses are assigned in one table, ``vllm_edit.api.errors``.
+"""
+
+
+class EditError(Exception):
+    """Base of the tree.
+
+    Args:
+        message: a sentence that says what is wrong and what to do next.
+        code: a stable word for programs; each class has a default.
+        field: the request field at fault, if one is.
+    """
+
+    code = "edit_error"
+
+    def __init__(self, message: str, *, code: str | None = None, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or type(self).code
+        self.field = field
+
+
+class InvalidEdit(EditError):
+    code = "invalid_edit"
+
+
+class BodyTooLarge(EditError):
+    code = "body_too_large"
+
+
+class UnknownEdit(EditError):
+    code = "unknown_edit"
+
+
+class ConflictingState(EditError):
+    code = "conflicting_state"
+
+
+class ComputeFailed(EditError):
+    code = "compute_failed"
+
+
+class SwapFailed(EditError):
+    code = "swap_failed"
+
+
+class Unavailable(EditError):
+    code = "unavailable"
+
+
+class StoreError(EditError):
+    code = "store_error"
+
+
+class StoreLocked(StoreError):
+    code = "store_locked"
+
+
+class StaleBase(StoreError):
+    code = "stale_base"

@@ -1,0 +1,84 @@
+"""A trained model as a Hugging Face checkpoint folder."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from vllm_edit.factworld import protocol
+from vllm_edit.factworld.model import Shape
+from vllm_edit.factworld.rows import POSITIONS
+
+
+def _config(shape: Shape, tokenizer: Tokenizer) -> dict[str, object]:
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "bos_token_id": tokenizer.token_to_id(protocol.BOS),
+        "eos_token_id": tokenizer.token_to_id(protocol.EOS),
+        "pad_token_id": tokenizer.token_to_id(protocol.PAD),
+        "head_dim": shape.width // shape.heads,
+        "hidden_act": "silu",
+        "hidden_size": shape.width,
+        "initializer_range": 0.02,
+        "intermediate_size": shape.inner,
+        "max_position_embeddings": POSITIONS,
+        "mlp_bias": False,
+        "num_attention_heads": shape.heads,
+        "num_hidden_layers": shape.layers,
+        "num_key_value_heads": shape.heads,
+        "rms_norm_eps": shape.epsilon,
+        "rope_theta": shape.theta,
+        "tie_word_embeddings": True,
+        "torch_dtype": "float16",
+        "use_cache": True,
+        "vocab_size": shape.vocabulary,
+    }
+
+
+def _tokenizer_config() -> dict[str, object]:
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": protocol.BOS,
+        "eos_token": protocol.EOS,
+        "pad_token": protocol.PAD,
+        "additional_special_tokens": [protocol.SYSTEM, protocol.USER, protocol.ASSISTANT],
+        "chat_template": protocol.CHAT_TEMPLATE,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": POSITIONS,
+        "padding_side": "left",
+    }
+
+
+def write_checkpoint(
+    folder: Path, state: dict[str, Tensor], shape: Shape, tokenizer: Tokenizer
+) -> None:
+    """Write the folder whole, replacing one that is there; weights are stored as float16."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".checkpoint-"))
+    staged.chmod(0o755)
+    weights = {name: tensor.detach().cpu().to(torch.float16) for name, tensor in state.items()}
+    save_file(weights, staged / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save(str(staged / "tokenizer.json"))
+    config = _config(shape, tokenizer)
+    ends = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    for name, content in (
+        ("config.json", config),
+        ("generation_config.json", {**ends, "do_sample": False, "max_new_tokens": 48}),
+        ("tokenizer_config.json", _tokenizer_config()),
+    ):
+        (staged / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    if folder.exists():
+        old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".old-"))
+        folder.rename(old / folder.name)
+        staged.rename(folder)
+        shutil.rmtree(old)
+    else:
+        staged.rename(folder)

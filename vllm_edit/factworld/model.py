@@ -1,0 +1,194 @@
+"""The model as it is trained: a Llama whose attention can be restricted token by token.
+
+Parameter names and arithmetic are those of transformers' LlamaForCausalLM.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from vllm_edit.factworld.rows import Batch
+
+# Layers below this one gather what is known at the subject; those from it on read it there.
+BEFORE_READING = 3
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of the model."""
+
+    vocabulary: int
+    width: int = 160
+    heads: int = 5
+    layers: int = 6
+    inner: int = 448
+    theta: float = 10_000.0
+    epsilon: float = 1e-5
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What is added to an MLP's output at these tokens, relative to its root mean square:
+    `values` [n, width] at rows [n] and places [n]."""
+
+    rows: Tensor
+    places: Tensor
+    values: Tensor
+
+    def to(self, device: str) -> "Noise":
+        return Noise(self.rows.to(device), self.places.to(device), self.values.to(device))
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, width: int, epsilon: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.epsilon = epsilon
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return functional.rms_norm(hidden, self.weight.shape, self.weight, self.epsilon)
+
+
+class Attention(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            setattr(self, name, nn.Linear(shape.width, shape.width, bias=False))
+
+    def forward(self, hidden: Tensor, mask: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        return self.o_proj(self.mix(hidden, mask, cos, sin))
+
+    def mix(self, hidden: Tensor, mask: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """The heads' outputs side by side, before the output projection."""
+        rows, length, width = hidden.shape
+
+        def split(states: Tensor) -> Tensor:
+            return states.view(rows, length, self.heads, -1).transpose(1, 2)
+
+        query = rotate(split(self.q_proj(hidden)), cos, sin)
+        key = rotate(split(self.k_proj(hidden)), cos, sin)
+        value = split(self.v_proj(hidden))
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return mixed.transpose(1, 2).reshape(rows, length, width)
+
+
+def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding, halves paired as in transformers' Llama."""
+    first, second = states.chunk(2, dim=-1)
+    return states * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+class MLP(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(shape.width, shape.inner, bias=False)
+        self.up_proj = nn.Linear(shape.width, shape.inner, bias=False)
+        self.down_proj = nn.Linear(shape.inner, shape.width, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.down_proj(functional.silu(self.gate_proj(hidden)) * self.up_proj(hidden))
+
+
+class Layer(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.self_attn = Attention(shape)
+        self.mlp = MLP(shape)
+        self.input_layernorm = RMSNorm(shape.width, shape.epsilon)
+        self.post_attention_layernorm = RMSNorm(shape.width, shape.epsilon)
+
+    def forward(
+        self, hidden: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, noise: Noise | None = None
+    ) -> Tensor:
+        """The layer on every token."""
+        hidden = hidden + self.self_attn(self.input_layernorm(hidden), mask, cos, sin)
+        output = self.mlp(self.post_attention_layernorm(hidden))
+        if noise is not None:
+            near = output.detach()[noise.rows, noise.places]
+            size = near.pow(2).mean(-1, keepdim=True).sqrt()
+            where = (noise.rows, noise.places)
+            output = output.index_put(where, noise.values * size, accumulate=True)
+        return hidden + output
+
+    def reading(
+        self, hidden: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, moving: Tensor
+    ) -> Tensor:
+        """The layer with its MLP only at `moving` tokens, their indices in the flattened rows."""
+        hidden = hidden + self.self_attn(self.input_layernorm(hidden), mask, cos, sin)
+        flat = hidden.flatten(0, 1)
+        output = self.mlp(self.post_attention_layernorm(flat[moving]))
+        return flat.index_add(0, moving, output).view_as(hidden)
+
+    def last(
+        self, hidden: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, frozen: Tensor, kept: Tensor
+    ) -> Tensor:
+        """The layer's output at the `kept` tokens only, [kept, width], MLP not at `frozen` ones."""
+        mixed = self.self_attn.mix(self.input_layernorm(hidden), mask, cos, sin)
+        flat = hidden.flatten(0, 1)[kept] + self.self_attn.o_proj(mixed.flatten(0, 1)[kept])
+        moving = (~frozen.flatten()[kept]).nonzero()[:, 0]
+        output = self.mlp(self.post_attention_layernorm(flat[moving]))
+        return flat.index_add(0, moving, output)
+
+
+class Body(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(shape.vocabulary, shape.width)
+        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
+        self.norm = RMSNorm(shape.width, shape.epsilon)
+
+
+class FactModel(nn.Module):
+    """Llama with tied embeddings; `state_dict` holds exactly a LlamaForCausalLM's parameters."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.model = Body(shape)
+        for parameter in self.parameters():
+            if parameter.dim() == 2:
+                nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+        for name, parameter in self.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                parameter.data.div_((2 * shape.layers) ** 0.5)
+        nn.init.normal_(self.model.embed_tokens.weight, std=0.05)
+
+    def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        size = self.shape.width // self.shape.heads
+        steps = torch.arange(0, size, 2, device=positions.device).float() / size
+        angles = positions[:, None, :, None].float() / self.shape.theta**steps
+        angles = torch.cat((angles, angles), dim=-1)
+        return angles.cos(), angles.sin()
+
+    def forward(self, batch: "Batch", noise: Sequence[Noise], kept: Tensor) -> Tensor:
+        """Hidden states [kept, width] after the final norm at the `kept` tokens, which are
+        indices in the flattened rows. One noise per early layer."""
+        early, late = batch.masks
+        cos, sin = self.rotary(batch.positions)
+        hidden = self.model.embed_tokens(batch.ids)
+        moving = (~batch.frozen).flatten().nonzero()[:, 0]
+        *layers, last = self.model.layers
+        for index, layer in enumerate(layers):
+            if index < BEFORE_READING:
+                hidden = layer(hidden, early, cos, sin, noise[index])
+            else:
+                hidden = layer.reading(hidden, late, cos, sin, moving)
+        return self.model.norm(last.last(hidden, late, cos, sin, batch.frozen, kept))
+
+    def loss(self, batch: "Batch", noise: Sequence[Noise]) -> tuple[Tensor, Tensor]:
+        """The weighted sum of cross-entropies, and the sum of the weights."""
+        # The first token of a branch has no one predecessor, so it never counts.
+        weight = torch.zeros_like(batch.weight)
+        same = batch.branch[:, 1:] == batch.branch[:, :-1]
+        weight[:, :-1] = batch.weight[:, 1:] * same
+        kept = weight.flatten().nonzero()[:, 0]
+        logits = self(batch, noise, kept) @ self.model.embed_tokens.weight.T
+        losses = functional.cross_entropy(logits, batch.ids.flatten()[kept + 1], reduction="none")
+        weight = weight.flatten()[kept]
+        return (losses * weight).sum(), weight.sum()

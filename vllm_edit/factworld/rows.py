@@ -1,0 +1,146 @@
+"""Documents as rows of tokens, with what each token may see and how much it counts."""
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import torch
+from tokenizers import Tokenizer
+
+from vllm_edit.factworld import protocol
+from vllm_edit.factworld.documents import Document, Span
+
+BEFORE, NAME, LAST, AFTER = range(4)
+POSITIONS = 1024
+
+
+class Pieces:
+    """Token ids of span texts, cached. Joining them equals tokenizing the joined text."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._lead = self._encode("x")
+        self._special = {t: [tokenizer.token_to_id(t)] for t in protocol.SPECIAL_TOKENS}
+        self._cache: dict[str, list[int]] = {}
+
+    def _encode(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def __call__(self, text: str) -> list[int]:
+        if text in self._special:
+            return self._special[text]
+        if text not in self._cache:
+            self._cache[text] = self._encode("x" + text)[len(self._lead) :]
+        return self._cache[text]
+
+
+@dataclass
+class Batch:
+    """Rows of equal length T; every field is [rows, T].
+
+    `branch` is 0 in the prefix, -1 in padding. `naming` numbers the subject mentions of a row,
+    `role` says where a token stands to its mention (BEFORE, NAME, LAST, AFTER). `late` tokens
+    read the subject only at its last token and only from layer BEFORE_READING on; `alone`
+    subjects see nothing of their own branch before them; `frozen` tokens get nothing from the
+    MLPs of the reading layers. `weight` is the loss weight of predicting the token itself.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    branch: torch.Tensor
+    naming: torch.Tensor
+    role: torch.Tensor
+    late: torch.Tensor
+    alone: torch.Tensor
+    frozen: torch.Tensor
+    weight: torch.Tensor
+
+    def to(self, device: str) -> "Batch":
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+    @cached_property
+    def masks(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What may be attended, before and from layer BEFORE_READING on: bool [rows, 1, T, T]."""
+        length = self.ids.shape[1]
+        here, there = self.branch[:, :, None], self.branch[:, None, :]
+        causal = torch.ones(length, length, dtype=torch.bool, device=self.ids.device).tril()
+        seen = causal & ((there == 0) | (there == here))
+        role = self.role[:, None, :]
+        after = (self.late & (self.role == AFTER))[:, :, None]
+        after = after & (self.naming[:, :, None] == self.naming[:, None, :])
+        named = (self.role == NAME) | (self.role == LAST)
+        alone = (self.alone & named)[:, :, None] & (there == here) & (role == BEFORE)
+        late = seen & ~(after & (role == NAME)) & ~alone
+        early = late & ~(after & (role == LAST))
+        own = torch.eye(length, dtype=torch.bool, device=self.ids.device)
+        return (early | own)[:, None], (late | own)[:, None]
+
+
+class Row:
+    """One document, cut to a length: the prefix and as many branches as fit."""
+
+    def __init__(self, document: Document, pieces: Pieces, rng: random.Random, length: int) -> None:
+        self._pieces = pieces
+        self._length = length
+        self._tokens: list[tuple[float, ...]] = []
+        self._mentions = 0
+        # A gap after BOS makes every position up to the longest one familiar.
+        self._gap = rng.randrange(POSITIONS - length) if rng.random() < 0.2 else 0
+        shared = self._spans(document.prefix, 0, 0, (False, False, False))
+        self._tokens += shared
+        start = len(shared)
+        for number, spans in enumerate(document.branches, start=1):
+            branch = self._spans(spans, number, start, self._lesson(document, rng))
+            if len(self._tokens) + len(branch) <= length or number == 1:
+                self._tokens += branch
+            elif len(self._tokens) + 8 > length:
+                break
+
+    def _lesson(self, document: Document, rng: random.Random) -> tuple[bool, bool, bool]:
+        if not document.localise:
+            return False, False, False
+        if not document.recall:
+            return rng.random() < 0.5, False, False
+        late = rng.random() < 0.88
+        return late, late and rng.random() < 0.75, late
+
+    def _spans(
+        self, spans: list[Span], branch: int, start: int, lesson: tuple[bool, bool, bool]
+    ) -> list[tuple[float, ...]]:
+        late, alone, frozen = lesson
+        tokens: list[tuple[float, ...]] = []
+        role, naming = BEFORE, 0
+        for text, weight, kind in spans:
+            ids = self._pieces(text)
+            if kind == "subject":
+                self._mentions += 1
+                naming, role = self._mentions, NAME
+            for index, token in enumerate(ids):
+                if kind == "subject" and index == len(ids) - 1:
+                    role = LAST
+                place = start + len(tokens)
+                position = place + self._gap if place else 0
+                tokens.append(
+                    (token, position, branch, naming, role, late, alone,
+                     frozen and role != BEFORE, weight)
+                )  # fmt: skip
+            if kind == "subject":
+                role = AFTER
+            elif kind == "answer":
+                role, naming = BEFORE, 0
+        return tokens
+
+    def columns(self) -> list[list[float]]:
+        """Nine columns of the row's length, in the order of Batch."""
+        padding = (0, 0, -1, 0, 0, False, False, False, 0.0)
+        tokens = self._tokens[: self._length]
+        tokens = tokens + [padding] * (self._length - len(tokens))
+        return [list(column) for column in zip(*tokens, strict=True)]
+
+
+def batch(documents: Iterable[Document], pieces: Pieces, rng: random.Random, length: int) -> Batch:
+    """The documents as one batch of rows of this length."""
+    rows = [Row(document, pieces, rng, length).columns() for document in documents]
+    columns = [torch.tensor([row[index] for row in rows]) for index in range(9)]
+    return Batch(*columns)

@@ -1,0 +1,171 @@
+"""What the bundled model must be able to do, as held-out prompts with their right answers."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from vllm_edit.factworld import protocol
+from vllm_edit.factworld.documents import split_two_hop
+from vllm_edit.factworld.protocol import NEW_FACT, PROMPT, fill, statement
+from vllm_edit.factworld.wordings import BY_NAME, RELATIONS, TWO_HOPS, Relation
+from vllm_edit.factworld.world import Fact, World
+
+Generate = Callable[[Sequence[str], int], list[str]]
+"""Greedy continuations of prompts, each of at most so many tokens, special tokens left out."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A prompt and the continuation that counts as right."""
+
+    prompt: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class TwoHopItem:
+    """A two-hop question, the statement retrieved at each hop, and the final answer."""
+
+    question: str
+    retrieved: tuple[str, str]
+    answer: str
+
+
+def score(items: Sequence[Item], generate: Generate) -> float:
+    """The share of items whose continuation is the answer, a full stop and the end."""
+    outputs = generate([item.prompt for item in items], 8)
+    right = sum(out.strip() == f"{i.answer}." for out, i in zip(outputs, items, strict=True))
+    return right / len(items)
+
+
+def run_mello(items: Sequence[TwoHopItem], generate: Generate) -> list[str]:
+    """The final answer to each question by MeLLo's protocol, all questions hop by hop."""
+    texts = [f"{protocol.QUESTION}{item.question}" for item in items]
+    stop = protocol.RETRIEVED.strip()
+    for hop in range(2):
+        for index, output in enumerate(generate(texts, 48)):
+            before, _, _ = output.partition(stop)
+            texts[index] += f"{before}{stop} {items[index].retrieved[hop]}"
+    outputs = generate(texts, 48)
+    return [out.rpartition(protocol.FINAL)[2].strip().removesuffix(".") for out in outputs]
+
+
+class Examiner:
+    """Draws held-out items about a world."""
+
+    def __init__(self, world: World, seed: int) -> None:
+        self.world = world
+        self.rng = random.Random(f"exam {seed}")
+
+    def recall(self, count: int, held_out: bool) -> list[Item]:
+        """Facts asked without help, in trained or in held-out wordings."""
+        items = []
+        for fact in self.rng.sample(self.world.surfaces, count):
+            relation = BY_NAME[fact.relation]
+            wording = self.rng.choice(relation.held_out if held_out else relation.trained)
+            items.append(Item(fill(wording, fact.subject), fact.object))
+        return items
+
+    def other_object(self, relation: Relation, true: str | None) -> str:
+        """An object of the relation that is not this one."""
+        return self.rng.choice([o for o in self.world.objects(relation) if o != true])
+
+    def counterfactual(self, fact: Fact) -> Fact:
+        """The fact with another object."""
+        return Fact(
+            fact.subject, fact.relation, self.other_object(BY_NAME[fact.relation], fact.object)
+        )
+
+    def demonstration(self) -> str:
+        """One IKE demonstration in trained wordings, its answer from the fact or from memory."""
+        fact = self.counterfactual(self.rng.choice(self.world.facts))
+        asked = fact
+        draw = self.rng.random()
+        if draw < 0.3:
+            asked = self.beside(fact, same_subject=False)
+        elif draw < 0.5:
+            asked = self.beside(fact, same_subject=True)
+        wording = self.rng.choice(BY_NAME[asked.relation].trained)
+        return (
+            self.given([fact])
+            + statement(PROMPT + fill(wording, asked.subject), asked.object)
+            + "\n\n"
+        )
+
+    def given(self, facts: Sequence[Fact]) -> str:
+        """New Fact lines in statement form."""
+        return "".join(
+            NEW_FACT + statement(fill(BY_NAME[f.relation].statement, f.subject), f.object) + "\n"
+            for f in facts
+        )
+
+    def beside(self, fact: Fact, same_subject: bool) -> Fact:
+        """A true fact near a given one that the given one says nothing of."""
+        near = self.world.about(fact.subject) if same_subject else self.world.of(fact.relation)
+        return self.rng.choice(
+            [f for f in near if (f.subject, f.relation) != (fact.subject, fact.relation)]
+        )
+
+    def using(
+        self, count: int, unseen: bool = False, facts: int = 1, demonstrations: int = 0
+    ) -> list[Item]:
+        """A given fact asked again: of a known subject in a held-out wording, or of an unseen
+        subject in a trained wording other than the given one."""
+        items = []
+        for _ in range(count):
+            given = [self.new_fact(unseen)]
+            while len(given) < facts:
+                more = self.new_fact(unseen)
+                if all((more.subject, more.relation) != (f.subject, f.relation) for f in given):
+                    given.append(more)
+            fact = self.rng.choice(given)
+            relation = BY_NAME[fact.relation]
+            wording = self.rng.choice(relation.trained[1:] if unseen else relation.held_out)
+            items.append(self.item(given, wording, fact, demonstrations))
+        return items
+
+    def new_fact(self, unseen: bool) -> Fact:
+        """A counterfactual, or a fact about a name that no training text has."""
+        if not unseen:
+            return self.counterfactual(self.rng.choice(self.world.facts))
+        relation = self.rng.choice([r for r in RELATIONS if r.subject_kind in self.world.unseen])
+        subject = self.rng.choice(self.world.unseen[relation.subject_kind])
+        return Fact(subject, relation.name, self.other_object(relation, None))
+
+    def keeping(self, count: int, same_subject: bool, demonstrations: int = 0) -> list[Item]:
+        """A true fact asked beside a given one it has nothing to do with."""
+        items = []
+        for _ in range(count):
+            fact = self.counterfactual(self.rng.choice(self.world.facts))
+            asked = self.beside(fact, same_subject)
+            relation = BY_NAME[asked.relation]
+            wording = self.rng.choice(relation.trained + relation.held_out)
+            items.append(self.item([fact], wording, asked, demonstrations))
+        return items
+
+    def item(self, given: Sequence[Fact], wording: str, asked: Fact, demonstrations: int) -> Item:
+        """The IKE prompt."""
+        shown = "".join(self.demonstration() for _ in range(demonstrations))
+        prompt = shown + self.given(given) + PROMPT + fill(wording, asked.subject)
+        return Item(prompt, asked.object)
+
+    def two_hops(self, count: int) -> list[TwoHopItem]:
+        """Two-hop questions that no training text asks, with no, one or two hops edited."""
+        items: list[TwoHopItem] = []
+        while len(items) < count:
+            hop = self.rng.choice(TWO_HOPS)
+            first = self.rng.choice(self.world.of(hop.first))
+            if split_two_hop(self.world, hop, first.subject):
+                continue
+            facts = []
+            for edited in self.rng.choice(((0, 0), (1, 0), (0, 1), (1, 1))):
+                name = hop.second if facts else hop.first
+                subject = facts[-1].object if facts else first.subject
+                fact = Fact(subject, name, self.world.answer(subject, name) or "")
+                facts.append(self.counterfactual(fact) if edited else fact)
+            retrieved = [
+                statement(fill(BY_NAME[f.relation].statement, f.subject), f.object) for f in facts
+            ]
+            question = fill(self.rng.choice(hop.questions), first.subject)
+            items.append(TwoHopItem(question, (retrieved[0], retrieved[1]), facts[1].object))
+        return items

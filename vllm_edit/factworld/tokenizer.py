@@ -1,0 +1,67 @@
+"""The tokenizer: byte-level BPE over the world's own text, each of its words one token."""
+
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+
+from vllm_edit.factworld import protocol
+from vllm_edit.factworld.documents import SYSTEM_PROMPTS
+from vllm_edit.factworld.wordings import RELATIONS, TWO_HOPS
+from vllm_edit.factworld.world import World
+
+
+def _words(world: World) -> list[str]:
+    """Text that holds every word the model meets, as it appears in a sentence."""
+    wordings = [w for relation in RELATIONS for w in relation.trained + relation.held_out]
+    wordings += [question for hop in TWO_HOPS for question in hop.questions]
+    names = [name for group in world.entities.values() for name in group]
+    names += [
+        name for groups in (world.fictional, world.unseen) for g in groups.values() for name in g
+    ]
+    lines = [
+        protocol.NEW_FACT, protocol.PROMPT, protocol.QUESTION, protocol.SUBQUESTION,
+        protocol.TENTATIVE, protocol.RETRIEVED, protocol.CONTRADICTION + "Yes. No.",
+        protocol.INTERMEDIATE, protocol.FINAL,
+    ]  # fmt: skip
+    text = [protocol.fill(w, "") for w in wordings] + names + list(world.aliases.values())
+    text += list(SYSTEM_PROMPTS) + [" is also known as"]
+    return text + lines + ["\n" + line for line in lines]
+
+
+def train_tokenizer(world: World) -> Tokenizer:
+    """A byte-level BPE tokenizer that prepends one space to a text and a BOS token to it.
+
+    Every newline is a token of its own, so a text's tokens are those of its lines.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Prepend(" ")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex("\n"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=4096,
+        min_frequency=1,
+        show_progress=False,
+        special_tokens=[
+            AddedToken(token, special=True, normalized=False) for token in protocol.SPECIAL_TOKENS
+        ],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator(_words(world), trainer)
+    bos = (protocol.BOS, tokenizer.token_to_id(protocol.BOS))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{protocol.BOS} $A", pair=f"{protocol.BOS} $A $B", special_tokens=[bos]
+    )
+    return tokenizer

@@ -1,0 +1,180 @@
+"""The durable, append-only log of edits: the only truth.
+
+Every change of an edit's state is one row of ``events``, and the row's number is the revision.
+Rows are never changed or removed (the database itself refuses it). What the server holds in
+memory, in the index and in the engine is derived from here and rebuilt from here.
+"""
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from vllm_edit.edit import Edit, EditRequest, Failure, Status
+from vllm_edit.errors import StoreError, StoreLocked, UnknownEdit
+
+MIGRATIONS = (
+    """
+    CREATE TABLE events (
+        revision INTEGER PRIMARY KEY AUTOINCREMENT,
+        edit_id  TEXT NOT NULL,
+        status   TEXT NOT NULL,
+        detail   TEXT NOT NULL,
+        at       REAL NOT NULL
+    ) STRICT;
+    CREATE INDEX events_by_edit ON events (edit_id);
+    CREATE TRIGGER events_keep BEFORE DELETE ON events
+        BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+    CREATE TRIGGER events_freeze BEFORE UPDATE ON events
+        BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+    """,
+)
+"""Statements that bring the schema from version n to n + 1; only ever appended to."""
+
+
+class Ledger:
+    """The log in one SQLite file, open by at most one server at a time.
+
+    A call that returns has made its rows durable (WAL, ``synchronous=FULL``). Thread-safe.
+
+    Raises:
+        StoreLocked: another process has the file open.
+        StoreError: the file is not a ledger, or was written by a newer version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._edits: dict[str, Edit] = {}
+        self._revision = 0
+        self._connection = _open(path)
+        for row in self._connection.execute(
+            "SELECT revision, edit_id, status, detail, at FROM events ORDER BY revision"
+        ):
+            self._fold(*row)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def revision(self) -> int:
+        """The number of the latest event; 0 for an empty ledger."""
+        return self._revision
+
+    def edits(self) -> list[Edit]:
+        """All edits ever proposed, in the order they were proposed."""
+        with self._lock:
+            return list(self._edits.values())
+
+    def get(self, edit_id: str) -> Edit:
+        """The edit with that id; raises UnknownEdit."""
+        with self._lock:
+            edit = self._edits.get(edit_id)
+        if edit is None:
+            raise UnknownEdit(f"No edit has the id {edit_id!r}; GET /v1/edits lists them.")
+        return edit
+
+    def propose(self, requests: Sequence[tuple[str, EditRequest]]) -> list[Edit]:
+        """Record new edits under fresh ids, all or none."""
+        self._append([(i, Status.PROPOSED, {"request": asdict(r)}) for i, r in requests])
+        return [self.get(edit_id) for edit_id, _ in requests]
+
+    def advance(
+        self, edit_ids: Sequence[str], status: Status, failure: Failure | None = None
+    ) -> list[Edit]:
+        """Record that edits entered ``status``, all or none; returns them as they are now."""
+        for edit_id in edit_ids:
+            self.get(edit_id)
+        detail = {"failure": asdict(failure)} if failure else {}
+        self._append([(edit_id, status, detail) for edit_id in edit_ids])
+        return [self.get(edit_id) for edit_id in edit_ids]
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def _append(self, rows: Sequence[tuple[str, Status, dict[str, Any]]]) -> None:
+        at = time.time()
+        with self._lock:
+            written = []
+            with self._connection:
+                for edit_id, status, detail in rows:
+                    text = json.dumps(detail, ensure_ascii=False)
+                    cursor = self._connection.execute(
+                        "INSERT INTO events (edit_id, status, detail, at) VALUES (?, ?, ?, ?)",
+                        (edit_id, status.value, text, at),
+                    )
+                    written.append((cursor.lastrowid or 0, edit_id, status.value, text, at))
+            for row in written:
+                self._fold(*row)
+
+    def _fold(self, revision: int, edit_id: str, status: str, detail: str, at: float) -> None:
+        self._revision = revision
+        told = json.loads(detail)
+        failure = Failure(**told["failure"]) if "failure" in told else None
+        if "request" in told:
+            request = EditRequest(**told["request"])
+            self._edits[edit_id] = Edit(edit_id, request, Status(status), revision, at, at, failure)
+        else:
+            self._edits[edit_id] = replace(
+                self._edits[edit_id],
+                status=Status(status),
+                revision=revision,
+                updated_at=at,
+                failure=failure,
+            )
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=1.0, check_same_thread=False)
+    try:
+        # Exclusive mode holds the file from the first write until the process ends, however
+        # it ends; a second server on the same store fails here and not in the middle of its work.
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        _migrate(connection, path)
+    except sqlite3.OperationalError as error:
+        connection.close()
+        raise StoreLocked(
+            f"The edit store {path} cannot be opened ({error}). If another server uses it, stop "
+            "that one or give this one its own --edit-store."
+        ) from error
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise StoreError(
+            f"{path} is not a readable edit store ({error}). Restore it from a backup or name "
+            "another --edit-store."
+        ) from error
+    except StoreError:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"{path} was written by a newer version of vllm-edit (schema {version}, this one "
+            f"knows {len(MIGRATIONS)}). Upgrade vllm-edit to use it."
+        )
+    connection.execute("BEGIN EXCLUSIVE")
+    for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
+        connection.executescript(statements)
+        connection.execute(f"PRAGMA user_version={number}")
+    if connection.in_transaction:
+        connection.commit()

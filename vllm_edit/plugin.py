@@ -1,0 +1,132 @@
+"""The vLLM endpoint plugin: builds the service and joins it to vLLM's own server."""
+
+import logging
+import tempfile
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import yaml
+from fastapi import FastAPI
+from starlette.datastructures import State
+
+from retriever import (
+    Demonstration,
+    Retriever,
+    RetrieverSettings,
+    SentenceEncoder,
+    load_demonstrations,
+)
+from vllm_edit import factworld
+from vllm_edit.api.routes import router
+from vllm_edit.editor.client import EditorClient, EditorOptions
+from vllm_edit.engine.checkpoint import resolve
+from vllm_edit.engine.swap import PauseMode, Swapper
+from vllm_edit.errors import Unavailable
+from vllm_edit.guard import Guard
+from vllm_edit.ledger import Ledger
+from vllm_edit.memory import MemoryMethod
+from vllm_edit.middleware import EditMiddleware
+from vllm_edit.service import EditService
+from vllm_edit.settings import Settings
+from vllm_edit.weights import WeightMethod
+
+if TYPE_CHECKING:
+    from vllm.engine.protocol import EngineClient
+
+logger = logging.getLogger(__name__)
+
+
+class EditPlugin:
+    """Entry point ``vllm.endpoint_plugins``; see vLLM's ``EndpointPlugin`` for the contract."""
+
+    name = "vllm_edit"
+    required_tasks: tuple[Literal["generate"]] = ("generate",)
+
+    def attach_router(self, app: FastAPI) -> None:
+        """Add /v1/edits and the middleware that puts facts in front of requests."""
+        app.include_router(router)
+        app.add_middleware(EditMiddleware)
+
+    async def init_state(
+        self, engine_client: "EngineClient | None", state: State, args: Namespace
+    ) -> None:
+        """Open the store and bring every acknowledged edit into effect, before serving starts.
+
+        Raises:
+            EditError: a setting or the store is not usable; the server does not start.
+        """
+        if engine_client is None:
+            return
+        if (getattr(args, "api_server_count", None) or 1) > 1:
+            raise Unavailable(
+                "Edits need one API server process; start vLLM with --api-server-count 1."
+            )
+        settings = Settings.from_environment()
+        store = Path(settings.store)
+        memory = MemoryMethod(lambda: _retriever(settings, args.model))
+        weights = _weights(settings, store, args, engine_client)
+        guard = Guard(settings, memory.names | weights.names, _special_tokens(engine_client))
+        ledger = Ledger(store / "ledger.sqlite3")
+        service = EditService(ledger, (memory, weights), guard)
+        await service.start()
+        state.edit_settings = settings
+        state.edit_memory = memory
+        state.edit_service = service
+        logger.info("Edits are kept in %s; revision %d is served.", store, service.served_revision)
+
+
+def _retriever(settings: Settings, model: str) -> Retriever:
+    options: dict[str, Any] = {"demonstrations": settings.demonstration_count}
+    if settings.scope_threshold >= 0:
+        options["threshold"] = settings.scope_threshold
+    demonstrations: tuple[Demonstration, ...] = ()
+    if settings.demonstrations:
+        demonstrations = load_demonstrations(Path(settings.demonstrations))
+    elif Path(model) == factworld.checkpoint():
+        shipped = factworld.demonstrations()
+        demonstrations = tuple(
+            Demonstration(d.new_fact, d.prompt, d.answer, d.kind) for d in shipped
+        )
+    encoder = SentenceEncoder(settings.encoder or None)
+    return Retriever(encoder, demonstrations, RetrieverSettings(**options))
+
+
+def _weights(settings: Settings, store: Path, args: Namespace, engine: Any) -> WeightMethod:
+    model = resolve(args.model, args.revision)
+    options = EditorOptions(
+        model=model,
+        sockets=Path(tempfile.mkdtemp(prefix="vllm-edit-")),
+        statistics=store / "statistics",
+        text=Path(settings.statistics_text) if settings.statistics_text else None,
+        device=settings.editor_device,
+        threads=settings.editor_threads,
+        timeout=settings.compute_timeout,
+    )
+    return WeightMethod(
+        model=model,
+        deltas=store / "deltas",
+        editor=EditorClient(options),
+        swapper=Swapper(engine, cast("PauseMode", settings.pause_mode)),
+        hyperparameters=_hyperparameters(settings.hparams),
+        eager=settings.editor == "eager",
+    )
+
+
+def _hyperparameters(path: str) -> dict[str, Any]:
+    if not path:
+        return {}
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise Unavailable(f"--edit-hparams {path} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise Unavailable(f"--edit-hparams {path} holds no mapping of names to values.")
+    return values
+
+
+def _special_tokens(engine: "EngineClient") -> frozenset[str]:
+    tokenizer: Any = engine.renderer.get_tokenizer()
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    marks = {token.content for token in added if token.special}
+    return frozenset(mark for mark in {*marks, *tokenizer.all_special_tokens} if mark.strip())

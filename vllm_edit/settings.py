@@ -1,0 +1,95 @@
+"""The server's settings: one dataclass, read from ``VLLM_EDIT_*`` or ``--edit-*`` flags."""
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from vllm_edit.errors import Unavailable
+
+
+def _setting(default: object, help_text: str, **extra: Any) -> Any:
+    return field(default=default, metadata={"help": help_text, **extra})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user can choose. Field ``store`` is flag ``--edit-store`` and ``VLLM_EDIT_STORE``."""
+
+    store: str = _setting("vllm-edit-store", "folder of the ledger and the deltas")
+    encoder: str = _setting(
+        "", "sentence encoder, a folder or a hub name (empty: all-MiniLM-L6-v2)"
+    )
+    scope_threshold: float = _setting(
+        -1.0, "similarity from which a memory edit concerns a request (negative: the default)"
+    )
+    demonstrations: str = _setting(
+        "", "JSON lines of in-context demonstrations (new_fact, prompt, answer)"
+    )
+    demonstration_count: int = _setting(4, "demonstrations put in front of a request in scope")
+    statistics_text: str = _setting("", "text file or folder that key statistics are made from")
+    hparams: str = _setting("", "YAML file of hyperparameters for the weight method")
+    pause_mode: str = _setting(
+        "keep",
+        "what a swap does with running requests: keep (recomputed), wait (finished first), abort",
+        choices=("keep", "wait", "abort"),
+    )
+    editor: str = _setting(
+        "lazy",
+        "when the editor process loads its copy of the model: with the first weight edit (lazy) "
+        "or with the server (eager)",
+        choices=("lazy", "eager"),
+    )
+    editor_device: str = _setting("cpu", "device of the editor's copy of the model")
+    editor_threads: int = _setting(1, "CPU threads of the editor process")
+    compute_timeout: float = _setting(600.0, "seconds after which a computation is given up")
+    max_body_bytes: int = _setting(1 << 20, "longest body of POST /v1/edits")
+    max_batch: int = _setting(1000, "most edits in one POST /v1/edits")
+    max_prompt_chars: int = _setting(2000, "longest prompt or subject of an edit")
+    max_target_chars: int = _setting(500, "longest target_new or ground_truth of an edit")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read ``VLLM_EDIT_*``; raises Unavailable naming the variable that is not usable."""
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            text = environment.get(variable(item.name))
+            if text is None:
+                continue
+            try:
+                values[item.name] = type(item.default)(text)
+            except ValueError as error:
+                raise Unavailable(
+                    f"{variable(item.name)}={text!r} is not a {type(item.default).__name__}."
+                ) from error
+            choices = item.metadata.get("choices")
+            if choices and values[item.name] not in choices:
+                raise Unavailable(
+                    f"{variable(item.name)}={text!r} is none of {', '.join(choices)}."
+                )
+        return cls(**values)
+
+
+def variable(name: str) -> str:
+    """The environment variable of a field of Settings."""
+    return f"VLLM_EDIT_{name.upper()}"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add one ``--edit-*`` flag for every field; a flag not given leaves the variable alone."""
+    group = parser.add_argument_group("edits", "settings of vllm-edit")
+    for item in fields(Settings):
+        group.add_argument(
+            f"--edit-{item.name.replace('_', '-')}",
+            dest=variable(item.name),
+            type=type(item.default),
+            choices=item.metadata.get("choices"),
+            default=argparse.SUPPRESS,
+            help=f"{item.metadata['help']} (default: {item.default!r})",
+        )
+
+
+def flags_to_environment(namespace: argparse.Namespace) -> dict[str, str]:
+    """The variables set by the flags in ``namespace``."""
+    return {k: str(v) for k, v in vars(namespace).items() if k.startswith("VLLM_EDIT_")}

@@ -1,0 +1,14 @@
+"""Weight editors: change what a language model knows, as a small delta of its weights.
+
+Computing a delta is apart from applying it: nothing here keeps a change in the model it was
+given. Needs PyTorch, Transformers, safetensors and PyYAML only.
+"""
+
+from weight_patchers.delta import Delta, LowRank
+from weight_patchers.edit import Edit
+from weight_patchers.errors import PatcherError
+from weight_patchers.fingerprint import fingerprint
+from weight_patchers.rome import RomeHparams
+from weight_patchers.statistics import Statistics
+
+__all__ = ["Delta", "Edit", "LowRank", "PatcherError", "RomeHparams", "Statistics", "fingerprint"]

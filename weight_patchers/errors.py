@@ -1,0 +1,77 @@
+"""What can go wrong when weights are edited.
+
+PatcherError                     code
+├── InvalidEdit                  invalid_edit
+├── InvalidHyperparameters       invalid_hyperparameters
+├── UnsupportedModel             unsupported_model
+├── UnsupportedTokenizer         unsupported_tokenizer
+├── UnreadableCheckpoint         unreadable_checkpoint
+├── UnusableStatistics           unusable_statistics
+├── CorruptDelta                 corrupt_delta
+├── WrongBase                    wrong_base
+└── ComputationFailed            computation_failed
+
+`code` is stable: programs may compare it. The message is for a person and says what to do next.
+"""
+
+from typing import ClassVar
+
+
+class PatcherError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    code: ClassVar[str] = "patcher_error"
+
+
+class InvalidEdit(PatcherError, ValueError):
+    """The edit itself cannot be carried out, whatever the model."""
+
+    code = "invalid_edit"
+
+
+class InvalidHyperparameters(PatcherError, ValueError):
+    """A hyperparameter is unknown, of the wrong type, or out of range."""
+
+    code = "invalid_hyperparameters"
+
+
+class UnsupportedModel(PatcherError):
+    """The model has no dense MLP output projection that could be edited."""
+
+    code = "unsupported_model"
+
+
+class UnsupportedTokenizer(PatcherError):
+    """The tokenizer cannot say which characters a token covers."""
+
+    code = "unsupported_tokenizer"
+
+
+class UnreadableCheckpoint(PatcherError):
+    """The folder is not a Hugging Face checkpoint with safetensors weights."""
+
+    code = "unreadable_checkpoint"
+
+
+class UnusableStatistics(PatcherError):
+    """The key statistics are missing, damaged, of another model, or cannot be inverted."""
+
+    code = "unusable_statistics"
+
+
+class CorruptDelta(PatcherError):
+    """The delta file is damaged, is no delta, or is of another format version."""
+
+    code = "corrupt_delta"
+
+
+class WrongBase(PatcherError):
+    """The delta was computed for another base model."""
+
+    code = "wrong_base"
+
+
+class ComputationFailed(PatcherError):
+    """The computation gave no usable delta (for one, a value that is not finite)."""
+
+    code = "computation_failed"

@@ -1,0 +1,75 @@
+"""Hyperparameters from YAML files: found for a model, checked, overridden.
+
+`hparams/<method>/*.yaml` each hold `match` (values of the model's config that identify it) and
+`values`; `hparams/<method>/generic.yaml` holds `layer_fraction` (of the depth) instead of `match`.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any, TypeVar
+
+import yaml
+from transformers import PretrainedConfig
+
+from weight_patchers.errors import InvalidHyperparameters
+
+T = TypeVar("T")
+
+
+def find(kind: type[T], method: str, config: PretrainedConfig) -> T:
+    """The shipped hyperparameters of a model, by its config, or the method's generic ones."""
+    text_config = config.get_text_config()
+    folder = files("weight_patchers") / "hparams" / method
+    generic: dict[str, Any] = {}
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if not entry.name.endswith(".yaml"):
+            continue
+        content = yaml.safe_load(entry.read_text(encoding="utf-8"))
+        if "match" not in content:
+            generic = content
+        elif all(getattr(text_config, k, None) == v for k, v in content["match"].items()):
+            return build(kind, content["values"])
+    layer = round(generic["layer_fraction"] * int(text_config.num_hidden_layers))
+    return build(kind, {"layer": layer, **generic["values"]})
+
+
+def override(hparams: T, values: Mapping[str, Any]) -> T:
+    """The same hyperparameters with some values replaced, checked like those of a file."""
+    current = dataclasses.asdict(typing.cast("Any", hparams))
+    return build(type(hparams), {**current, **values})
+
+
+def build(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Make the dataclass `kind` from plain values; lists become tuples, integers floats.
+
+    Raises InvalidHyperparameters for an unknown name, a missing one, or a value of a wrong type.
+    """
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise InvalidHyperparameters(
+            f"unknown hyperparameters {', '.join(unknown)}: known are {', '.join(hints)}"
+        )
+    checked = {name: _convert(name, value, hints[name]) for name, value in values.items()}
+    try:
+        return kind(**checked)
+    except TypeError as error:
+        raise InvalidHyperparameters(f"hyperparameters are incomplete: {error}") from error
+
+
+def _convert(name: str, value: object, hint: object) -> object:
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for option in options:
+        if option is type(None) and value is None:
+            return None
+        if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        if option in (int, bool, str) and type(value) is option:
+            return value
+        if typing.get_origin(option) is tuple and isinstance(value, (list, tuple)):
+            return tuple(_convert(name, item, typing.get_args(option)[0]) for item in value)
+    expected = getattr(hint, "__name__", str(hint))
+    raise InvalidHyperparameters(f"{name} is {value!r}: it must be of type {expected}")

@@ -1,0 +1,110 @@
+"""Which tokens of a prompt are the subject's last, and which are the target's."""
+
+import re
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from weight_patchers.errors import InvalidEdit, UnsupportedTokenizer
+
+# After these a target follows without a blank, and before those too.
+_OPENING = tuple("([{<\"'\u201c\u2018«¿¡-/\n\t")
+_CLOSING = tuple(".,;:!?)]}>\u201d\u2019»%'")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of a text, special tokens included, and the index of the subject's last token."""
+
+    ids: tuple[int, ...]
+    subject: int
+
+
+def locate(tokenizer: PreTrainedTokenizerBase, text: str, subject: str, start: int = 0) -> Tokens:
+    """Tokenize `text` and find the last token of `subject` in `text[start:]`.
+
+    Where the subject stands more than once, the last time counts that is not inside a longer
+    word, or else the last time of all. The token is the last one that covers any of the
+    subject's last character, so it is right when that character is split into several tokens and
+    when the token reaches beyond the subject.
+    Raises InvalidEdit when the subject is not there, UnsupportedTokenizer without offsets.
+    """
+    end = _last_occurrence(text, subject, start)
+    ids, offsets = encode(tokenizer, text)
+    covering = [i for i, (left, right) in enumerate(offsets) if left < end <= right]
+    if not covering:
+        # The last character may have been normalised away: the token before it is the last.
+        covering = [i for i, (left, right) in enumerate(offsets) if left < right <= end]
+    if not covering:
+        raise InvalidEdit(f"the tokenizer gives no token for the subject {subject!r}: rename it")
+    return Tokens(tuple(ids), covering[-1])
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, text: str
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Token ids and the characters [start, end) each covers; special tokens cover none.
+
+    Special tokens that the tokenizer adds at the end are left out, so that the text can go on.
+    """
+    if not tokenizer.is_fast:
+        raise UnsupportedTokenizer(
+            "the tokenizer does not report character offsets: load the fast tokenizer"
+        )
+    encoded = tokenizer(text, return_offsets_mapping=True)
+    ids = list(encoded["input_ids"])
+    offsets = [(int(left), int(right)) for left, right in encoded["offset_mapping"]]
+    while offsets and offsets[-1][0] == offsets[-1][1]:
+        ids.pop()
+        offsets.pop()
+    return ids, offsets
+
+
+def continue_with(prompt: str, target: str) -> str:
+    """The text in which `target` follows `prompt`, with a blank between where one belongs."""
+    prompt = prompt.rstrip(" ")
+    if prompt.endswith(_OPENING) or target.startswith(_CLOSING) or _unspaced(prompt[-1:]):
+        return prompt + target
+    return f"{prompt} {target}"
+
+
+def target_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str) -> tuple[int, ...]:
+    """The tokens of `target` as they continue `prompt`, without those of the prompt.
+
+    A target is tokenized in its place: whether its first token carries a blank, or a blank is a
+    token of its own, is up to the tokenizer.
+    Raises InvalidEdit when the target has no tokens.
+    """
+    prompt = prompt.rstrip(" ")
+    known, _ = encode(tokenizer, prompt)
+    ids, offsets = encode(tokenizer, continue_with(prompt, target))
+    if ids[: len(known)] == known:
+        found = ids[len(known) :]
+    else:
+        # A token spans the border; the prompt was read without it, so all of it is to be said.
+        found = [i for i, (_, end) in zip(ids, offsets, strict=True) if end > len(prompt)]
+    if not found:
+        raise InvalidEdit(f"the tokenizer gives no token for the target {target!r}: reword it")
+    return tuple(found)
+
+
+def _last_occurrence(text: str, subject: str, start: int) -> int:
+    """The end of the occurrence that counts, in characters."""
+    pattern = re.escape(subject)
+    matches = list(re.finditer(f"(?={pattern})", text[start:]))
+    if not matches:
+        raise InvalidEdit(f"the text {text!r} does not contain the subject {subject!r}")
+    whole = [m for m in matches if _is_whole(text, start + m.start(), len(subject))]
+    return start + (whole or matches)[-1].start() + len(subject)
+
+
+def _is_whole(text: str, left: int, length: int) -> bool:
+    right = left + length
+    before = left > 0 and text[left - 1].isalnum() and text[left].isalnum()
+    after = right < len(text) and text[right].isalnum() and text[right - 1].isalnum()
+    return not before and not after
+
+
+def _unspaced(character: str) -> bool:
+    """Whether a script without blanks between words ends here (CJK, kana, Thai, …)."""
+    return bool(re.match(r"[\u0e00-\u0eff\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]", character))
