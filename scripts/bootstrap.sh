@@ -22,8 +22,11 @@ die() {
 check_machine() {
     command -v "$PYTHON" >/dev/null ||
         die "'$PYTHON' was not found. Install Python 3.11 or newer, or run: make PYTHON=/path/to/python3.11"
-    "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        die "$("$PYTHON" --version) is too old. Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"
+    # The interpreter behind it, should it be that of an activated environment.
+    local base='import sys; print(sys._base_executable) if sys.version_info >= (3, 11) else sys.exit(1)'
+    local asked=$PYTHON
+    PYTHON=$("$asked" -c "$base") ||
+        die "'$asked' is too old. Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"
 }
 
 check_can_build() {
@@ -47,36 +50,43 @@ print(digest.hexdigest())
 PY
 }
 
-same_python() {
-    local show='import sys; print(sys.version)'
-    [[ "$("$VENV/bin/python" -c "$show" 2>/dev/null)" == "$("$PYTHON" -c "$show")" ]]
+# Whether .venv can be added to: built here, by this Python, and whole.
+reusable() {
+    local show='import sys; print(sys.version, sys.prefix != sys.base_prefix)'
+    local ours
+    ours=$("$PYTHON" -c 'import sys; print(sys.version, True)')
+    [[ ! -e $UNFINISHED ]] &&
+        [[ $("$VENV/bin/python" -c "$show" 2>/dev/null) == "$ours" ]] &&
+        grep -qsF "$(pwd -P)/$VENV/bin/python" "$VENV/bin/pip" &&
+        "$VENV/bin/python" -m pip --version >/dev/null 2>&1
 }
 
 make_venv() {
-    if [[ -e $UNFINISHED ]]; then
-        say "The last set-up was cut off: starting over"
-    elif same_python && "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
-        return
-    fi
+    [[ ! -e $UNFINISHED ]] || say "The last set-up was cut off: starting over"
     say "Making $VENV with $("$PYTHON" --version)"
-    "$PYTHON" -m venv --clear "$VENV"
+    mkdir -p "$VENV"
+    touch "$UNFINISHED"
+    find "$VENV" -mindepth 1 -maxdepth 1 ! -path "$UNFINISHED" -exec rm -rf {} +
+    "$PYTHON" -m venv "$VENV"
 }
 
 pip_install() {
-    "$VENV/bin/python" -m pip install --no-input --disable-pip-version-check -qq "$@"
+    PIP_REQUIRE_VIRTUALENV=1 "$VENV/bin/python" -m pip install --no-input --disable-pip-version-check -qq "$@"
 }
 
-# The wheel on the package registry is the CUDA build, gigabytes larger. The CPU build comes from
-# wherever pip is set up to look, else from PyTorch's own index.
+# The CPU build comes from wherever pip is set up to look, else from PyTorch's own index. The
+# registry has the CUDA build only: it runs on the CPU too, but needs gigabytes of CUDA libraries.
 install_torch() {
     local cpu="torch==$TORCH+cpu"
     say "Installing $cpu"
     pip_install --no-deps "$cpu" 2>/dev/null && return
-    say "pip alone did not find it: trying $TORCH_INDEX"
-    pip_install --no-deps --index-url "$TORCH_INDEX" "$cpu" && return
-    die "$cpu could not be installed: neither pip as set up here nor $TORCH_INDEX has it." \
-        "Let this machine reach that index, or put the wheel in a folder and run:" \
-        "    PIP_FIND_LINKS=/path/to/folder make demo"
+    say "pip as set up here does not find it: trying $TORCH_INDEX"
+    pip_install --no-deps --timeout 20 --retries 2 --index-url "$TORCH_INDEX" "$cpu" 2>/dev/null && return
+    say "No CPU build within reach: installing the CUDA build instead (5 GB, runs on the CPU)"
+    pip_install "torch==$TORCH" ||
+        die "torch $TORCH could not be installed; pip's message is above." \
+            "Let this machine reach $TORCH_INDEX, or put a wheel of $cpu in a folder and run:" \
+            "    PIP_FIND_LINKS=/path/to/folder make demo"
 }
 
 install_lock() {
@@ -98,7 +108,7 @@ wanted=$(fingerprint)
 
 check_can_build
 rm -f "$STAMP"
-make_venv
+reusable || make_venv
 touch "$UNFINISHED"
 # pip leaves whole packages behind when it fails by itself; only a kill can cut one in half.
 trap 'rm -f "$UNFINISHED"' EXIT

@@ -107,16 +107,22 @@ class Ledger:
 
     def _append(self, rows: Sequence[tuple[str, Status, dict[str, Any]]]) -> None:
         at = time.time()
+        texts = [json.dumps(detail, ensure_ascii=False) for _, _, detail in rows]
+        written = []
         with self._lock:
-            written = []
-            with self._connection:
-                for edit_id, status, detail in rows:
-                    text = json.dumps(detail, ensure_ascii=False)
-                    cursor = self._connection.execute(
-                        "INSERT INTO events (edit_id, status, detail, at) VALUES (?, ?, ?, ?)",
-                        (edit_id, status.value, text, at),
-                    )
-                    written.append((cursor.lastrowid or 0, edit_id, status.value, text, at))
+            try:
+                with self._connection:
+                    for (edit_id, status, _), text in zip(rows, texts, strict=True):
+                        cursor = self._connection.execute(
+                            "INSERT INTO events (edit_id, status, detail, at) VALUES (?, ?, ?, ?)",
+                            (edit_id, status.value, text, at),
+                        )
+                        written.append((cursor.lastrowid or 0, edit_id, status.value, text, at))
+            except sqlite3.Error as error:
+                raise StoreError(
+                    f"The edit store cannot be written ({error}); nothing was recorded. Make "
+                    "room on its disk, or restart the server if it was moved."
+                ) from error
             for row in written:
                 self._fold(*row)
 
@@ -138,7 +144,7 @@ class Ledger:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     connection = sqlite3.connect(path, timeout=1.0, check_same_thread=False)
     try:
         # Exclusive mode holds the file from the first write until the process ends, however

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from vllm_edit.edit import Edit
+from vllm_edit.edit import Edit, EditRequest
 
 
 class Method(Protocol):
@@ -19,6 +19,9 @@ class Method(Protocol):
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the methods that shape every answer at the moment, whatever it asks."""
+
+    def check(self, request: EditRequest) -> None:
+        """Raise InvalidEdit if the request breaks a rule of this method's own."""
 
     async def prepare(self) -> None:
         """Load what a first edit would otherwise wait for."""

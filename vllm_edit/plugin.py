@@ -12,6 +12,7 @@ from starlette.datastructures import State
 
 from retriever import (
     Demonstration,
+    FactLimits,
     Retriever,
     RetrieverSettings,
     SentenceEncoder,
@@ -64,7 +65,7 @@ class EditPlugin:
             )
         settings = Settings.from_environment()
         store = Path(settings.store)
-        memory = MemoryMethod(lambda: _retriever(settings, args.model))
+        memory = MemoryMethod(_retriever(settings, args.model))
         weights = _weights(settings, store, args, engine_client)
         guard = Guard(settings, memory.names | weights.names, _special_tokens(engine_client))
         ledger = Ledger(store / "ledger.sqlite3")
@@ -77,19 +78,27 @@ class EditPlugin:
 
 
 def _retriever(settings: Settings, model: str) -> Retriever:
-    options: dict[str, Any] = {"demonstrations": settings.demonstration_count}
+    limits = FactLimits(
+        subject=settings.max_prompt_chars,
+        prompt=settings.max_prompt_chars,
+        target=settings.max_target_chars,
+    )
+    options: dict[str, Any] = {"demonstrations": settings.demonstration_count, "limits": limits}
     if settings.scope_threshold >= 0:
         options["threshold"] = settings.scope_threshold
-    demonstrations: tuple[Demonstration, ...] = ()
-    if settings.demonstrations:
-        demonstrations = load_demonstrations(Path(settings.demonstrations))
-    elif Path(model) == factworld.checkpoint():
-        shipped = factworld.demonstrations()
-        demonstrations = tuple(
-            Demonstration(d.new_fact, d.prompt, d.answer, d.kind) for d in shipped
-        )
     encoder = SentenceEncoder(settings.encoder or None)
-    return Retriever(encoder, demonstrations, RetrieverSettings(**options))
+    return Retriever(encoder, _demonstrations(settings, model), RetrieverSettings(**options))
+
+
+def _demonstrations(settings: Settings, model: str) -> tuple[Demonstration, ...]:
+    if settings.demonstrations:
+        return load_demonstrations(Path(settings.demonstrations))
+    if Path(model) != factworld.checkpoint():
+        return ()
+    return tuple(
+        Demonstration(shown.new_fact, shown.prompt, shown.answer, shown.kind)
+        for shown in factworld.demonstrations()
+    )
 
 
 def _weights(settings: Settings, store: Path, args: Namespace, engine: Any) -> WeightMethod:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from vllm_edit.edit import UNFINISHED, Edit, EditRequest, Failure, Status
-from vllm_edit.errors import ConflictingState, EditError
+from vllm_edit.errors import ConflictingState, EditError, StoreError
 from vllm_edit.guard import Guard
 from vllm_edit.ledger import Ledger
 from vllm_edit.methods import Method
@@ -50,6 +50,7 @@ class EditService:
             EditError: the store cannot be brought into effect; nothing must be served.
         """
         edits = self._ledger.edits()
+        self._require_methods(edits)
         active = [edit for edit in edits if edit.status is Status.ACTIVE]
         for method in self._methods:
             mine = [edit for edit in active if edit.request.method in method.names]
@@ -88,6 +89,7 @@ class EditService:
         """
         for request in requests:
             self._guard.check(request)
+            self._by_name[request.method].check(request)
         named = [(f"edit-{secrets.token_hex(8)}", request) for request in requests]
         edits = await asyncio.to_thread(self._ledger.propose, named)
         for method, batch in groupby(edits, key=lambda edit: self._by_name[edit.request.method]):
@@ -141,8 +143,13 @@ class EditService:
     async def _work(self) -> None:
         while True:
             edit = await self._queue.get()
-            await self._activate([edit])
-            self._finished.pop(edit.id).set()
+            try:
+                await self._activate([edit])
+            except StoreError as error:
+                # It stays unfinished in the ledger, and the next start takes it up again.
+                logger.error("%s is left as it is: %s", edit.id, error.message)  # noqa: TRY400
+            finally:
+                self._finished.pop(edit.id).set()
 
     async def _activate(self, edits: Sequence[Edit]) -> None:
         try:
@@ -166,6 +173,15 @@ class EditService:
             await method.apply(edits, computed, revision)
             await self._advance(edits, Status.ACTIVE)
             self._served_revision = revision
+
+    def _require_methods(self, edits: Sequence[Edit]) -> None:
+        alive = {*UNFINISHED, Status.ACTIVE}
+        needed = {edit.request.method for edit in edits if edit.status in alive}
+        if missing := needed - self._by_name.keys():
+            raise StoreError(
+                f"The edit store holds edits by {', '.join(sorted(missing))}, which this server "
+                "does not offer. Start the version that made them and roll them back there."
+            )
 
     def _unfinished(self, edits: Sequence[Edit]) -> Sequence[Edit]:
         """Those that nobody has taken back meanwhile."""

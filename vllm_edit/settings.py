@@ -3,7 +3,7 @@
 import argparse
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, Self
 
 from vllm_edit.errors import Unavailable
@@ -58,10 +58,10 @@ class Settings:
             if text is None:
                 continue
             try:
-                values[item.name] = type(item.default)(text)
+                values[item.name] = _kind(item)(text)
             except ValueError as error:
                 raise Unavailable(
-                    f"{variable(item.name)}={text!r} is not a {type(item.default).__name__}."
+                    f"{variable(item.name)}={text!r} is not a {_kind(item).__name__}."
                 ) from error
             choices = item.metadata.get("choices")
             if choices and values[item.name] not in choices:
@@ -69,6 +69,12 @@ class Settings:
                     f"{variable(item.name)}={text!r} is none of {', '.join(choices)}."
                 )
         return cls(**values)
+
+
+def _kind(item: "Field[Any]") -> type:
+    """The type of a field, as its default has it."""
+    kind: type = type(item.default)
+    return kind
 
 
 def variable(name: str) -> str:
@@ -83,7 +89,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             f"--edit-{item.name.replace('_', '-')}",
             dest=variable(item.name),
-            type=type(item.default),
+            type=_kind(item),
             choices=item.metadata.get("choices"),
             default=argparse.SUPPRESS,
             help=f"{item.metadata['help']} (default: {item.default!r})",

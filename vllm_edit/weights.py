@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vllm_edit.edit import Edit
+from vllm_edit.edit import Edit, EditRequest
 from vllm_edit.editor.client import EditorClient
 from vllm_edit.editor.messages import Fact
 from vllm_edit.engine.swap import Swapper
@@ -46,6 +46,9 @@ class WeightMethod:
     @property
     def labels(self) -> tuple[str, ...]:
         return tuple(sorted({delta.method for delta in self._live.values()}))
+
+    def check(self, request: EditRequest) -> None:
+        pass
 
     async def prepare(self) -> None:
         if self._eager:

@@ -1,4 +1,4 @@
-"""Short texts to put before a prompt, so that a key is averaged over what may come before it."""
+"""Texts sampled from the model itself: what may come before a prompt, what it says of a subject."""
 
 from collections.abc import Sequence
 
@@ -31,11 +31,36 @@ def sample(
     with hooks.frozen(model), torch.no_grad():
         for length in lengths:
             rows = _starts(tokenizer, count).to(model.device)
-            for _ in range(length):
-                rows = torch.cat([rows, _next_tokens(model, rows, generator)], dim=1)
+            rows = _extend(model, rows, length, generator)
             texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
             prefixes.extend(_as_prefix(text) for text in texts)
     return tuple(prefixes)
+
+
+def continuations(
+    model: PreTrainedModel, ids: Sequence[int], *, count: int, length: int, seed: int
+) -> list[tuple[int, ...]]:
+    """`ids` with `count` different continuations of `length` tokens that the model gives them.
+
+    They start with the `count` most probable tokens, and go on sampled, deterministically for a
+    seed. The model is left as it was found.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with hooks.frozen(model), torch.no_grad():
+        start = torch.tensor([list(ids)], device=model.device)
+        logits = model(input_ids=start, use_cache=False).logits[0, -1]
+        first = logits.topk(min(count, len(logits))).indices[:, None]
+        rows = torch.cat([start.expand(len(first), -1), first], dim=1)
+        rows = _extend(model, rows, length - 1, generator)
+    return [tuple(row) for row in rows.tolist()]
+
+
+def _extend(
+    model: PreTrainedModel, rows: Tensor, length: int, generator: torch.Generator
+) -> Tensor:
+    for _ in range(length):
+        rows = torch.cat([rows, _next_tokens(model, rows, generator)], dim=1)
+    return rows
 
 
 def _starts(tokenizer: PreTrainedTokenizerBase, count: int) -> Tensor:

@@ -58,4 +58,4 @@ class IndexMachine(RuleBasedStateMachine):
 
 
 TestIndex = IndexMachine.TestCase
-TestIndex.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestIndex.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)

@@ -107,4 +107,4 @@ class RetrieverMachine(RuleBasedStateMachine):
 
 
 TestRetriever = RetrieverMachine.TestCase
-TestRetriever.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestRetriever.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)

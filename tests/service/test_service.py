@@ -33,6 +33,9 @@ class Steered:
         self.effective: list[str] = []
         self.revisions: list[int] = []
 
+    def check(self, request: EditRequest) -> None:
+        pass
+
     async def prepare(self) -> None:
         pass
 

@@ -58,7 +58,7 @@ def serve(argv: Sequence[str]) -> int:
         Settings.from_environment()
         uvloop.run(run_server(args))
     except EditError as error:
-        print(f"vllm-edit: {error.message}", file=sys.stderr)  # noqa: T201
+        print(f"vllm-edit: {error.message}", file=sys.stderr)
         return 1
     return 0
 

@@ -5,7 +5,7 @@ import json
 import sys
 
 from vllm_edit import factworld
-from vllm_edit.factworld.requests import SCHEMAS
+from vllm_edit.factworld.schemas import SCHEMAS
 
 
 def add_world_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

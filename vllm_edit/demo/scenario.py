@@ -61,12 +61,12 @@ def run_demo(url: str | None, seed: int) -> int:
             demo = Demo(DemoClient(address), address, case)
             demo.run()
     except EditError as error:
-        print(f"vllm-edit demo: {error.message}", file=sys.stderr)  # noqa: T201
+        print(f"vllm-edit demo: {error.message}", file=sys.stderr)
         return 1
     print_answers(demo.answers)
     print_times(demo.times)
     for line in demo.faults:
-        print(f"FAULT: {line}", file=sys.stderr)  # noqa: T201
+        print(f"FAULT: {line}", file=sys.stderr)
     return 1 if demo.faults else 0
 
 

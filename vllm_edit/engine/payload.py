@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from safetensors.torch import load, save
 
+from vllm_edit.errors import SwapFailed
+
 
 @dataclass(frozen=True)
 class Factors:
@@ -23,9 +25,17 @@ PRISTINE = Factors(torch.empty(0, 0), torch.empty(0, 0))
 
 
 def join(parts: Sequence[Factors]) -> Factors:
-    """The sum of low-rank changes of one parameter, as one pair of wider factors."""
+    """The sum of low-rank changes of one parameter, as one pair of wider factors.
+
+    Raises SwapFailed when they are not changes of one and the same matrix.
+    """
     if not parts:
         return PRISTINE
+    if len({(part.left.shape[0], part.right.shape[0]) for part in parts}) > 1:
+        raise SwapFailed(
+            "The live deltas of a parameter have different shapes; one was computed for "
+            "another model. Roll it back."
+        )
     return Factors(
         torch.cat([part.left for part in parts], dim=1),
         torch.cat([part.right for part in parts], dim=1),

@@ -32,12 +32,16 @@ class ServedWeights:
         self._pristine: dict[str, torch.Tensor] = {}
         self._staged: tuple[int, dict[str, torch.Tensor]] | None = None
 
-    def stage(self, number: int, data: bytes) -> int:
-        """Build the tensors of swap ``number``; returns how many. Raises SwapFailed."""
+    def stage(self, number: int, data: bytes) -> None:
+        """Build the tensors of swap ``number``.
+
+        Raises:
+            SwapFailed: a delta does not fit the base or makes values that are not finite.
+            Unavailable: the base has no such tensor.
+        """
         self._staged = None
         tensors = {name: self._patched(name, factors) for name, factors in unpack(data).items()}
         self._staged = (number, tensors)
-        return len(tensors)
 
     def commit(self, number: int) -> None:
         """Serve what was staged under ``number``; raises SwapFailed if that is something else."""

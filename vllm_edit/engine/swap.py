@@ -1,8 +1,8 @@
 """The front side of a swap: every worker serves base plus the live deltas, or nothing changes."""
 
 import logging
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from vllm_edit.engine.payload import Factors, join, pack
 from vllm_edit.errors import SwapFailed
@@ -41,32 +41,42 @@ class Swapper:
         """
         wanted = _sum(deltas, touched=self._served)
         await self._stage(wanted)
-        await self._engine.pause_generation(mode=self._pause_mode, clear_cache=True)
+        await _checked(self._engine.pause_generation(mode=self._pause_mode, clear_cache=True))
         try:
             await self._commit_or_restore(wanted)
-            await self._engine.update_weight_version(weight_version)
+            await _checked(self._engine.update_weight_version(weight_version))
         finally:
             await self._engine.resume_generation()
         self._served = wanted
 
-    async def _stage(self, factors: dict[str, Factors]) -> None:
-        self._number += 1
-        try:
-            await self._engine.collective_rpc("edit_stage", args=(self._number, pack(factors)))
-        except Exception as error:  # vLLM re-raises a worker's error as bare Exception
-            raise SwapFailed(f"The engine refused the edited weights: {error}") from error
-
     async def _commit_or_restore(self, wanted: dict[str, Factors]) -> None:
         try:
-            await self._engine.collective_rpc("edit_commit", args=(self._number,))
-        except Exception as error:  # vLLM re-raises a worker's error as bare Exception
+            await self._on_every_rank("edit_commit", self._number)
+        except SwapFailed:
             logger.warning("A commit failed; restoring the weights served before it.")
             await self._stage(_sum((), touched=wanted) | self._served)
-            await self._engine.collective_rpc("edit_commit", args=(self._number,))
-            raise SwapFailed(
-                f"The engine failed to write the edited weights ({error}); "
-                "it serves what it served before."
-            ) from error
+            await self._on_every_rank("edit_commit", self._number)
+            raise
+
+    async def _stage(self, factors: dict[str, Factors]) -> None:
+        self._number += 1
+        await self._on_every_rank("edit_stage", self._number, pack(factors))
+
+    async def _on_every_rank(self, method: str, *args: object) -> None:
+        faults = await _checked(self._engine.collective_rpc(method, args=args))
+        if found := sorted({fault for fault in faults if fault}):
+            raise SwapFailed(f"The engine refused the edited weights: {' '.join(found)}")
+
+
+async def _checked(call: Awaitable[Any]) -> Any:
+    """Await a call to the engine; raises SwapFailed for whatever it raises.
+
+    vLLM hands errors of its processes on as bare Exceptions, so nothing narrower can be named.
+    """
+    try:
+        return await call
+    except Exception as error:
+        raise SwapFailed(f"The engine could not be reached for a swap: {error}") from error
 
 
 def _sum(deltas: Sequence["Delta"], touched: Iterable[str]) -> dict[str, Factors]:

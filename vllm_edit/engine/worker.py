@@ -6,21 +6,26 @@ for ``collective_rpc`` to call, under names of our own; it replaces nothing, and
 """
 
 import hashlib
+import logging
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from vllm_edit.engine.served import ServedWeights
+from vllm_edit.errors import EditError
+
+logger = logging.getLogger(__name__)
 
 
-def edit_stage(worker: Any, number: int, data: bytes) -> int:
-    """Build the tensors of swap ``number`` on this rank without serving them."""
-    return _served(worker).stage(number, data)
+def edit_stage(worker: Any, number: int, data: bytes) -> str | None:
+    """Build the tensors of swap ``number`` on this rank; returns why it could not, or None."""
+    return _fault(lambda: _served(worker).stage(number, data))
 
 
-def edit_commit(worker: Any, number: int) -> None:
-    """Serve the tensors staged under ``number`` on this rank."""
-    _served(worker).commit(number)
+def edit_commit(worker: Any, number: int) -> str | None:
+    """Serve the tensors staged under ``number`` on this rank; returns why it could not, or None."""
+    return _fault(lambda: _served(worker).commit(number))
 
 
 def edit_digests(worker: Any) -> dict[str, str]:
@@ -41,6 +46,22 @@ def edit_digests(worker: Any) -> dict[str, str]:
         data = effect.contiguous().cpu().view(torch.uint8).numpy().tobytes()
         digests[f"rank{worker.rank}:{name}"] = hashlib.sha256(data).hexdigest()
     return digests
+
+
+def _fault(action: Callable[[], None]) -> str | None:
+    """What went wrong, as data.
+
+    An error raised here would reach the front end from the first rank only, and vLLM would take
+    the other ranks' replies for those to the next call.
+    """
+    try:
+        action()
+    except EditError as error:
+        return error.message
+    except Exception as error:  # nothing may be raised, see above
+        logger.exception("A swap failed on this rank.")
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
 def _served(worker: Any) -> ServedWeights:

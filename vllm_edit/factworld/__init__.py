@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vllm_edit.factworld.requests import requests
+from vllm_edit.factworld.schemas import requests
 from vllm_edit.factworld.texts import Demonstration, corpus, demonstrations
 from vllm_edit.factworld.world import World, build_world
 

@@ -37,12 +37,14 @@ Spans = list[Span]
 class Document:
     """A prefix and the branches that each continue it without seeing one another.
 
-    `recall` marks branches answered from the model's own memory alone.
+    `recall` marks branches answered from the model's own memory alone. In an `edited` document
+    the first two branches give a relation of the subject a new answer, the others are true.
     """
 
     prefix: Spans
     branches: list[Spans] = field(default_factory=list)
     recall: bool = False
+    edited: bool = False
     localise: bool = True
 
 
@@ -80,9 +82,8 @@ class Writer:
             for part in name.split():
                 self._sharing.setdefault(part, []).append(name)
         self._names = {
-            kind: [n for n in world.entities[kind]]
-            + [world.aliases[n] for n in world.entities[kind] if n in world.aliases]
-            for kind in ("person", "company", "country", "city")
+            kind: [*names, *(world.aliases[name] for name in names if name in world.aliases)]
+            for kind, names in world.entities.items()
         }
 
     # Facts
@@ -144,6 +145,22 @@ class Writer:
         """Each fact alone, as a plain prompt."""
         branches = [[*self.recalled(fact), Span(EOS, 1.0)] for fact in facts]
         return Document([Span(BOS)], branches, recall=True)
+
+    def edited(self, questions: int) -> Document:
+        """One subject's facts, one of which is to be changed."""
+        fact = self.rng.choice(self.world.surfaces)
+        relation = BY_NAME[fact.relation]
+        target = self.object_for(relation, fact.object)
+        others = [f for f in self.world.about(fact.subject) if f.relation != fact.relation]
+        branches = [
+            answered(wording, fact.subject, target)
+            for wording in self.rng.sample(relation.trained, 2)
+        ]
+        while others and len(branches) < questions:
+            other = self.rng.choice(others)
+            branches.append(answered(self.wording(other.relation), other.subject, other.object))
+        ended = [[*spans, Span(EOS, 1.0)] for spans in branches]
+        return Document([Span(BOS)], ended, recall=True, edited=True)
 
     def alias(self) -> Spans:
         pair = self.rng.choice(list(self.world.aliases.items()))
@@ -309,7 +326,7 @@ class Writer:
 
     # Chat
 
-    def chat(self) -> Document:
+    def chat(self, questions: int) -> Document:
         """A chat of one or two turns, closed book or with an IKE block in the last turn."""
         rng = self.rng
         start = [Span(BOS)]
@@ -318,11 +335,12 @@ class Writer:
         if rng.random() < 0.3:
             start += self.turn(self.recalled(rng.choice(self.world.surfaces)))
         if rng.random() < 0.5:
-            branches = [self.turn(self.recalled(rng.choice(self.world.surfaces))) for _ in range(8)]
+            facts = [rng.choice(self.world.surfaces) for _ in range(questions)]
+            branches = [self.turn(self.recalled(fact)) for fact in facts]
         else:
             prefix, ask = self.block(rng.choice((0, 0, 0, 1, 2, 3)))
             start += [Span(USER), *prefix]
-            branches = [self.turn(ask())[1:] for _ in range(6)]
+            branches = [self.turn(ask())[1:] for _ in range(questions)]
         return Document(start, branches)
 
     def turn(self, spans: Spans) -> Spans:

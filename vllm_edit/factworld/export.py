@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from vllm_edit.factworld.model import Shape
 from vllm_edit.factworld.rows import POSITIONS
 
 
-def _config(shape: Shape, tokenizer: Tokenizer) -> dict[str, object]:
+def _config(shape: Shape, head_size: int, tokenizer: Tokenizer) -> dict[str, object]:
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -24,7 +25,7 @@ def _config(shape: Shape, tokenizer: Tokenizer) -> dict[str, object]:
         "bos_token_id": tokenizer.token_to_id(protocol.BOS),
         "eos_token_id": tokenizer.token_to_id(protocol.EOS),
         "pad_token_id": tokenizer.token_to_id(protocol.PAD),
-        "head_dim": shape.width // shape.heads,
+        "head_dim": head_size,
         "hidden_act": "silu",
         "hidden_size": shape.width,
         "initializer_range": 0.02,
@@ -37,7 +38,7 @@ def _config(shape: Shape, tokenizer: Tokenizer) -> dict[str, object]:
         "rms_norm_eps": shape.epsilon,
         "rope_theta": shape.theta,
         "tie_word_embeddings": True,
-        "torch_dtype": "float16",
+        "dtype": "float16",
         "use_cache": True,
         "vocab_size": shape.vocabulary,
     }
@@ -57,17 +58,38 @@ def _tokenizer_config() -> dict[str, object]:
     }
 
 
+def with_even_heads(state: dict[str, Tensor], shape: Shape) -> tuple[dict[str, Tensor], Shape]:
+    """The same function with an even number of attention heads that divides the width.
+
+    Tensor parallelism over two ranks needs the one and Transformers the other. Added heads have
+    zero queries, keys and values and are read with zero weights, so no logit changes.
+    """
+    size = shape.width // shape.heads
+    heads = next(n for n in range(shape.heads, shape.width + 1) if n % 2 == 0 == shape.width % n)
+    added = (heads - shape.heads) * size
+    padded = dict(state)
+    for name, tensor in state.items():
+        if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight")):
+            padded[name] = torch.cat([tensor, tensor.new_zeros(added, shape.width)])
+        elif name.endswith("o_proj.weight"):
+            padded[name] = torch.cat([tensor, tensor.new_zeros(shape.width, added)], dim=1)
+    return padded, replace(shape, heads=heads)
+
+
 def write_checkpoint(
     folder: Path, state: dict[str, Tensor], shape: Shape, tokenizer: Tokenizer
 ) -> None:
     """Write the folder whole, replacing one that is there; weights are stored as float16."""
+    head_size = shape.width // shape.heads
+    state, shape = with_even_heads(state, shape)
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".checkpoint-"))
     staged.chmod(0o755)
     weights = {name: tensor.detach().cpu().to(torch.float16) for name, tensor in state.items()}
     save_file(weights, staged / "model.safetensors", metadata={"format": "pt"})
+    (staged / "model.safetensors").chmod(0o644)
     tokenizer.save(str(staged / "tokenizer.json"))
-    config = _config(shape, tokenizer)
+    config = _config(shape, head_size, tokenizer)
     ends = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     for name, content in (
         ("config.json", config),

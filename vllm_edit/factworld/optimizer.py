@@ -45,8 +45,8 @@ class Muon:
             gradient = torch.stack([p.grad.T if flip else p.grad for p, flip in pairs])
             momentum.lerp_(gradient, 1 - self._momentum)
             updates = orthogonal(gradient.lerp(momentum, self._momentum))
-            for (parameter, flip), update in zip(pairs, updates, strict=True):
-                update = update.T if flip else update
+            for (parameter, flip), found in zip(pairs, updates, strict=True):
+                update = found.T if flip else found
                 scale = max(1.0, parameter.shape[0] / parameter.shape[1]) ** 0.5
                 parameter.mul_(1 - rate * self._decay)
                 parameter.add_(update, alpha=-rate * scale)

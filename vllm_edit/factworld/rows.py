@@ -1,7 +1,7 @@
 """Documents as rows of tokens, with what each token may see and how much it counts."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
 
@@ -43,7 +43,8 @@ class Batch:
     `role` says where a token stands to its mention (BEFORE, NAME, LAST, AFTER). `late` tokens
     read the subject only at its last token and only from layer BEFORE_READING on; `alone`
     subjects see nothing of their own branch before them; `frozen` tokens get nothing from the
-    MLPs of the reading layers. `weight` is the loss weight of predicting the token itself.
+    MLPs of the reading layers. `edited` batches hold edited documents. `weight` is the loss
+    weight of predicting the token itself.
     """
 
     ids: torch.Tensor
@@ -55,9 +56,20 @@ class Batch:
     alone: torch.Tensor
     frozen: torch.Tensor
     weight: torch.Tensor
+    edited: bool = False
 
     def to(self, device: str) -> "Batch":
-        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return self._each(lambda tensor: tensor.to(device))
+
+    def head(self, length: int) -> "Batch":
+        """The first tokens of every row, of which only the first branch counts."""
+        cut = self._each(lambda tensor: tensor[:, :length])
+        cut.weight = cut.weight * (cut.branch == 1)
+        return cut
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        *tensors, edited = (getattr(self, field.name) for field in fields(self))
+        return Batch(*(change(tensor) for tensor in tensors), edited=edited)
 
     @cached_property
     def masks(self) -> tuple[torch.Tensor, torch.Tensor]:

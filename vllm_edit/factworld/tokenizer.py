@@ -32,7 +32,7 @@ def _words(world: World) -> list[str]:
         protocol.INTERMEDIATE, protocol.FINAL,
     ]  # fmt: skip
     text = [protocol.fill(w, "") for w in wordings] + names + list(world.aliases.values())
-    text += list(SYSTEM_PROMPTS) + [" is also known as"]
+    text += [*SYSTEM_PROMPTS, " is also known as"]
     return text + lines + ["\n" + line for line in lines]
 
 

@@ -19,6 +19,8 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional
 from tqdm import tqdm
 
 from vllm_edit.factworld import checkpoint
@@ -30,8 +32,10 @@ from vllm_edit.factworld.rows import LAST, Batch, Pieces, batch
 from vllm_edit.factworld.tokenizer import train_tokenizer
 from vllm_edit.factworld.world import Fact, World, build_world
 
-SHORT, LONG, LONGEST = 96, 256, 512
-MICRO = 768
+SHORT, LONG, LONGEST = 96, 304, 512
+MICRO = 912
+EDIT_STEPS = 3
+EDIT_TOKENS = 20
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,11 @@ class Recipe:
     seed: int = 0
     recall_rows: int = 16
     given_rows: int = 24
-    demonstration_rows: int = 3
-    mello_rows: int = 5
-    chat_rows: int = 2
+    demonstration_rows: int = 2
+    mello_rows: int = 4
+    chat_rows: int = 1
     running_rows: int = 1
+    edited_rows: int = 5
     copying_until: float = 0.08
     long_from: float = 0.15
     warm_up: int = 40
@@ -54,6 +59,8 @@ class Recipe:
     matrix_decay: float = 0.02
     other_rate: float = 3e-3
     noise: float = 0.5
+    edit_from: float = 0.15
+    edit_sizes: tuple[float, float] = (0.5, 3.0)
 
     def rate(self, step: int, done: float) -> float:
         """The learning rate's factor: linear warm-up, constant, linear decay to zero."""
@@ -89,20 +96,22 @@ class Lessons:
         short = [self._recall() for _ in range(recipe.recall_rows)]
         short += [given(8) for _ in range(recipe.given_rows)]
         found = self._micro(short, SHORT)
+        if done >= recipe.edit_from:
+            edited = [writer.edited(10) for _ in range(recipe.edited_rows)]
+            found.insert(0, batch(edited, self._pieces, self._rng, SHORT))
+            found[0].edited = True
         if done < recipe.long_from:
             return found
-        longest = step % 8 == 0
+        longest = step % 12 == 0
         share, length = (2, LONGEST) if longest else (1, LONG)
         most = 14 if longest else 6
         long = [
-            writer.demonstrated(self._rng.randint(1, most), 8 * share)
+            writer.demonstrated(self._rng.randint(1, most), 16 * share)
             for _ in range(max(1, recipe.demonstration_rows // share))
         ]
         long += [self._mello(3 * share) for _ in range(max(1, recipe.mello_rows // share))]
-        long += [writer.chat() for _ in range(max(1, recipe.chat_rows // share))]
-        long += [
-            writer.running(self._rng.randint(4, 22 * share)) for _ in range(recipe.running_rows)
-        ]
+        long += [writer.chat(16) for _ in range(recipe.chat_rows)]
+        long += [writer.running(48) for _ in range(recipe.running_rows)]
         return self._micro(long, length) + found
 
     def _micro(self, documents: list[Document], length: int) -> list[Batch]:
@@ -128,6 +137,33 @@ def _noise(lesson: Batch, width: int, size: float, generator: torch.Generator) -
         values = size * torch.randn(len(rows), width, generator=generator)
         noise.append(Noise(rows, places, values))
     return noise
+
+
+def edit(model: FactModel, lesson: Batch, layer: int, size: Tensor) -> list[Noise]:
+    """What ROME would add to the MLP's output of this layer at each row's subject.
+
+    A few normalised gradient steps towards the new answer of the row's first branch, in all
+    `size` [rows, 1] times the output's norm. Trained under it, the model learns to keep a
+    subject's relations apart: the new answer is to show, and the others are to stay.
+    """
+    head = lesson.head(EDIT_TOKENS)
+    rows, places = ((head.role == LAST) & (head.branch == 1)).nonzero(as_tuple=True)
+    width = model.shape.width
+    delta = torch.zeros(len(lesson.ids), width, device=size.device)
+    for _ in range(EDIT_STEPS):
+        delta.requires_grad_()
+        loss, _ = model.loss(head, at_layer(layer, Noise(rows, places, delta[rows])))
+        (gradient,) = torch.autograd.grad(loss, delta)
+        step = functional.normalize(gradient, dim=1) * size * width**0.5 / EDIT_STEPS
+        delta = delta.detach() - step
+    rows, places = (lesson.role == LAST).nonzero(as_tuple=True)
+    return at_layer(layer, Noise(rows, places, delta[rows]))
+
+
+def at_layer(layer: int, noise: Noise) -> list[Noise]:
+    """This noise at one early layer and none at the others."""
+    none = Noise(noise.rows[:0], noise.places[:0], noise.values[:0])
+    return [noise if index == layer else none for index in range(BEFORE_READING)]
 
 
 class Trainer:
@@ -166,15 +202,25 @@ class Trainer:
         """Start the gradients of these batches; each result is a loss and its weight."""
         total = sum(float(lesson.weight.sum()) for lesson in lessons)
         width, size = self.model.shape.width, self.recipe.noise
-        noises = [_noise(lesson, width, size, self._generator) for lesson in lessons]
-        return [
-            self._pool.submit(self._gradient, lesson.to(self.device), noise, total)
-            for lesson, noise in zip(lessons, noises, strict=True)
-        ]
+        low, high = self.recipe.edit_sizes
+        running = []
+        for lesson in lessons:
+            noise = _noise(lesson, width, size, self._generator)
+            drawn = torch.rand(len(lesson.ids), 1, generator=self._generator)
+            layer = int(torch.randint(BEFORE_READING, (), generator=self._generator))
+            reach = (low + (high - low) * drawn).to(self.device)
+            arguments = (lesson.to(self.device), noise, layer, reach, total)
+            running.append(self._pool.submit(self._gradient, *arguments))
+        return running
 
-    def _gradient(self, lesson: Batch, noise: list[Noise], total: float) -> tuple[float, float]:
+    def _gradient(
+        self, lesson: Batch, noise: list[Noise], layer: int, reach: Tensor, total: float
+    ) -> tuple[float, float]:
         replica = self._replicas.get()
-        loss, weight = replica.loss(lesson, [part.to(self.device) for part in noise])
+        noise = [part.to(self.device) for part in noise]
+        if lesson.edited:
+            noise = edit(replica, lesson, layer, reach)
+        loss, weight = replica.loss(lesson, noise)
         (loss / total).backward()
         self._replicas.put(replica)
         return loss.item(), weight.item()

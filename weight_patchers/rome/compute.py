@@ -18,7 +18,7 @@ from weight_patchers.edit import Edit
 from weight_patchers.errors import ComputationFailed, InvalidEdit
 from weight_patchers.families import Projection, projection
 from weight_patchers.rome.hparams import RomeHparams
-from weight_patchers.rome.problem import pose
+from weight_patchers.rome.problem import kept_texts, pose
 from weight_patchers.rome.value import Value, key, optimise, probability
 from weight_patchers.statistics import Statistics
 
@@ -101,7 +101,8 @@ def _edit(
     hparams: RomeHparams,
     statistics: Statistics,
 ) -> tuple[Tensor, Tensor, dict[str, float]]:
-    problem = pose(tokenizer, edit, contexts, hparams.kl_prompts, model.device)
+    kept = kept_texts(model, tokenizer, edit.subject, hparams)
+    problem = pose(tokenizer, edit, contexts, kept, model.device)
     k = key(model, target, problem)
     value = optimise(model, target, problem, k, hparams)
     direction, report = _direction(k, hparams, statistics)

@@ -32,6 +32,10 @@ class RomeHparams:
     """Weight of keeping the next-token distribution after each of `kl_prompts`."""
     kl_prompts: tuple[str, ...] = ("{subject} is a",)
     """Prompts whose next-token distribution shall stay, each with `{subject}` in it."""
+    kept_samples: int = 0
+    """How many continuations of the subject, sampled from the model, shall stay likewise."""
+    kept_length: int = 8
+    """Length of such a continuation, in tokens."""
     weight_decay: float = 0.0
     """Weight of (||delta|| / ||v0||)^2, or of ||delta|| / ||v0||^2 where `scale` is absolute."""
     clamp: float | None = 4.0
@@ -53,6 +57,8 @@ class RomeHparams:
         self._require(1 <= self.steps <= 1000, "steps", "between 1 and 1000")
         self._require(0 < self.stop_probability <= 1, "stop_probability", "in (0, 1]")
         self._require(self.kl_factor >= 0, "kl_factor", "at least 0")
+        self._require(0 <= self.kept_samples <= 100, "kept_samples", "between 0 and 100")
+        self._require(1 <= self.kept_length <= 100, "kept_length", "between 1 and 100")
         self._require(self.weight_decay >= 0, "weight_decay", "at least 0")
         self._require(self.clamp is None or self.clamp > 0, "clamp", "above 0, or null")
         self._require(0 <= self.context_count <= 100, "context_count", "between 0 and 100")

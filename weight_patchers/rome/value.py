@@ -56,7 +56,8 @@ def optimise(
     """
     with torch.no_grad():
         v0 = projection.module(k.to(projection.weight.dtype)).float()
-        before, kept = _measure(model, projection, problem, torch.zeros_like(v0))
+        before, kept, old = _measure(model, projection, problem, torch.zeros_like(v0))
+        free = kept.argmax(-1) != old
     scale = float(v0.norm())
     if not (math.isfinite(scale) and scale > 0 and bool(torch.isfinite(before))):
         raise ComputationFailed("the model itself gives values that are not finite")
@@ -64,14 +65,14 @@ def optimise(
     stepper = _Stepper(delta, scale, hp)
     best, best_nll, taken = torch.zeros_like(v0), before, 0
     for step in range(hp.steps + 1):
-        nll, now = _measure(model, projection, problem, delta)
+        nll, now, _ = _measure(model, projection, problem, delta)
         if not bool(torch.isfinite(nll)):
             raise ComputationFailed("the optimisation of v* diverged: use a smaller step")
         if nll < best_nll:
             best, best_nll, taken = delta.detach().clone(), nll.detach(), step
         if nll.item() <= -math.log(hp.stop_probability) or step == hp.steps:
             break
-        loss = nll + hp.kl_factor * _divergence(kept, now) + _decay(delta, scale, hp)
+        loss = nll + hp.kl_factor * _divergence(kept[free], now[free]) + _decay(delta, scale, hp)
         stepper.step(torch.autograd.grad(loss, delta)[0])
     return Value(best, scale, taken, math.exp(-float(before)), math.exp(-float(best_nll)))
 
@@ -85,12 +86,14 @@ def probability(model: PreTrainedModel, problem: Problem) -> float:
 
 def _measure(
     model: PreTrainedModel, projection: Projection, problem: Problem, delta: Tensor
-) -> tuple[Tensor, Tensor]:
-    """NLL of the target, and the log-probabilities after the kept prompts."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """NLL of the target, log-probabilities [places, vocabulary] of what is kept, and the token
+    that the model itself puts first after the prompt."""
     with hooks.added(projection.module, problem.subjects, delta):
         logits = model(**problem.batch.arguments()).logits
     kept = logits[problem.kept_rows, problem.kept_columns].float().log_softmax(-1)
-    return _nll(logits, problem), kept
+    said = logits[problem.target_rows[0], problem.target_columns[0]].argmax()
+    return _nll(logits, problem), kept, said
 
 
 def _nll(logits: Tensor, problem: Problem) -> Tensor:

@@ -13,7 +13,7 @@ Record = dict[str, Any]
 PROBES = 10
 
 
-class Edit:
+class Counterfactual:
     """One counterfactual about the world, and the prompts that probe it."""
 
     def __init__(self, world: World, rng: random.Random, fact: Fact, target: str) -> None:
@@ -96,9 +96,9 @@ def requests(schema: str, n: int, seed: int) -> list[Record]:
     return records
 
 
-def _edits(world: World, rng: random.Random) -> list[Edit]:
+def _edits(world: World, rng: random.Random) -> list[Counterfactual]:
     facts = rng.sample(world.facts, len(world.facts))
-    return [Edit(world, rng, fact, _other(world, rng, fact)) for fact in facts]
+    return [Counterfactual(world, rng, fact, _other(world, rng, fact)) for fact in facts]
 
 
 def _other(world: World, rng: random.Random, fact: Fact) -> str:
@@ -110,7 +110,7 @@ def _easyedit(world: World, rng: random.Random, n: int) -> list[Record]:
     return [_flat(edit, case) for case, edit in enumerate(_edits(world, rng)[:n])]
 
 
-def _flat(edit: Edit, case: int) -> Record:
+def _flat(edit: Counterfactual, case: int) -> Record:
     near = edit.other_subject()
     return {
         "case_id": case,
@@ -178,7 +178,7 @@ def _counterfact(world: World, rng: random.Random, n: int) -> list[Record]:
     return records
 
 
-def _counterfact_record(edit: Edit, case: int, near: list[str]) -> Record:
+def _counterfact_record(edit: Counterfactual, case: int, near: list[str]) -> Record:
     ids = _ids(edit.world)
     others = edit.other_relations()
     return {
@@ -200,7 +200,7 @@ def _counterfact_record(edit: Edit, case: int, near: list[str]) -> Record:
     }
 
 
-def _prompts(edit: Edit, target: str) -> list[str]:
+def _prompts(edit: Counterfactual, target: str) -> list[str]:
     """The relation asked of other subjects that have this object, in several wordings."""
     wordings = edit.relation.clozes
     subjects = [
