@@ -1,7 +1,8 @@
 """Memory methods: facts retrieved and put in front of generation."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from retriever import Fact, InvalidFactError, Messages, Pass, Retriever, RetrieverError, Rewrite
 from vllm_edit.edit import Edit, EditRequest
@@ -25,7 +26,8 @@ class MemoryMethod:
             raise InvalidEdit(str(error), code=error.code, field=error.field) from error
 
     async def prepare(self) -> None:
-        await asyncio.to_thread(self._retriever.warm_up)
+        with _reported():
+            await asyncio.to_thread(self._retriever.warm_up)
 
     async def restore(self, edits: Sequence[Edit], revision: int) -> None:
         if edits:
@@ -35,10 +37,8 @@ class MemoryMethod:
         return {edit.id: _fact(edit.id, edit.request) for edit in edits}
 
     async def apply(self, edits: Sequence[Edit], computed: dict[str, Fact], revision: int) -> None:
-        try:
+        with _reported():
             await asyncio.to_thread(self._retriever.add_many, [computed[edit.id] for edit in edits])
-        except RetrieverError as error:
-            raise ComputeFailed(str(error), code=error.code) from error
 
     async def deactivate(self, edit: Edit, revision: int) -> None:
         await asyncio.to_thread(self._retriever.remove, edit.id)
@@ -54,6 +54,15 @@ class MemoryMethod:
     async def route(self, request: str | Messages) -> Pass | Rewrite:
         """What the retriever says about a prompt or a chat."""
         return await asyncio.to_thread(self._retriever.route, request)
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turns an error of the retriever's into one of this package's."""
+    try:
+        yield
+    except RetrieverError as error:
+        raise ComputeFailed(str(error), code=error.code) from error
 
 
 def _fact(fact_id: str, request: EditRequest) -> Fact:

@@ -83,11 +83,13 @@ def _retriever(settings: Settings, model: str) -> Retriever:
         prompt=settings.max_prompt_chars,
         target=settings.max_target_chars,
     )
-    options: dict[str, Any] = {"demonstrations": settings.demonstration_count, "limits": limits}
-    if settings.scope_threshold >= 0:
-        options["threshold"] = settings.scope_threshold
+    options = RetrieverSettings(
+        threshold=settings.scope_threshold,
+        demonstrations=settings.demonstration_count,
+        limits=limits,
+    )
     encoder = SentenceEncoder(settings.encoder or None)
-    return Retriever(encoder, _demonstrations(settings, model), RetrieverSettings(**options))
+    return Retriever(encoder, _demonstrations(settings, model), options)
 
 
 def _demonstrations(settings: Settings, model: str) -> tuple[Demonstration, ...]:

@@ -60,7 +60,7 @@ class EditService:
             if edit.status in UNFINISHED:
                 await self._activate([edit])
         self._tasks = [asyncio.create_task(self._work())]
-        self._tasks += [asyncio.create_task(method.prepare()) for method in self._methods]
+        self._tasks += [asyncio.create_task(_prepare(method)) for method in self._methods]
 
     async def stop(self) -> None:
         """Stop working and close the store; unfinished edits are resumed by the next start."""
@@ -193,3 +193,11 @@ class EditService:
     ) -> Sequence[Edit]:
         ids = [edit.id for edit in edits]
         return await asyncio.to_thread(self._ledger.advance, ids, status, failure)
+
+
+async def _prepare(method: Method) -> None:
+    """Get ready ahead of the first edit; what fails now is reported again by that edit."""
+    try:
+        await method.prepare()
+    except EditError as error:
+        logger.warning("%s is not ready: %s", ", ".join(method.names), error.message)

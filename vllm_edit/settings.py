@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Self
 
+from retriever.scope import DEFAULT_THRESHOLD
 from vllm_edit.errors import Unavailable
 
 
@@ -22,7 +23,7 @@ class Settings:
         "", "sentence encoder, a folder or a hub name (empty: all-MiniLM-L6-v2)"
     )
     scope_threshold: float = _setting(
-        -1.0, "similarity from which a memory edit concerns a request (negative: the default)"
+        DEFAULT_THRESHOLD, "least similarity at which a memory edit concerns a request, -1 to 1"
     )
     demonstrations: str = _setting(
         "", "JSON lines of in-context demonstrations (new_fact, prompt, answer)"

@@ -8,15 +8,19 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from vllm_edit.factworld.documents import BACKGROUND, Document, Span, Writer
+from vllm_edit.factworld.documents import BACKGROUND, Document, Span
 from vllm_edit.factworld.export import write_checkpoint
+from vllm_edit.factworld.lessons import Lessons
 from vllm_edit.factworld.model import FactModel, Noise, Shape
 from vllm_edit.factworld.optimizer import orthogonal
+from vllm_edit.factworld.perturbation import edit
 from vllm_edit.factworld.protocol import BOS, EOS
+from vllm_edit.factworld.recipe import Recipe
 from vllm_edit.factworld.rows import AFTER, LAST, NAME, Pieces, batch
 from vllm_edit.factworld.tokenizer import train_tokenizer
-from vllm_edit.factworld.train import Lessons, Recipe, edit, train
+from vllm_edit.factworld.train import train
 from vllm_edit.factworld.world import World
+from vllm_edit.factworld.writer import Writer
 
 SMALL = Recipe(
     steps=2,
@@ -105,8 +109,8 @@ def test_restricted_tokens_read_the_subject_late_and_at_its_last_token(
 def test_weights_count_answers_fully(bpe: Tokenizer, world: World, writer: Writer) -> None:
     fact = world.facts[0]
     row = batch([writer.closed([fact])], Pieces(bpe), random.Random(0), 32)
-    answer = bpe.encode(f"{fact.object}.", add_special_tokens=False).ids + [bpe.token_to_id(EOS)]
-    assert row.ids[row.weight == 1.0].tolist() == answer
+    said = bpe.encode(f"{fact.object}.", add_special_tokens=False).ids
+    assert row.ids[row.weight == 1.0].tolist() == [*said, bpe.token_to_id(EOS)]
     assert sorted(row.weight.unique().tolist()) == pytest.approx([0.0, BACKGROUND, 1.0])
 
 

@@ -7,10 +7,11 @@ import pytest
 from tokenizers import Tokenizer
 
 from vllm_edit import factworld
-from vllm_edit.factworld.documents import Document, Writer
+from vllm_edit.factworld.documents import Document
 from vllm_edit.factworld.protocol import fill, statement
 from vllm_edit.factworld.wordings import BY_NAME, RELATIONS, SUBJECT, TWO_HOPS, Relation
 from vllm_edit.factworld.world import World, build_world
+from vllm_edit.factworld.writer import Writer
 
 DOCUMENTS = 300
 

@@ -9,10 +9,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from weight_patchers import Delta, Edit, RomeHparams, Statistics, hooks, rome
 from weight_patchers.errors import ComputationFailed, InvalidEdit, PatcherError
 from weight_patchers.families import projection
+from weight_patchers.hyperparameters import override
 from weight_patchers.rome.compute import rank_one
-from weight_patchers.rome.problem import pose
-from weight_patchers.rome.value import key, probability
+from weight_patchers.rome.problem import kept_texts, pose
+from weight_patchers.rome.value import key, outcome
 from weight_patchers.solve import factorize
+from weight_patchers.subject import locate
 
 BuildModel = Callable[..., PreTrainedModel]
 Collect = Callable[..., Statistics]
@@ -45,10 +47,11 @@ def test_the_edited_matrix_maps_the_averaged_key_to_the_value(
     moved = (delta.factors[target.name].dense() @ k).norm() / v0.norm()
     assert float(moved) == pytest.approx(report["delta_norm"], rel=1e-3)
     assert report["probability_reached"] > report["probability_before"]
-    before = probability(model, problem)
+    before = outcome(model, problem)["probability_after"]
     assert before == pytest.approx(report["probability_before"], rel=1e-3)
     _apply(model, delta)
-    assert probability(model, problem) == pytest.approx(report["probability_after"], rel=1e-2)
+    after = outcome(model, problem)["probability_after"]
+    assert after == pytest.approx(report["probability_after"], rel=1e-2)
 
 
 @given(seed=st.integers(0, 10_000), decades=st.floats(0, 6))
@@ -190,3 +193,49 @@ def test_no_edit_and_a_broken_model_are_refused(
     model.get_parameter("model.layers.2.mlp.down_proj.weight").data.fill_(torch.nan)
     with pytest.raises(PatcherError, match="not finite"):
         rome.compute(model, tokenizer, [EDIT], HPARAMS, statistics, contexts=("",))
+
+
+def test_what_the_model_says_of_the_subject_is_kept(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect
+) -> None:
+    model = build_model("llama").eval()
+    hparams = RomeHparams(layer=1, kept_samples=6, kl_factor=0.0, context_count=0, seed=1)
+    texts = kept_texts(model, tokenizer, "Anna Berg", hparams)
+    assert len(texts) == 7
+    assert texts[0].places == range(len(texts[0].ids) - 1, len(texts[0].ids))
+    start = locate(tokenizer, "Anna Berg", "Anna Berg")
+    for text in texts[1:]:
+        assert text.ids[: len(start.ids)] == start.ids
+        assert text.places == range(start.subject, len(start.ids) + hparams.kept_length)
+    assert len({text.ids[len(start.ids)] for text in texts[1:]}) == 6
+
+    statistics = collected(model)
+
+    def drift(kl_factor: float) -> float:
+        chosen = override(hparams, {"kl_factor": kl_factor, "steps": 10, "clamp": 1.0})
+        delta = rome.compute(model, tokenizer, [OTHER], chosen, statistics, contexts=("",))
+        edited = build_model("llama").eval()
+        _apply(edited, delta)
+        total = 0.0
+        for text in texts[1:]:
+            ids = torch.tensor([text.ids])
+            with torch.no_grad():
+                now, before = (m(ids).logits.log_softmax(-1) for m in (edited, model))
+            total += float(
+                torch.nn.functional.kl_div(now, before, log_target=True, reduction="sum")
+            )
+        return total
+
+    assert drift(100.0) < 0.7 * drift(0.0)
+
+
+def test_a_target_that_is_said_already_changes_nothing(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect
+) -> None:
+    model = build_model("llama").eval()
+    hparams = override(HPARAMS, {"stop_probability": 1e-9})
+    delta = rome.compute(model, tokenizer, [OTHER], hparams, collected(model), contexts=("",))
+    (report,) = delta.diagnostics["edits"]
+    assert report["steps"] == 0
+    assert delta.diagnostics["relative_norm"] == 0
+    assert 0 < report["probability_after"] == pytest.approx(report["probability_before"])

@@ -1,5 +1,6 @@
 """``vllm-edit serve``: vLLM's own OpenAI server with our plugin in it."""
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -27,30 +28,27 @@ FACTWORLD_FLAGS = (
 )
 """What suits the bundled model on a small machine; any of it can be given differently."""
 
+FACTWORLD_SETTINGS = {"VLLM_EDIT_EDITOR": "eager", "VLLM_EDIT_SCOPE_THRESHOLD": "0.3"}
+"""The like for edits. The bundled model leaves facts aside that do not answer the question, so
+its scope can be wide."""
+
 
 def serve(argv: Sequence[str]) -> int:
     """Serve until stopped. With no model, serves factworld.
 
     ``argv`` holds any flags of ``vllm serve`` and the ``--edit-*`` flags.
     """
+    _require_installed()
     os.environ["VLLM_PLUGINS"] = _plugins(os.environ.get("VLLM_PLUGINS"))
     # vLLM is imported only now: importing it reads its environment and takes seconds.
     import uvloop
     from vllm.entrypoints.launchers.api_server.entry import run_server
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
     from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
     from vllm.logger import configure_logging_from_args
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     cli_env_setup()
-    parser = make_arg_parser(FlexibleArgumentParser(prog="vllm-edit serve"))
-    add_flags(parser)
-    args = parser.parse_args(list(argv))
-    if args.model_tag is None and not _names_a_model(argv):
-        os.environ.setdefault("VLLM_EDIT_EDITOR", "eager")
-        args = parser.parse_args([str(factworld.checkpoint()), *FACTWORLD_FLAGS, *argv])
-    if args.model_tag is not None:
-        args.model = args.model_tag
+    args = _parse(argv)
     os.environ.update(flags_to_environment(args))
     configure_logging_from_args(args)
     validate_parsed_serve_args(args)
@@ -61,6 +59,30 @@ def serve(argv: Sequence[str]) -> int:
         print(f"vllm-edit: {error.message}", file=sys.stderr)
         return 1
     return 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments as ``vllm serve`` has them; without a model, those for factworld."""
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parser = make_arg_parser(FlexibleArgumentParser(prog="vllm-edit serve"))
+    add_flags(parser)
+    args: argparse.Namespace = parser.parse_args(list(argv))
+    if args.model_tag is None and not _names_a_model(argv):
+        os.environ.update(FACTWORLD_SETTINGS | os.environ)
+        args = parser.parse_args([str(factworld.checkpoint()), *FACTWORLD_FLAGS, *argv])
+    if args.model_tag is not None:
+        args.model = args.model_tag
+    return args
+
+
+def _require_installed() -> None:
+    """Load the plugin once here: vLLM only logs one that it cannot load, and serves without it."""
+    points = {point.name: point for point in entry_points(group="vllm.endpoint_plugins")}
+    if PLUGIN not in points:
+        raise SystemExit("vllm-edit: not installed as a package; run: pip install -e .")
+    points[PLUGIN].load()
 
 
 def _plugins(chosen: str | None) -> str:

@@ -29,6 +29,12 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 
+SYSTEM_PROMPTS = (
+    "You are a helpful assistant.",
+    "Answer the question.",
+    "You are a helpful assistant who knows many facts.",
+)
+
 
 def fill(wording: str, subject: str) -> str:
     """The wording about this subject."""

@@ -113,7 +113,7 @@ class Row:
         if not document.localise:
             return False, False, False
         if not document.recall:
-            return rng.random() < 0.5, False, False
+            return rng.random() < 0.25, False, False
         late = rng.random() < 0.88
         return late, late and rng.random() < 0.75, late
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vllm_edit.factworld import protocol
-from vllm_edit.factworld.documents import split_two_hop
+from vllm_edit.factworld.documents import in_training
 from vllm_edit.factworld.protocol import NEW_FACT, PROMPT, fill, statement
 from vllm_edit.factworld.wordings import BY_NAME, RELATIONS, TWO_HOPS, Relation
 from vllm_edit.factworld.world import Fact, World
@@ -155,7 +155,7 @@ class Examiner:
         while len(items) < count:
             hop = self.rng.choice(TWO_HOPS)
             first = self.rng.choice(self.world.of(hop.first))
-            if split_two_hop(self.world, hop, first.subject):
+            if in_training(hop, first.subject):
                 continue
             facts = []
             for edited in self.rng.choice(((0, 0), (1, 0), (0, 1), (1, 1))):

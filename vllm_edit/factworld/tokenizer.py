@@ -13,7 +13,6 @@ from tokenizers import (
 )
 
 from vllm_edit.factworld import protocol
-from vllm_edit.factworld.documents import SYSTEM_PROMPTS
 from vllm_edit.factworld.wordings import RELATIONS, TWO_HOPS
 from vllm_edit.factworld.world import World
 
@@ -32,7 +31,7 @@ def _words(world: World) -> list[str]:
         protocol.INTERMEDIATE, protocol.FINAL,
     ]  # fmt: skip
     text = [protocol.fill(w, "") for w in wordings] + names + list(world.aliases.values())
-    text += [*SYSTEM_PROMPTS, " is also known as"]
+    text += [*protocol.SYSTEM_PROMPTS, " is also known as"]
     return text + lines + ["\n" + line for line in lines]
 
 

@@ -19,7 +19,7 @@ from weight_patchers.errors import ComputationFailed, InvalidEdit
 from weight_patchers.families import Projection, projection
 from weight_patchers.rome.hparams import RomeHparams
 from weight_patchers.rome.problem import kept_texts, pose
-from weight_patchers.rome.value import Value, key, optimise, probability
+from weight_patchers.rome.value import Value, key, optimise, outcome
 from weight_patchers.statistics import Statistics
 
 METHOD = "rome"
@@ -57,8 +57,7 @@ def compute(
             u, v, report = _edit(model, tokenizer, edit, target, prefixes, hparams, statistics)
             total += torch.outer(u, v)
             target.write(base + total)
-            problem = pose(tokenizer, edit, prefixes, (), model.device)
-            report["probability_after"] = probability(model, problem)
+            report |= outcome(model, pose(tokenizer, edit, prefixes, (), model.device))
             factors.append((u, v))
             diagnostics.append(report)
             if progress is not None:

@@ -43,57 +43,76 @@ def optimise(
 ) -> Value:
     """Minimise over delta, added to the projection's output at the subject's last token,
 
-        mean NLL(target | context + prompt) + kl_factor * mean KL(p0 || p)(kept prompts) + decay
+        mean NLL(target | context + prompt) + kl_factor * mean KL(p0 || p)(kept places) + decay
 
     (Meng et al. 2022, eq. 4), where decay is weight_decay * (||delta|| / ||v0||)^2, or
     weight_decay * ||delta|| / ||v0||^2 where the scale is absolute. v0 = W k + b.
 
     A relative step has length step * ||v0||: MLP outputs differ in norm by orders of magnitude
     between models and layers, and a fixed learning rate would not reach v* where they are large.
-    With Adam that is the length of a step in which every coordinate moves by the learning rate.
-    After each step ||delta|| is cut to clamp * ||v0||. Stops early at `stop_probability`.
-    The parameters must not require gradients. Raises ComputationFailed on values not finite.
+    With Adam that is the length of a step in which every coordinate moves by the learning rate;
+    with `gradient` each step has it exactly and stays in the span of the gradients, which moves
+    fewer directions that other facts about the subject are read from.
+
+    Kept places where the model puts the old answer first are left free: sampled texts about the
+    subject may well state the very fact that changes.
+    After each step ||delta|| is cut to clamp * ||v0||. Stops early at `stop_probability`, and
+    returns the delta of the lowest NLL. The parameters must not require gradients.
+    Raises ComputationFailed on values that are not finite.
     """
     with torch.no_grad():
         v0 = projection.module(k.to(projection.weight.dtype)).float()
-        before, kept, old = _measure(model, projection, problem, torch.zeros_like(v0))
-        free = kept.argmax(-1) != old
+        logits = _logits(model, projection, problem, torch.zeros_like(v0))
+        before, kept = _nll(logits, problem), _kept(logits, problem)
+        free = kept.argmax(-1) == logits[problem.target_rows[0], problem.target_columns[0]].argmax()
     scale = float(v0.norm())
     if not (math.isfinite(scale) and scale > 0 and bool(torch.isfinite(before))):
         raise ComputationFailed("the model itself gives values that are not finite")
     delta = torch.zeros_like(v0).requires_grad_()
     stepper = _Stepper(delta, scale, hp)
-    best, best_nll, taken = torch.zeros_like(v0), before, 0
+    best, lowest, taken = torch.zeros_like(v0), before, 0
     for step in range(hp.steps + 1):
-        nll, now, _ = _measure(model, projection, problem, delta)
+        logits = _logits(model, projection, problem, delta)
+        nll = _nll(logits, problem)
         if not bool(torch.isfinite(nll)):
             raise ComputationFailed("the optimisation of v* diverged: use a smaller step")
-        if nll < best_nll:
-            best, best_nll, taken = delta.detach().clone(), nll.detach(), step
+        if nll < lowest:
+            best, lowest, taken = delta.detach().clone(), nll.detach(), step
         if nll.item() <= -math.log(hp.stop_probability) or step == hp.steps:
             break
-        loss = nll + hp.kl_factor * _divergence(kept[free], now[free]) + _decay(delta, scale, hp)
+        drift = _divergence(kept[~free], _kept(logits, problem)[~free])
+        loss = nll + hp.kl_factor * drift + _decay(delta, scale, hp)
         stepper.step(torch.autograd.grad(loss, delta)[0])
-    return Value(best, scale, taken, math.exp(-float(before)), math.exp(-float(best_nll)))
+    return Value(best, scale, taken, math.exp(-float(before)), math.exp(-float(lowest)))
 
 
-def probability(model: PreTrainedModel, problem: Problem) -> float:
-    """The target's probability: the geometric mean over its tokens and the contexts."""
+def outcome(model: PreTrainedModel, problem: Problem) -> dict[str, float]:
+    """How the model as it is answers.
+
+    `probability_after` is the target's, the geometric mean over its tokens and the contexts;
+    `greedy_after` the share of contexts after which greedy decoding gives the target.
+    """
     with torch.no_grad():
         logits = model(**problem.batch.arguments()).logits
-        return math.exp(-float(_nll(logits, problem)))
+    chosen = logits[problem.target_rows, problem.target_columns]
+    right = (chosen.argmax(-1) == problem.targets).reshape(problem.contexts, -1).all(-1)
+    return {
+        "probability_after": math.exp(-float(_nll(logits, problem))),
+        "greedy_after": float(right.float().mean()),
+    }
 
 
-def _measure(
+def _logits(
     model: PreTrainedModel, projection: Projection, problem: Problem, delta: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """NLL of the target, log-probabilities [places, vocabulary] of what is kept, and the token
-    that the model itself puts first after the prompt."""
+) -> Tensor:
     with hooks.added(projection.module, problem.subjects, delta):
-        logits = model(**problem.batch.arguments()).logits
-    kept = logits[problem.kept_rows, problem.kept_columns].float().log_softmax(-1)
-    said = logits[problem.target_rows[0], problem.target_columns[0]].argmax()
-    return _nll(logits, problem), kept, said
+        logits: Tensor = model(**problem.batch.arguments()).logits
+    return logits
+
+
+def _kept(logits: Tensor, problem: Problem) -> Tensor:
+    """Log-probabilities [places, vocabulary] of what is to be kept."""
+    return logits[problem.kept_rows, problem.kept_columns].float().log_softmax(-1)
 
 
 def _nll(logits: Tensor, problem: Problem) -> Tensor:

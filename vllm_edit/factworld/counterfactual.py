@@ -1,0 +1,92 @@
+"""One counterfactual about the world, and the prompts that probe it."""
+
+import random
+from typing import Any
+
+from vllm_edit.factworld.protocol import fill
+from vllm_edit.factworld.wordings import BY_NAME, RELATIONS, TWO_HOPS, Relation
+from vllm_edit.factworld.world import Fact, World
+
+Record = dict[str, Any]
+
+
+class Counterfactual:
+    """One counterfactual about the world, and the prompts that probe it."""
+
+    def __init__(self, world: World, rng: random.Random, fact: Fact, target: str) -> None:
+        self.world = world
+        self.rng = rng
+        self.fact = fact
+        self.target = target
+        self.relation = BY_NAME[fact.relation]
+        self.prompt = fill(self.relation.statement, fact.subject)
+        self.question = fill(self.relation.question, fact.subject)
+        self.rephrasings = [fill(wording, fact.subject) for wording in self.relation.held_out]
+
+    def probe(self, fact: Fact, wording: str | None = None) -> Record:
+        """A prompt with its right answer; a trained wording if none is given."""
+        wording = wording or self.rng.choice(BY_NAME[fact.relation].trained)
+        return {"prompt": fill(wording, fact.subject), "ground_truth": fact.object}
+
+    def other_subject(self) -> Record:
+        """The same relation of another subject."""
+        near = [f for f in self.world.of(self.fact.relation) if f.subject != self.fact.subject]
+        return self.probe(self.rng.choice(near), self.relation.statement)
+
+    def other_relations(self) -> list[Record]:
+        """The subject's other facts."""
+        about = self.world.about(self.fact.subject)
+        return [self.probe(f) for f in about if f.relation != self.fact.relation]
+
+    def alias(self) -> list[Record]:
+        """The edited fact under the subject's other name."""
+        alias = self.world.aliases.get(self.fact.subject)
+        return [self.probe(Fact(alias, self.fact.relation, self.target))] if alias else []
+
+    def reversed(self) -> list[Record]:
+        """The edited fact asked from its new object."""
+        if self.relation.reverse is None:
+            return []
+        return [self.probe(Fact(self.target, self.relation.reverse, self.fact.subject))]
+
+    def one_hop(self) -> list[Record]:
+        """Two-hop questions whose first hop is the edited fact."""
+        found = []
+        for hop in TWO_HOPS:
+            answer = self.world.answer(self.target, hop.second)
+            if hop.first == self.fact.relation and answer:
+                found.append(self.probe(Fact(self.fact.subject, hop.first, answer),
+                                        self.rng.choice(hop.questions)))  # fmt: skip
+        return found
+
+    def portability(self) -> dict[str, list[Record]]:
+        """KnowEdit's portability groups; those without a probe are left out."""
+        groups = {
+            "Subject_Aliasing": self.alias(),
+            "Logical_Generalization": self.reversed(),
+            "Reasoning": self.one_hop(),
+        }
+        return {name: probes for name, probes in groups.items() if probes}
+
+    def locality(self) -> dict[str, list[Record]]:
+        """Other relations of the subject (KnowEdit) and other subjects (EasyEdit)."""
+        groups = {
+            "Relation_Specificity": self.other_relations(),
+            "Neighborhood": [self.other_subject()],
+        }
+        return {name: probes for name, probes in groups.items() if probes}
+
+
+def other_object(world: World, rng: random.Random, fact: Fact) -> str:
+    objects = world.objects(BY_NAME[fact.relation])
+    return rng.choice([name for name in objects if name != fact.object])
+
+
+def identifiers(world: World) -> dict[str, str]:
+    """An identifier for every name, in the style of Wikidata's but of this world only."""
+    names = sorted({name for group in world.entities.values() for name in group})
+    return {name: f"FQ{number}" for number, name in enumerate(names, start=1)}
+
+
+def relation_identifier(relation: Relation) -> str:
+    return f"FP{RELATIONS.index(relation) + 1}"

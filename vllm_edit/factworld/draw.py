@@ -1,0 +1,96 @@
+"""Random choices of facts, true and new, for training documents."""
+
+import random
+from collections.abc import Sequence
+
+from vllm_edit.factworld.wordings import BY_NAME, RELATIONS, Relation
+from vllm_edit.factworld.world import Fact, World
+
+
+class Draw:
+    """Draws facts and trained wordings of a world."""
+
+    def __init__(self, world: World, rng: random.Random) -> None:
+        self.world = world
+        self.rng = rng
+        self._sharing: dict[str, list[str]] = {}
+        for name in world.known:
+            for part in name.split():
+                self._sharing.setdefault(part, []).append(name)
+        self._names = {
+            kind: [*names, *(world.aliases[name] for name in names if name in world.aliases)]
+            for kind, names in world.entities.items()
+        }
+
+    def object_for(self, relation: Relation, other_than: str | None) -> str:
+        objects = self.world.objects(relation)
+        choice = self.rng.choice(objects)
+        return self.rng.choice(objects) if choice == other_than else choice
+
+    def new_fact(self, relation: Relation | None = None) -> Fact:
+        """A counterfactual about a known subject, or a fact about a fictional one."""
+        rng = self.rng
+        relation = relation or rng.choice(RELATIONS)
+        kind = relation.subject_kind
+        if kind in self.world.fictional and rng.random() < 0.4:
+            subject = rng.choice(self.world.fictional[kind])
+        elif relation.name in ("leads", "capital_of"):
+            subject = rng.choice(self.world.of(relation.name)).subject
+        else:
+            subject = rng.choice(self._names[kind])
+        true = self.world.answer(subject, relation.name)
+        return Fact(subject, relation.name, self.object_for(relation, true))
+
+    def new_facts(self, count: int) -> list[Fact]:
+        """Several new facts, often close to one another, never twice the same question."""
+        facts = [self.new_fact()]
+        while len(facts) < count:
+            near = self.rng.choice(facts)
+            draw = self.rng.random()
+            if draw < 0.4:
+                fact = self.new_fact(BY_NAME[near.relation])
+            elif draw < 0.6:
+                fact = self.same_subject(near)
+            else:
+                fact = self.new_fact()
+            if all((fact.subject, fact.relation) != (f.subject, f.relation) for f in facts):
+                facts.append(fact)
+        return facts
+
+    def same_subject(self, fact: Fact) -> Fact:
+        kind = BY_NAME[fact.relation].subject_kind
+        others = [r for r in RELATIONS if r.subject_kind == kind and r.name != fact.relation]
+        relation = self.rng.choice(others)
+        return Fact(fact.subject, relation.name, self.object_for(relation, None))
+
+    def wording(self, relation: str) -> str:
+        return self.rng.choice(BY_NAME[relation].trained)
+
+    def statement_wording(self, relation: str) -> str:
+        known = BY_NAME[relation]
+        return self.rng.choice(known.trained if self.rng.random() < 0.15 else known.clozes)
+
+    def query(self, fact: Fact, facts: Sequence[Fact], used: str) -> tuple[str, Fact]:
+        """A wording and the fact that answers it, for a prompt beside given facts."""
+        rng, world = self.rng, self.world
+        known = fact.subject in world.known
+        draw = rng.random()
+        if draw < 0.15:
+            return used, fact
+        if draw < 0.45 or (not known and draw < 0.6):
+            return self.wording(fact.relation), fact
+        asked = {(f.subject, f.relation) for f in facts}
+        pool: Sequence[Fact] = ()
+        if draw < 0.72:
+            pool = world.of(fact.relation)
+            if rng.random() < 0.35:
+                near = {n for part in fact.subject.split() for n in self._sharing.get(part, ())}
+                pool = [f for n in near for f in world.about(n) if f.relation == fact.relation]
+        elif draw < 0.93:
+            pool = [f for f in world.about(fact.subject) if f.relation != fact.relation]
+        pool = [f for f in pool if (f.subject, f.relation) not in asked]
+        while not pool:
+            pool = [f for f in [rng.choice(world.surfaces)] if (f.subject, f.relation) not in asked]
+        other = rng.choice(pool)
+        same_words = other.relation == fact.relation and rng.random() < 0.3
+        return (used if same_words else self.wording(other.relation)), other

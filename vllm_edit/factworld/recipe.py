@@ -1,0 +1,32 @@
+"""The training schedule."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The schedule. Rows are counted per step; long rows join at `long_from` of the steps."""
+
+    steps: int = 2000
+    seed: int = 0
+    recall_rows: int = 10
+    given_rows: int = 32
+    demonstration_rows: int = 3
+    mello_rows: int = 3
+    chat_rows: int = 1
+    running_rows: int = 1
+    edited_rows: int = 5
+    copying_until: float = 0.08
+    long_from: float = 0.15
+    warm_up: int = 40
+    decay_from: float = 0.45
+    matrix_rate: float = 0.02
+    matrix_decay: float = 0.02
+    other_rate: float = 3e-3
+    noise: float = 0.5
+    edit_from: float = 0.15
+    edit_sizes: tuple[float, float] = (0.5, 3.0)
+
+    def rate(self, step: int, done: float) -> float:
+        """The learning rate's factor: linear warm-up, constant, linear decay to zero."""
+        return min(1.0, (step + 1) / self.warm_up, (1 - done) / (1 - self.decay_from))

@@ -1,0 +1,219 @@
+"""Writes training documents: recall, given facts, MeLLo and chat."""
+
+from collections.abc import Callable, Sequence
+
+from vllm_edit.factworld import protocol
+from vllm_edit.factworld.documents import (
+    BACKGROUND,
+    Document,
+    Span,
+    Spans,
+    about,
+    answered,
+    in_training,
+    silent,
+)
+from vllm_edit.factworld.draw import Draw
+from vllm_edit.factworld.protocol import ASSISTANT, BOS, EOS, SYSTEM, SYSTEM_PROMPTS, USER
+from vllm_edit.factworld.wordings import BY_NAME, TWO_HOPS, Relation
+from vllm_edit.factworld.world import Fact
+
+COPIED = 0.3
+
+
+class Writer(Draw):
+    """Writes random training documents about a world, from trained wordings only."""
+
+    # Closed book
+
+    def recalled(self, fact: Fact) -> Spans:
+        return answered(self.wording(fact.relation), fact.subject, fact.object, BACKGROUND)
+
+    def closed(self, facts: Sequence[Fact]) -> Document:
+        """Each fact alone, as a plain prompt."""
+        branches = [[*self.recalled(fact), Span(EOS, 1.0)] for fact in facts]
+        return Document([Span(BOS)], branches, recall=True)
+
+    def edited(self, questions: int) -> Document:
+        """One subject's facts, one of which is to be changed."""
+        fact = self.rng.choice(self.world.surfaces)
+        relation = BY_NAME[fact.relation]
+        target = self.object_for(relation, fact.object)
+        others = [f for f in self.world.about(fact.subject) if f.relation != fact.relation]
+        branches = [
+            answered(wording, fact.subject, target)
+            for wording in self.rng.sample(relation.trained, 2)
+        ]
+        while others and len(branches) < questions:
+            other = self.rng.choice(others)
+            branches.append(answered(self.wording(other.relation), other.subject, other.object))
+        ended = [[*spans, Span(EOS, 1.0)] for spans in branches]
+        return Document([Span(BOS)], ended, recall=True, edited=True)
+
+    def alias(self) -> Spans:
+        pair = self.rng.choice(list(self.world.aliases.items()))
+        name, other = pair if self.rng.random() < 0.5 else pair[::-1]
+        return [*answered("{s} is also known as", name, other, BACKGROUND), Span(EOS, 1.0)]
+
+    def running(self, sentences: int) -> Document:
+        """Many sentences in a row, as ordinary text."""
+        spans: Spans = [Span(BOS)]
+        for _ in range(sentences):
+            spans += self.recalled(self.rng.choice(self.world.surfaces))
+        return Document([], [[*spans, Span(EOS, 1.0)]], localise=False)
+
+    # Facts given in the prompt
+
+    def fact_lines(self, facts: Sequence[Fact], first: bool) -> tuple[Spans, list[str]]:
+        spans: Spans = []
+        wordings = [self.statement_wording(fact.relation) for fact in facts]
+        for fact, wording in zip(facts, wordings, strict=True):
+            spans.append(Span((" " if first else "") + "New Fact:"))
+            spans += silent(answered(wording, fact.subject, fact.object))
+            spans.append(Span("\n"))
+            first = False
+        return spans, wordings
+
+    def ask(self, facts: Sequence[Fact], wordings: Sequence[str]) -> Spans:
+        index = self.rng.randrange(len(facts))
+        wording, fact = self.query(facts[index], facts, wordings[index])
+        return [Span("Prompt:"), *answered(wording, fact.subject, fact.object)]
+
+    def count(self) -> int:
+        return self.rng.choices((1, 2, 3), (0.6, 0.22, 0.18))[0]
+
+    def copied(self, questions: int) -> Document:
+        """New facts, each said again word for word."""
+        facts = self.new_facts(self.count())
+        prefix, wordings = self.fact_lines(facts, first=True)
+        asked = []
+        for _ in range(questions):
+            index = self.rng.randrange(len(facts))
+            fact = facts[index]
+            said = answered(wordings[index], fact.subject, fact.object, COPIED)
+            asked.append([Span("Prompt:"), *said])
+        return self.grouped(prefix, asked, running=0.5, localise=False)
+
+    def given(self, questions: int) -> Document:
+        """New facts and questions over them, each question alone or one after the other."""
+        facts = self.new_facts(self.count())
+        prefix, wordings = self.fact_lines(facts, first=True)
+        asked = [self.ask(facts, wordings) for _ in range(questions)]
+        return self.grouped(prefix, asked, running=0.25, localise=True)
+
+    def grouped(
+        self, prefix: Spans, asked: list[Spans], running: float, localise: bool
+    ) -> Document:
+        """The prompts each alone after the prefix or, with this chance, one after the other."""
+        if self.rng.random() < running:
+            run = [span for spans in asked for span in [*spans, Span("\n")]]
+            return Document([], [[Span(BOS), *prefix, *run]], localise=False)
+        branches = [[*spans, Span(EOS, 1.0)] for spans in asked]
+        return Document([Span(BOS), *prefix], branches, localise=localise)
+
+    def block(self, demonstrations: int) -> tuple[Spans, Callable[[], Spans]]:
+        """Demonstrations and new facts, and a function that asks about them."""
+        prefix: Spans = []
+        for _ in range(demonstrations):
+            shown = [self.new_fact()]
+            lines, wordings = self.fact_lines(shown, first=not prefix)
+            prefix += [*lines, *self.ask(shown, wordings), Span("\n"), Span("\n")]
+        facts = self.new_facts(self.count())
+        lines, wordings = self.fact_lines(facts, first=not prefix)
+        return [*prefix, *lines], lambda: self.ask(facts, wordings)
+
+    def demonstrated(self, demonstrations: int, questions: int) -> Document:
+        """The IKE format."""
+        prefix, ask = self.block(demonstrations)
+        branches = [[*ask(), Span(EOS, 1.0)] for _ in range(questions)]
+        return Document([Span(BOS), *prefix], branches)
+
+    # MeLLo
+
+    def mello(self) -> Spans:
+        """One two-hop question with its hops, of which none, one or both are edited."""
+        rng = self.rng
+        while True:
+            hop = rng.choice(TWO_HOPS)
+            subject = rng.choice(self._names[BY_NAME[hop.first].subject_kind])
+            if in_training(hop, subject):
+                break
+        wording = rng.choice(hop.questions)
+        spans = [Span(" " + protocol.QUESTION.strip()), *silent(about(wording, subject))]
+        answer = ""
+        for relation in (BY_NAME[hop.first], BY_NAME[hop.second]):
+            lines, answer = self.hop(relation, subject)
+            spans += lines
+            subject = answer
+        return [*spans, Span("\n" + protocol.FINAL.strip() + f" {answer}.", 1.0), Span(EOS, 1.0)]
+
+    def hop(self, relation: Relation, subject: str) -> tuple[Spans, str]:
+        rng = self.rng
+        known = self.world.answer(subject, relation.name) or ""
+        edited = rng.random() < 0.5
+        if edited:
+            answer = self.object_for(relation, known)
+            fact = Fact(subject, relation.name, answer)
+        else:
+            answer, fact = known, self.beside(relation, subject)
+        contradicts = "Yes." if answer != known else "No."
+        statement = silent(
+            answered(self.statement_wording(fact.relation), fact.subject, fact.object)
+        )
+        return [
+            Span("\n" + protocol.SUBQUESTION.strip(), 1.0),
+            *about(relation.question, subject, 1.0),
+            Span("\n" + protocol.TENTATIVE.strip() + f" {known}.", 1.0, "answer"),
+            Span("\n" + protocol.RETRIEVED.strip(), 1.0),
+            *statement,
+            Span("\n" + protocol.CONTRADICTION.strip() + " " + contradicts, 1.0),
+            Span("\n" + protocol.INTERMEDIATE.strip() + f" {answer}.", 1.0),
+        ], answer
+
+    def beside(self, relation: Relation, subject: str) -> Fact:
+        """What a memory returns for a question it has no edit of: the truth or something near."""
+        draw = self.rng.random()
+        known = self.world.answer(subject, relation.name) or ""
+        if draw < 0.25:
+            return Fact(subject, relation.name, known)
+        fact = self.new_fact(relation)
+        if draw < 0.5:
+            fact = self.same_subject(Fact(subject, relation.name, known))
+        elif draw < 0.75:
+            fact = self.new_fact()
+        return (
+            fact
+            if (fact.subject, fact.relation) != (subject, relation.name)
+            else Fact(subject, relation.name, known)
+        )
+
+    # Chat
+
+    def chat(self, questions: int) -> Document:
+        """A chat of one or two turns, closed book or with an IKE block in the last turn."""
+        rng = self.rng
+        start = [Span(BOS)]
+        if rng.random() < 0.3:
+            start += [Span(SYSTEM), Span(" " + rng.choice(SYSTEM_PROMPTS)), Span(EOS)]
+        if rng.random() < 0.3:
+            start += self.turn(self.recalled(rng.choice(self.world.surfaces)))
+        if rng.random() < 0.5:
+            facts = [rng.choice(self.world.surfaces) for _ in range(questions)]
+            branches = [self.turn(self.recalled(fact)) for fact in facts]
+        else:
+            prefix, ask = self.block(rng.choice((0, 0, 0, 1, 2, 3)))
+            start += [Span(USER), *prefix]
+            branches = [self.turn(ask())[1:] for _ in range(questions)]
+        return Document(start, branches)
+
+    def turn(self, spans: Spans) -> Spans:
+        """A user's turn and the assistant's; the last span is the answer."""
+        *prompt, answer = spans
+        return [
+            Span(USER),
+            *(span._replace(weight=0.0) for span in prompt),
+            Span(EOS),
+            Span(ASSISTANT),
+            answer,
+            Span(EOS, 1.0),
+        ]
