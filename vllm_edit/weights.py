@@ -15,6 +15,9 @@ from weight_patchers import Delta, PatcherError, fingerprint
 
 logger = logging.getLogger(__name__)
 
+LEAST_GREEDY = 0.5
+"""Share of contexts in which the edited copy must answer with the target."""
+
 
 class WeightMethod:
     """Keeps the engine's weights equal to base plus the deltas of the active weight edits.
@@ -83,6 +86,7 @@ class WeightMethod:
     async def deactivate(self, edit: Edit, revision: int) -> None:
         live = {edit_id: delta for edit_id, delta in self._live.items() if edit_id != edit.id}
         await self._swap(live, revision)
+        self._path(edit.id).unlink(missing_ok=True)
 
     async def close(self) -> None:
         await self._editor.close()
@@ -99,6 +103,7 @@ class WeightMethod:
             hyperparameters=self._hyperparameters,
         )
         logger.info("%s was computed in %.2f s.", edit.id, computed.seconds)
+        _require_reached(computed.diagnostics)
         try:
             return await asyncio.to_thread(Delta.load, computed.path)
         except PatcherError as error:
@@ -110,3 +115,14 @@ class WeightMethod:
 
     def _path(self, edit_id: str) -> Path:
         return self._folder / f"{edit_id}.safetensors"
+
+
+def _require_reached(diagnostics: Mapping[str, Any]) -> None:
+    """Raise ComputeFailed if the edited copy of the model does not say what it was edited to."""
+    for told in diagnostics["edits"]:
+        if told["greedy_after"] < LEAST_GREEDY:
+            raise ComputeFailed(
+                f"The edited model still answers otherwise after {1 - told['greedy_after']:.0%} of "
+                "the texts the edit was tried behind. Reword the prompt, or use a memory method.",
+                code="target_not_reached",
+            )

@@ -1,6 +1,6 @@
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vllm_edit.editor import messages
@@ -52,6 +52,7 @@ def test_anything_else_is_no_request(content: object) -> None:
         messages.decode_request(msgspec.msgpack.encode(content))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=64))
 def test_bytes_are_decoded_or_refused(data: bytes) -> None:
     for decode in (messages.decode_request, messages.decode_reply):

@@ -74,7 +74,7 @@ def test_plain_rows_compute_what_transformers_computes(
     row = batch([writer.running(8)], Pieces(bpe), random.Random(0), 128)
     used = int((row.branch[0] >= 0).sum())
     row.positions[0, :used] = torch.arange(used)
-    hidden = model(row, no_noise(model.shape.width), torch.arange(used))
+    hidden, _ = model(row, no_noise(model.shape.width), torch.arange(used))
     ours = hidden @ model.model.embed_tokens.weight.T
     with torch.no_grad():
         expected = theirs(row.ids[:, :used]).logits[0]

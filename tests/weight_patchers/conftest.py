@@ -1,6 +1,6 @@
 """Small models of several families with random weights, and a tokenizer trained on a few lines."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -55,6 +55,15 @@ FAMILIES: dict[str, tuple[str, dict[str, object]]] = {
     "mixtral": ("MixtralConfig", LLAMA),
 }
 DENSE = sorted(set(FAMILIES) - {"mixtral"})
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads cost more than they give with matrices this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

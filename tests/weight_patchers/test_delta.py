@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -68,6 +68,7 @@ def test_another_base_is_refused() -> None:
         _delta().require_base("e" * 64)
 
 
+@settings(deadline=None)
 @given(position=st.integers(min_value=0), change=st.integers(min_value=1, max_value=255))
 def test_no_changed_byte_goes_unnoticed(
     tmp_path_factory: pytest.TempPathFactory, position: int, change: int

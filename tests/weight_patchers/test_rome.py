@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -54,6 +54,7 @@ def test_the_edited_matrix_maps_the_averaged_key_to_the_value(
     assert after == pytest.approx(report["probability_after"], rel=1e-2)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 10_000), decades=st.floats(0, 6))
 def test_the_closed_form_meets_its_constraint_and_is_the_smallest(
     seed: int, decades: float

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weight_patchers.errors import UnusableStatistics
@@ -14,6 +14,7 @@ def _with_eigenvalues(values: torch.Tensor, seed: int = 0) -> torch.Tensor:
     return (q * values) @ q.T
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 1000), decades=st.floats(0, 6))
 def test_a_well_conditioned_system_is_solved_exactly(seed: int, decades: float) -> None:
     values = torch.logspace(0, -decades, 12, dtype=torch.float64)

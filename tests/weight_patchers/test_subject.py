@@ -1,7 +1,7 @@
 from string import ascii_letters
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizer, PreTrainedTokenizerFast
@@ -42,6 +42,7 @@ def test_the_subjects_last_token(
 WORDS = st.text(alphabet=ascii_letters + "äöé'-. 東京🙂", min_size=1, max_size=12)
 
 
+@settings(deadline=None)
 @given(before=WORDS, subject=WORDS.filter(lambda s: s.strip() == s and s != ""), after=WORDS)
 def test_the_last_token_ends_the_subject_wherever_it_stands(
     tokenizer: PreTrainedTokenizerFast, before: str, subject: str, after: str
@@ -88,6 +89,7 @@ def test_a_blank_stands_where_it_belongs(prompt: str, target: str, text: str) ->
     assert continue_with(prompt, target) == text
 
 
+@settings(deadline=None)
 @given(target=st.lists(st.sampled_from(["Oslo", "Lima", "Novatech", "Zoë"]), min_size=1))
 def test_prompt_and_target_tokens_make_up_the_text(
     tokenizer: PreTrainedTokenizerFast, target: list[str]

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+import openai
+
 from vllm_edit import factworld
 from vllm_edit.demo.client import DemoClient
 from vllm_edit.demo.stream import RunningStream
@@ -56,12 +59,19 @@ def choose_case(seed: int) -> Case:
 def run_demo(url: str | None, seed: int) -> int:
     """Run it, print it; the exit status is 0 only if every change was as it should be."""
     case = choose_case(seed)
+    address = url or ""
+    if not url:
+        print("Starting vLLM with edits on the bundled model …", flush=True)
     try:
         with _server(url) as address:
+            print(f"vLLM serves factworld on {address}.", flush=True)
             demo = Demo(DemoClient(address), address, case)
             demo.run()
     except EditError as error:
         print(f"vllm-edit demo: {error.message}", file=sys.stderr)
+        return 1
+    except (httpx.TransportError, openai.APIConnectionError) as error:
+        print(f"vllm-edit demo: the server at {address} went away: {error}", file=sys.stderr)
         return 1
     print_answers(demo.answers)
     print_times(demo.times)
@@ -109,7 +119,9 @@ class Demo:
         self._expect_base("ROME rolled back")
         if stream.broken:
             self.faults.append(f"a running stream broke: {stream.broken}")
-        self.times.append(("longest pause seen by the running stream", max(stream.gaps)))
+        self.times.append(
+            ("longest pause seen by the running stream", max(stream.gaps, default=0.0))
+        )
 
     def _ask(self, stage: str) -> dict[str, str]:
         found = {}

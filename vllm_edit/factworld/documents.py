@@ -9,6 +9,9 @@ from vllm_edit.factworld.wordings import SUBJECT, TwoHop
 BACKGROUND = 0.05
 
 
+GIVEN = {"subject": "given subject", "answer": "given answer"}
+
+
 class Span(NamedTuple):
     """A piece of text, the loss weight of its tokens, and what it is: subject, answer or other.
 
@@ -27,13 +30,15 @@ Spans = list[Span]
 class Document:
     """A prefix and the branches that each continue it without seeing one another.
 
-    `recall` marks branches answered from the model's own memory alone. In an `edited` document
+    `recall` marks branches answered from the model's own memory alone, `matched` ones that ask
+    about, or beside, the statements in the prefix. In an `edited` document
     the first two branches give a relation of the subject a new answer, the others are true.
     """
 
     prefix: Spans
     branches: list[Spans] = field(default_factory=list)
     recall: bool = False
+    matched: bool = False
     edited: bool = False
     localise: bool = True
 
@@ -52,8 +57,8 @@ def answered(wording: str, subject: str, answer: str, weight: float = 0.0) -> Sp
 
 
 def silent(spans: Spans) -> Spans:
-    """The same text, none of which counts."""
-    return [Span(span.text) for span in spans]
+    """The same text, none of which counts, as something given."""
+    return [Span(span.text, 0.0, GIVEN.get(span.kind, "")) for span in spans]
 
 
 def in_training(hop: TwoHop, subject: str) -> bool:

@@ -83,7 +83,7 @@ class Draw:
         pool: Sequence[Fact] = ()
         if draw < 0.72:
             pool = world.of(fact.relation)
-            if rng.random() < 0.35:
+            if rng.random() < 0.12:
                 near = {n for part in fact.subject.split() for n in self._sharing.get(part, ())}
                 pool = [f for n in near for f in world.about(n) if f.relation == fact.relation]
         elif draw < 0.93:
@@ -92,5 +92,5 @@ class Draw:
         while not pool:
             pool = [f for f in [rng.choice(world.surfaces)] if (f.subject, f.relation) not in asked]
         other = rng.choice(pool)
-        same_words = other.relation == fact.relation and rng.random() < 0.3
+        same_words = other.relation == fact.relation and rng.random() < 0.5
         return (used if same_words else self.wording(other.relation)), other

@@ -45,11 +45,11 @@ class Lessons:
         short = [self._recall() for _ in range(recipe.recall_rows)]
         short += [given(8) for _ in range(recipe.given_rows)]
         found = self._micro(short, SHORT)
-        if done >= recipe.edit_from:
+        if done >= recipe.edit_from and step % recipe.edit_every == 0:
             edited = [writer.edited(10) for _ in range(recipe.edited_rows)]
             found.insert(0, batch(edited, self._pieces, self._rng, SHORT))
             found[0].edited = True
-        if done < recipe.long_from:
+        if done < recipe.long_from or step % recipe.long_every:
             return found
         longest = step % 12 == 0
         share, length = (2, LONGEST) if longest else (1, LONG)

@@ -5,7 +5,7 @@ Parameter names and arithmetic are those of transformers' LlamaForCausalLM.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 # Layers below this one gather what is known at the subject; those from it on read it there.
 BEFORE_READING = 3
+# Layers whose first head is shown where to look: from a subject to where the prefix names it, and
+# from the end of a prompt to the answer that the prefix gives. Found without help only slowly.
+MATCHING, COPYING = 1, 4
+GUIDANCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -51,18 +55,38 @@ class RMSNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return functional.rms_norm(hidden, self.weight.shape, self.weight, self.epsilon)
+        size = list(self.weight.shape)
+        return functional.rms_norm(hidden, size, self.weight, self.epsilon)
 
 
 class Attention(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.heads = shape.heads
-        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-            setattr(self, name, nn.Linear(shape.width, shape.width, bias=False))
+        self.q_proj = nn.Linear(shape.width, shape.width, bias=False)
+        self.k_proj = nn.Linear(shape.width, shape.width, bias=False)
+        self.v_proj = nn.Linear(shape.width, shape.width, bias=False)
+        self.o_proj = nn.Linear(shape.width, shape.width, bias=False)
 
     def forward(self, hidden: Tensor, mask: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        return self.o_proj(self.mix(hidden, mask, cos, sin))
+        output: Tensor = self.o_proj(self.mix(hidden, mask, cos, sin))
+        return output
+
+    def focus(
+        self, hidden: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, targets: Tensor
+    ) -> Tensor:
+        """How far the first head is from looking at its targets: a sum of cross-entropies.
+
+        `targets` [rows, T] holds the place to look at, or -1 for any.
+        """
+        rows, places = (targets >= 0).nonzero(as_tuple=True)
+        size = hidden.shape[2] // self.heads
+        query = hidden[rows, places] @ self.q_proj.weight[:size].T
+        query = rotate(query, cos[rows, 0, places], sin[rows, 0, places])
+        key = rotate(hidden @ self.k_proj.weight[:size].T, cos[:, 0], sin[:, 0])
+        scores = (key[rows] @ query[:, :, None])[:, :, 0] / size**0.5
+        scores = scores.masked_fill(~mask[rows, 0, places], -torch.inf)
+        return functional.cross_entropy(scores, targets[rows, places], reduction="sum")
 
     def mix(self, hidden: Tensor, mask: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """The heads' outputs side by side, before the output projection."""
@@ -92,7 +116,9 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(shape.inner, shape.width, bias=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.down_proj(functional.silu(self.gate_proj(hidden)) * self.up_proj(hidden))
+        inner = functional.silu(self.gate_proj(hidden)) * self.up_proj(hidden)
+        output: Tensor = self.down_proj(inner)
+        return output
 
 
 class Layer(nn.Module):
@@ -108,13 +134,14 @@ class Layer(nn.Module):
     ) -> Tensor:
         """The layer on every token."""
         hidden = hidden + self.self_attn(self.input_layernorm(hidden), mask, cos, sin)
-        output = self.mlp(self.post_attention_layernorm(hidden))
+        output: Tensor = self.mlp(self.post_attention_layernorm(hidden))
         if noise is not None:
             near = output.detach()[noise.rows, noise.places]
             size = near.pow(2).mean(-1, keepdim=True).sqrt()
             where = (noise.rows, noise.places)
             output = output.index_put(where, noise.values * size, accumulate=True)
-        return hidden + output
+        result: Tensor = hidden + output
+        return result
 
     def reading(
         self, hidden: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, moving: Tensor
@@ -166,20 +193,29 @@ class FactModel(nn.Module):
         angles = torch.cat((angles, angles), dim=-1)
         return angles.cos(), angles.sin()
 
-    def forward(self, batch: "Batch", noise: Sequence[Noise], kept: Tensor) -> Tensor:
+    def forward(
+        self, batch: "Batch", noise: Sequence[Noise], kept: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Hidden states [kept, width] after the final norm at the `kept` tokens, which are
-        indices in the flattened rows. One noise per early layer."""
+        indices in the flattened rows, and the sum of the losses of attention that is guided.
+        One noise per early layer."""
+        guided = torch.zeros((), device=batch.ids.device)
         early, late = batch.masks
         cos, sin = self.rotary(batch.positions)
         hidden = self.model.embed_tokens(batch.ids)
         moving = (~batch.frozen).flatten().nonzero()[:, 0]
-        *layers, last = self.model.layers
+        *layers, last = cast("list[Layer]", list(self.model.layers))
         for index, layer in enumerate(layers):
+            if index in (MATCHING, COPYING):
+                mask, wanted = (early, batch.same) if index == MATCHING else (late, batch.source)
+                normed = layer.input_layernorm(hidden)
+                guided = guided + layer.self_attn.focus(normed, mask, cos, sin, wanted)
             if index < BEFORE_READING:
                 hidden = layer(hidden, early, cos, sin, noise[index])
             else:
                 hidden = layer.reading(hidden, late, cos, sin, moving)
-        return self.model.norm(last.last(hidden, late, cos, sin, batch.frozen, kept))
+        last_hidden = last.last(hidden, late, cos, sin, batch.frozen, kept)
+        return self.model.norm(last_hidden), guided
 
     def loss(self, batch: "Batch", noise: Sequence[Noise]) -> tuple[Tensor, Tensor]:
         """The weighted sum of cross-entropies, and the sum of the weights."""
@@ -188,7 +224,8 @@ class FactModel(nn.Module):
         same = batch.branch[:, 1:] == batch.branch[:, :-1]
         weight[:, :-1] = batch.weight[:, 1:] * same
         kept = weight.flatten().nonzero()[:, 0]
-        logits = self(batch, noise, kept) @ self.model.embed_tokens.weight.T
+        states, guided = self(batch, noise, kept)
+        logits = states @ self.model.embed_tokens.weight.T
         losses = functional.cross_entropy(logits, batch.ids.flatten()[kept + 1], reduction="none")
         weight = weight.flatten()[kept]
-        return (losses * weight).sum(), weight.sum()
+        return (losses * weight).sum() + GUIDANCE * guided, weight.sum()

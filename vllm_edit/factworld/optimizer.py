@@ -9,11 +9,16 @@ A, B, C = 3.4445, -4.7750, 2.0315
 
 def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
     """Approximately U Vᵀ of each matrix [n, rows, columns], rows <= columns."""
-    states = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    states: Tensor = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = states @ states.mT
         states = A * states + (B * gram + C * gram @ gram) @ states
     return states
+
+
+def _gradient(parameter: Tensor, flip: bool) -> Tensor:
+    gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    return gradient.T if flip else gradient
 
 
 class Muon:
@@ -42,7 +47,7 @@ class Muon:
         for group, momentum in self._groups:
             flipped = [p.shape[0] > p.shape[1] for p in group]
             pairs = list(zip(group, flipped, strict=True))
-            gradient = torch.stack([p.grad.T if flip else p.grad for p, flip in pairs])
+            gradient = torch.stack([_gradient(p, flip) for p, flip in pairs])
             momentum.lerp_(gradient, 1 - self._momentum)
             updates = orthogonal(gradient.lerp(momentum, self._momentum))
             for (parameter, flip), found in zip(pairs, updates, strict=True):

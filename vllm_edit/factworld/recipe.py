@@ -9,13 +9,13 @@ class Recipe:
 
     steps: int = 2000
     seed: int = 0
-    recall_rows: int = 10
-    given_rows: int = 32
-    demonstration_rows: int = 3
+    recall_rows: int = 6
+    given_rows: int = 21
+    demonstration_rows: int = 2
     mello_rows: int = 3
     chat_rows: int = 1
     running_rows: int = 1
-    edited_rows: int = 5
+    edited_rows: int = 4
     copying_until: float = 0.08
     long_from: float = 0.15
     warm_up: int = 40
@@ -25,6 +25,8 @@ class Recipe:
     other_rate: float = 3e-3
     noise: float = 0.5
     edit_from: float = 0.15
+    edit_every: int = 2
+    long_every: int = 3
     edit_sizes: tuple[float, float] = (0.5, 3.0)
 
     def rate(self, step: int, done: float) -> float:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -21,18 +21,25 @@ class Pieces:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._lead = self._encode("x")
-        self._special = {t: [tokenizer.token_to_id(t)] for t in protocol.SPECIAL_TOKENS}
-        self._cache: dict[str, list[int]] = {}
+        self._cache = {
+            token: tokenizer.encode(token, add_special_tokens=False).ids
+            for token in protocol.SPECIAL_TOKENS
+        }
 
     def _encode(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
 
     def __call__(self, text: str) -> list[int]:
-        if text in self._special:
-            return self._special[text]
         if text not in self._cache:
             self._cache[text] = self._encode("x" + text)[len(self._lead) :]
         return self._cache[text]
+
+
+COLUMNS = (
+    "ids", "positions", "branch", "naming", "role", "late", "alone", "frozen", "weight",
+    "same", "source",
+)  # fmt: skip
 
 
 @dataclass
@@ -44,7 +51,9 @@ class Batch:
     read the subject only at its last token and only from layer BEFORE_READING on; `alone`
     subjects see nothing of their own branch before them; `frozen` tokens get nothing from the
     MLPs of the reading layers. `edited` batches hold edited documents. `weight` is the loss
-    weight of predicting the token itself.
+    weight of predicting the token itself. `same` says of a subject where in the prefix it is
+    named too, `source` of the token before an answer where in the prefix that answer is given; 0
+    if nowhere, -1 for all other tokens.
     """
 
     ids: torch.Tensor
@@ -56,7 +65,9 @@ class Batch:
     alone: torch.Tensor
     frozen: torch.Tensor
     weight: torch.Tensor
-    edited: bool = False
+    same: torch.Tensor
+    source: torch.Tensor
+    edited: bool
 
     def to(self, device: str) -> "Batch":
         return self._each(lambda tensor: tensor.to(device))
@@ -68,8 +79,8 @@ class Batch:
         return cut
 
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
-        *tensors, edited = (getattr(self, field.name) for field in fields(self))
-        return Batch(*(change(tensor) for tensor in tensors), edited=edited)
+        tensors = {name: change(getattr(self, name)) for name in COLUMNS}
+        return Batch(**tensors, edited=self.edited)
 
     @cached_property
     def masks(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -95,8 +106,11 @@ class Row:
     def __init__(self, document: Document, pieces: Pieces, rng: random.Random, length: int) -> None:
         self._pieces = pieces
         self._length = length
-        self._tokens: list[tuple[float, ...]] = []
+        self._tokens: list[list[float]] = []
         self._mentions = 0
+        self._matched = document.matched
+        self._named: dict[str, int] = {}
+        self._given: list[tuple[str, str, int]] = []
         # A gap after BOS makes every position up to the longest one familiar.
         self._gap = rng.randrange(POSITIONS - length) if rng.random() < 0.2 else 0
         shared = self._spans(document.prefix, 0, 0, (False, False, False))
@@ -113,39 +127,54 @@ class Row:
         if not document.localise:
             return False, False, False
         if not document.recall:
-            return rng.random() < 0.25, False, False
+            return rng.random() < 0.1, False, False
         late = rng.random() < 0.88
         return late, late and rng.random() < 0.75, late
 
     def _spans(
         self, spans: list[Span], branch: int, start: int, lesson: tuple[bool, bool, bool]
-    ) -> list[tuple[float, ...]]:
+    ) -> list[list[float]]:
         late, alone, frozen = lesson
-        tokens: list[tuple[float, ...]] = []
-        role, naming = BEFORE, 0
+        tokens: list[list[float]] = []
+        role, naming, name = BEFORE, 0, ""
         for text, weight, kind in spans:
             ids = self._pieces(text)
             if kind == "subject":
                 self._mentions += 1
-                naming, role = self._mentions, NAME
+                naming, role, name = self._mentions, NAME, text
+            elif kind == "given subject":
+                name = text
+            elif kind == "given answer" and branch == 0:
+                self._given.append((name, text, start + len(tokens)))
+            elif kind == "answer" and self._matched and branch and tokens:
+                tokens[-1][-1] = self._find(name, text)
             for index, token in enumerate(ids):
-                if kind == "subject" and index == len(ids) - 1:
-                    role = LAST
+                last = kind == "subject" and index == len(ids) - 1
+                role = LAST if last else role
                 place = start + len(tokens)
                 position = place + self._gap if place else 0
+                same = self._find(name) if last and self._matched and branch else -1
                 tokens.append(
-                    (token, position, branch, naming, role, late, alone,
-                     frozen and role != BEFORE, weight)
+                    [token, position, branch, naming, role, late, alone,
+                     frozen and role != BEFORE, weight, same, -1]
                 )  # fmt: skip
             if kind == "subject":
                 role = AFTER
+            elif kind == "given subject" and branch == 0:
+                self._named[name] = start + len(tokens) - 1
             elif kind == "answer":
                 role, naming = BEFORE, 0
         return tokens
 
+    def _find(self, name: str, answer: str | None = None) -> int:
+        """Where in the prefix the subject is named, or the answer given for it; 0 if nowhere."""
+        if answer is None:
+            return self._named.get(name, 0)
+        return max((at for n, a, at in self._given if (n, a) == (name, answer)), default=0)
+
     def columns(self) -> list[list[float]]:
-        """Nine columns of the row's length, in the order of Batch."""
-        padding = (0, 0, -1, 0, 0, False, False, False, 0.0)
+        """Columns of the row's length, in the order of COLUMNS."""
+        padding: list[float] = [0, 0, -1, 0, 0, False, False, False, 0.0, -1, -1]
         tokens = self._tokens[: self._length]
         tokens = tokens + [padding] * (self._length - len(tokens))
         return [list(column) for column in zip(*tokens, strict=True)]
@@ -154,5 +183,7 @@ class Row:
 def batch(documents: Iterable[Document], pieces: Pieces, rng: random.Random, length: int) -> Batch:
     """The documents as one batch of rows of this length."""
     rows = [Row(document, pieces, rng, length).columns() for document in documents]
-    columns = [torch.tensor([row[index] for row in rows]) for index in range(9)]
-    return Batch(*columns)
+    columns = {
+        name: torch.tensor([row[index] for row in rows]) for index, name in enumerate(COLUMNS)
+    }
+    return Batch(**columns, edited=False)

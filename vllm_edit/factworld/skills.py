@@ -157,7 +157,7 @@ class Examiner:
             first = self.rng.choice(self.world.of(hop.first))
             if in_training(hop, first.subject):
                 continue
-            facts = []
+            facts: list[Fact] = []
             for edited in self.rng.choice(((0, 0), (1, 0), (0, 1), (1, 1))):
                 name = hop.second if facts else hop.first
                 subject = facts[-1].object if facts else first.subject

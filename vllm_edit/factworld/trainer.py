@@ -34,7 +34,7 @@ class Trainer:
         for replica in self._all:
             self._replicas.put(replica)
         named = list(self.model.named_parameters())
-        matrices = [p for name, p in named if p.dim() == 2 and "embed" not in name]
+        matrices: list[Tensor] = [p for name, p in named if p.dim() == 2 and "embed" not in name]
         self._rest = [p for name, p in named if p.dim() == 1 or "embed" in name]
         self._muon = Muon(matrices, momentum=0.95, decay=recipe.matrix_decay)
         self._adam = torch.optim.AdamW(self._rest, betas=(0.9, 0.95), weight_decay=0.0)

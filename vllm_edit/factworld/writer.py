@@ -80,7 +80,7 @@ class Writer(Draw):
         return [Span("Prompt:"), *answered(wording, fact.subject, fact.object)]
 
     def count(self) -> int:
-        return self.rng.choices((1, 2, 3), (0.6, 0.22, 0.18))[0]
+        return self.rng.choices((1, 2, 3), (0.72, 0.16, 0.12))[0]
 
     def copied(self, questions: int) -> Document:
         """New facts, each said again word for word."""
@@ -109,7 +109,7 @@ class Writer(Draw):
             run = [span for spans in asked for span in [*spans, Span("\n")]]
             return Document([], [[Span(BOS), *prefix, *run]], localise=False)
         branches = [[*spans, Span(EOS, 1.0)] for spans in asked]
-        return Document([Span(BOS), *prefix], branches, localise=localise)
+        return Document([Span(BOS), *prefix], branches, matched=True, localise=localise)
 
     def block(self, demonstrations: int) -> tuple[Spans, Callable[[], Spans]]:
         """Demonstrations and new facts, and a function that asks about them."""
