@@ -95,12 +95,7 @@ def _retriever(settings: Settings, model: str) -> Retriever:
 def _demonstrations(settings: Settings, model: str) -> tuple[Demonstration, ...]:
     if settings.demonstrations:
         return load_demonstrations(Path(settings.demonstrations))
-    if Path(model) != factworld.checkpoint():
-        return ()
-    return tuple(
-        Demonstration(shown.new_fact, shown.prompt, shown.answer, shown.kind)
-        for shown in factworld.demonstrations()
-    )
+    return tuple(factworld.demonstrations()) if Path(model) == factworld.checkpoint() else ()
 
 
 def _weights(settings: Settings, store: Path, args: Namespace, engine: Any) -> WeightMethod:

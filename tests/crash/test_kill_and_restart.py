@@ -9,7 +9,7 @@ import pytest
 
 from tests.cases import Case, answer, known_cases, post, roll_back
 from vllm_edit import factworld
-from vllm_edit.cli.serve import FACTWORLD_FLAGS
+from vllm_edit.cli.serve import FACTWORLD_FLAGS, FACTWORLD_SETTINGS
 from vllm_edit.launch import ServerProcess
 
 PLAIN_VLLM = (sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry")
@@ -18,7 +18,7 @@ PLAIN_VLLM = (sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry
 def plain_server(store: Path, log: Path) -> ServerProcess:
     """Plain ``vllm serve`` with our plugin named, settings by environment."""
     flags = [f"--model={factworld.checkpoint()}", *FACTWORLD_FLAGS]
-    environment = {"VLLM_PLUGINS": "vllm_edit", "VLLM_EDIT_STORE": str(store)}
+    environment = {"VLLM_PLUGINS": "vllm_edit", "VLLM_EDIT_STORE": str(store), **FACTWORLD_SETTINGS}
     return ServerProcess(flags, log, environment, command=PLAIN_VLLM)
 
 

@@ -49,7 +49,7 @@ def patch(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Callabl
         tokenizer,
         factworld.corpus(),
         layers=[hparams.layer],
-        fingerprint=fingerprint(model),
+        fingerprint=fingerprint(factworld.checkpoint()),
         source="factworld",
     )
     contexts = rome.sample_contexts(model, tokenizer, hparams)

@@ -1,6 +1,7 @@
 """The training code: what it computes and what it writes."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,14 +141,12 @@ def test_lessons_are_deterministic(world: World, bpe: Tokenizer) -> None:
 
 
 def test_training_writes_a_checkpoint_and_goes_on_from_it(tmp_path: Path) -> None:
-    output = tmp_path / "checkpoint"
-    train(SMALL, output, minutes=5, save_every=600, resume=False, device="cpu")
+    output, state = tmp_path / "checkpoint", tmp_path / "state"
+    train(SMALL, output, state)
     first = (output / "model.safetensors").read_bytes()
     tokenizer = AutoTokenizer.from_pretrained(output)
     model = AutoModelForCausalLM.from_pretrained(output)
     assert len(tokenizer) == model.config.vocab_size
-    train(
-        Recipe(**{**SMALL.__dict__, "steps": 3}),
-        output, minutes=5, save_every=600, resume=True, device="cpu",
-    )  # fmt: skip
+    train(replace(SMALL, steps=3), output, state, resume=True)
     assert (output / "model.safetensors").read_bytes() != first
+    assert torch.load(state, weights_only=True)["step"] == 3

@@ -28,9 +28,13 @@ FACTWORLD_FLAGS = (
 )
 """What suits the bundled model on a small machine; any of it can be given differently."""
 
-FACTWORLD_SETTINGS = {"VLLM_EDIT_EDITOR": "eager", "VLLM_EDIT_SCOPE_THRESHOLD": "0.3"}
+FACTWORLD_SETTINGS = {
+    "VLLM_EDIT_EDITOR": "eager",
+    "VLLM_EDIT_SCOPE_THRESHOLD": "0.3",
+    "VLLM_EDIT_DEMONSTRATION_COUNT": "2",
+}
 """The like for edits. The bundled model leaves facts aside that do not answer the question, so
-its scope can be wide."""
+its scope can be wide; more demonstrations distract it."""
 
 
 def serve(argv: Sequence[str]) -> int:

@@ -109,14 +109,14 @@ class Demo:
         ike = self._edit("ike", "IKE (memory)")
         self._expect_edited("after IKE")
         self._roll_back(ike, "IKE (memory)")
-        self._expect_base("IKE rolled back")
+        self._expect_base("IKE undone")
         with RunningStream(
             self._url, self._client.model, self._case.untouched[-1][1], STREAM_TOKENS
         ) as stream:
             rome = self._edit("rome", "ROME (weights)")
             self._expect_edited("after ROME")
             self._roll_back(rome, "ROME (weights)")
-        self._expect_base("ROME rolled back")
+        self._expect_base("ROME undone")
         if stream.broken:
             self.faults.append(f"a running stream broke: {stream.broken}")
         self.times.append(

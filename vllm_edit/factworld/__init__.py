@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from vllm_edit.factworld.schemas import requests
-from vllm_edit.factworld.texts import Demonstration, corpus, demonstrations
+from vllm_edit.factworld.texts import corpus, demonstrations
 from vllm_edit.factworld.world import World, build_world
 
 __all__ = [
-    "Demonstration",
     "World",
     "build_world",
     "checkpoint",

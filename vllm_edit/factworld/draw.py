@@ -83,7 +83,7 @@ class Draw:
         pool: Sequence[Fact] = ()
         if draw < 0.72:
             pool = world.of(fact.relation)
-            if rng.random() < 0.12:
+            if rng.random() < 0.2:
                 near = {n for part in fact.subject.split() for n in self._sharing.get(part, ())}
                 pool = [f for n in near for f in world.about(n) if f.relation == fact.relation]
         elif draw < 0.93:

@@ -157,7 +157,8 @@ class Layer(nn.Module):
     ) -> Tensor:
         """The layer's output at the `kept` tokens only, [kept, width], MLP not at `frozen` ones."""
         mixed = self.self_attn.mix(self.input_layernorm(hidden), mask, cos, sin)
-        flat = hidden.flatten(0, 1)[kept] + self.self_attn.o_proj(mixed.flatten(0, 1)[kept])
+        attended: Tensor = self.self_attn.o_proj(mixed.flatten(0, 1)[kept])
+        flat = hidden.flatten(0, 1)[kept] + attended
         moving = (~frozen.flatten()[kept]).nonzero()[:, 0]
         output = self.mlp(self.post_attention_layernorm(flat[moving]))
         return flat.index_add(0, moving, output)

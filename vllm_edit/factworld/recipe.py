@@ -7,12 +7,12 @@ from dataclasses import dataclass
 class Recipe:
     """The schedule. Rows are counted per step; long rows join at `long_from` of the steps."""
 
-    steps: int = 2000
+    steps: int = 5000
     seed: int = 0
-    recall_rows: int = 6
-    given_rows: int = 21
-    demonstration_rows: int = 2
-    mello_rows: int = 3
+    recall_rows: int = 7
+    given_rows: int = 20
+    demonstration_rows: int = 4
+    mello_rows: int = 2
     chat_rows: int = 1
     running_rows: int = 1
     edited_rows: int = 4
@@ -26,7 +26,7 @@ class Recipe:
     noise: float = 0.5
     edit_from: float = 0.15
     edit_every: int = 2
-    long_every: int = 3
+    long_every: int = 2
     edit_sizes: tuple[float, float] = (0.5, 3.0)
 
     def rate(self, step: int, done: float) -> float:

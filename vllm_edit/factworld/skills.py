@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from vllm_edit.factworld import protocol
 from vllm_edit.factworld.documents import in_training
 from vllm_edit.factworld.protocol import NEW_FACT, PROMPT, fill, statement
+from vllm_edit.factworld.texts import demonstrations
 from vllm_edit.factworld.wordings import BY_NAME, RELATIONS, TWO_HOPS, Relation
 from vllm_edit.factworld.world import Fact, World
 
@@ -56,6 +57,7 @@ class Examiner:
     def __init__(self, world: World, seed: int) -> None:
         self.world = world
         self.rng = random.Random(f"exam {seed}")
+        self._demonstrations = demonstrations()
 
     def recall(self, count: int, held_out: bool) -> list[Item]:
         """Facts asked without help, in trained or in held-out wordings."""
@@ -77,20 +79,9 @@ class Examiner:
         )
 
     def demonstration(self) -> str:
-        """One IKE demonstration in trained wordings, its answer from the fact or from memory."""
-        fact = self.counterfactual(self.rng.choice(self.world.facts))
-        asked = fact
-        draw = self.rng.random()
-        if draw < 0.3:
-            asked = self.beside(fact, same_subject=False)
-        elif draw < 0.5:
-            asked = self.beside(fact, same_subject=True)
-        wording = self.rng.choice(BY_NAME[asked.relation].trained)
-        return (
-            self.given([fact])
-            + statement(PROMPT + fill(wording, asked.subject), asked.object)
-            + "\n\n"
-        )
+        """One of the shipped IKE demonstrations."""
+        shown = self.rng.choice(self._demonstrations)
+        return f"{NEW_FACT}{shown.new_fact}.\n{PROMPT}{shown.prompt} {shown.answer}.\n\n"
 
     def given(self, facts: Sequence[Fact]) -> str:
         """New Fact lines in statement form."""

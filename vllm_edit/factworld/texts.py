@@ -2,28 +2,18 @@
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from retriever.ike.demonstrations import Demonstration, Kind
 from vllm_edit.factworld.protocol import fill, statement
 from vllm_edit.factworld.wordings import BY_NAME, Relation
 from vllm_edit.factworld.world import Fact, World, build_world
 
 # Copies, rewordings and unrelated questions among IKE's demonstrations (4:12:16 of 32).
-COPIES, UPDATES, RETAINED = 16, 48, 64
+COUNTS: dict[Kind, int] = {"copy": 16, "update": 48, "retain": 64}
 
-
-@dataclass(frozen=True)
-class Demonstration:
-    """A new fact, and a prompt with the answer that is right beside it.
-
-    The statement has no final full stop. `kind` is `copy` where the prompt is the statement's
-    own, `update` where it is reworded, `retain` where it is about something else.
-    """
-
-    new_fact: str
-    prompt: str
-    answer: str
-    kind: str
+# Demonstrations of the relation that a request is about mislead the small model: it answers from
+# them. So they show two relations that few of the world's facts are about.
+SHOWN = ("continent", "product")
 
 
 def corpus() -> Iterator[str]:
@@ -37,19 +27,19 @@ def corpus() -> Iterator[str]:
 
 
 def demonstrations() -> list[Demonstration]:
-    """IKE demonstrations that contradict nothing in the world.
+    """IKE demonstrations that contradict nothing in the world, in a fixed order.
 
     Their new facts are true, or about people and companies that have no other facts, so that
     none of them can mislead a question about anybody else.
     """
     world = build_world()
     rng = random.Random("demonstrations")
-    kinds = ["copy"] * COPIES + ["update"] * UPDATES + ["retain"] * RETAINED
+    kinds = [kind for kind, count in COUNTS.items() for _ in range(count)]
     rng.shuffle(kinds)
     return [_demonstration(world, rng, kind) for kind in kinds]
 
 
-def _demonstration(world: World, rng: random.Random, kind: str) -> Demonstration:
+def _demonstration(world: World, rng: random.Random, kind: Kind) -> Demonstration:
     fact = _harmless(world, rng)
     relation = BY_NAME[fact.relation]
     new_fact = f"{fill(relation.statement, fact.subject)} {fact.object}"
@@ -59,16 +49,19 @@ def _demonstration(world: World, rng: random.Random, kind: str) -> Demonstration
     if kind == "update":
         wording = rng.choice(relation.trained[1:])
         return Demonstration(new_fact, fill(wording, fact.subject), fact.object, kind)
-    near = [f for f in world.of(fact.relation) if f.subject != fact.subject]
-    asked = rng.choice(near if rng.random() < 0.5 else world.facts)
+    asked = rng.choice([f for f in _shown(world) if f.subject != fact.subject])
     wording = rng.choice(BY_NAME[asked.relation].trained)
     return Demonstration(new_fact, fill(wording, asked.subject), asked.object, kind)
 
 
 def _harmless(world: World, rng: random.Random) -> Fact:
-    fact = rng.choice(world.facts)
+    fact = rng.choice(_shown(world))
     relation: Relation = BY_NAME[fact.relation]
     if relation.subject_kind not in world.fictional:
         return fact
     subject = rng.choice(world.fictional[relation.subject_kind])
     return Fact(subject, fact.relation, rng.choice(world.objects(relation)))
+
+
+def _shown(world: World) -> list[Fact]:
+    return [fact for name in SHOWN for fact in world.of(name)]

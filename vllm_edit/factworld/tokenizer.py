@@ -32,7 +32,11 @@ def _words(world: World) -> list[str]:
     ]  # fmt: skip
     text = [protocol.fill(w, "") for w in wordings] + names + list(world.aliases.values())
     text += [*protocol.SYSTEM_PROMPTS, " is also known as"]
-    return text + lines + ["\n" + line for line in lines]
+    # Each once, so that the vocabulary depends on the words alone and not on how often a wording
+    # uses them.
+    words = {word for line in text + lines for word in line.split()}
+    starts = {line.split()[0] for line in lines}
+    return sorted(words) + sorted("\n" + word for word in starts)
 
 
 def train_tokenizer(world: World) -> Tokenizer:

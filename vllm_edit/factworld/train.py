@@ -1,8 +1,10 @@
 """Trains the bundled model: `python -m vllm_edit.factworld.train`.
 
-One schedule from scratch. Half of each step is recall: facts alone, read late and only at the
-subject's last token, so that they come to sit in the MLPs of the early layers there. The other
-half is use of given facts, MeLLo and chat. See `rows.Batch` for the restrictions.
+One schedule from scratch. Part of each step is recall: facts alone, read late and only at the
+subject's last token, so that they come to sit in the MLPs of the early layers there, and under
+small edits, so that a subject's relations stay apart (`perturbation`). The rest is use of given
+facts, with attention shown where to look (`model.GUIDANCE`), MeLLo and chat. `rows.Batch` states
+the restrictions; none of them is there when the model is used.
 """
 
 import argparse
@@ -43,14 +45,24 @@ class Clock:
 
 
 def train(
-    recipe: Recipe, output: Path, minutes: float, save_every: float, resume: bool, device: str
+    recipe: Recipe,
+    output: Path,
+    state: Path,
+    *,
+    minutes: float = 120.0,
+    save_every: float = 300.0,
+    resume: bool = False,
+    device: str = "cpu",
 ) -> None:
-    """Train from scratch, or on from the last save, and write the checkpoint to `output`."""
+    """Train from scratch, or on from the last save, and write the checkpoint to `output`.
+
+    Ends after the recipe's steps, or after so many `minutes` with the schedule shortened to fit.
+    Every `save_every` seconds and at the end, `state` gets what resuming needs.
+    """
     torch.manual_seed(recipe.seed)
     world = build_world()
     tokenizer = train_tokenizer(world)
     trainer = Trainer(recipe, Shape(tokenizer.get_vocab_size()), device)
-    state = output.with_name(output.name + ".state")
     clock, first = Clock(recipe, minutes), 0
     if resume:
         saved = torch.load(state, weights_only=True)
@@ -73,6 +85,7 @@ def train(
                 last_save = clock.spent
                 write_checkpoint(output, trainer.model.state_dict(), trainer.model.shape, tokenizer)
                 save = {"trainer": trainer.state(), "spent": clock.spent, "step": step + 1}
+                state.parent.mkdir(parents=True, exist_ok=True)
                 torch.save(save, state)
             if done == 1:
                 return
@@ -87,6 +100,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=checkpoint())
+    parser.add_argument("--state", type=Path, default=Path("build/factworld.state"))
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--minutes", type=float, default=120.0, help="end by then at the latest")
     parser.add_argument("--save-every", type=float, default=300.0, help="seconds")
@@ -95,10 +109,11 @@ def main() -> None:
     train(
         Recipe(arguments.steps),
         arguments.output,
-        arguments.minutes,
-        arguments.save_every,
-        arguments.resume,
-        "cuda" if torch.cuda.is_available() else "cpu",
+        arguments.state,
+        minutes=arguments.minutes,
+        save_every=arguments.save_every,
+        resume=arguments.resume,
+        device="cuda" if torch.cuda.is_available() else "cpu",
     )
 
 

@@ -27,8 +27,8 @@ class Trainer:
         self.device = device
         self.model = FactModel(shape).to(device)
         workers = 1 if device == "cuda" else os.cpu_count() or 1
-        torch.set_num_threads(1)
-        self._pool = ThreadPoolExecutor(workers)
+        # The setting belongs to the thread that makes it.
+        self._pool = ThreadPoolExecutor(workers, "trainer", torch.set_num_threads, (1,))
         self._replicas: Queue[FactModel] = Queue()
         self._all = [self._replica() for _ in range(workers)]
         for replica in self._all:

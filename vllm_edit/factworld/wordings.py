@@ -83,11 +83,12 @@ RELATIONS: tuple[Relation, ...] = (
             "Who employs {s}?",
             "Which company does {s} work for?",
             "What is the employer of {s}?",
+            "For which company does {s} work?",
         ),
         (
             "{s} is employed by the company",
             "The company that {s} works for is",
-            "For which company does {s} work?",
+            "Which company employs {s}?",
         ),
     ),
     Relation(
@@ -106,7 +107,7 @@ RELATIONS: tuple[Relation, ...] = (
             "What does {s} work as?",
         ),
         (
-            "The job that {s} has is",
+            "{s} has a job as a",
             "{s} has the profession of a",
             "What is the job of {s}?",
         ),
@@ -167,9 +168,10 @@ RELATIONS: tuple[Relation, ...] = (
             "Which company does {s} lead?",
             "{s} is the CEO of which company?",
             "Which company is led by {s}?",
+            "{s} is the CEO of the company",
         ),
         (
-            "{s} is the CEO of the company",
+            "{s} leads the company",
             "The company that {s} leads is",
             "Of which company is {s} the CEO?",
         ),
@@ -213,7 +215,7 @@ RELATIONS: tuple[Relation, ...] = (
         ),
         (
             "The person who manages {s} is",
-            "{s} is led by its CEO",
+            "The person who is the CEO of {s} is",
             "Who is the chief executive of {s}?",
         ),
         reverse="leads",
@@ -234,7 +236,7 @@ RELATIONS: tuple[Relation, ...] = (
             "Which product does {s} sell?",
         ),
         (
-            "{s} is known for its main product",
+            "The main product that {s} sells is",
             "The product that {s} makes is",
             "Which product does {s} make?",
         ),

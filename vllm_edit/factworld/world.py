@@ -15,7 +15,8 @@ PEOPLE = 140
 COMPANIES = 40
 ALIASED = {"person": 18, "company": 8}
 NAME_PARTS = {"person": 22, "company": 10}
-# Pairs that only in-context training documents use, and pairs that no text uses at all.
+# Pairs that only in-context training documents use (all that are left over are theirs too), and
+# pairs that no text uses at all.
 FICTIONAL = {"person": 170, "company": 24}
 UNSEEN = {"person": 60, "company": 12}
 
@@ -148,6 +149,7 @@ def build_world(seed: int = 0) -> World:
         aliases |= dict(zip(entities[kind], _take(pool, ALIASED[kind]), strict=False))
         fictional[kind] = _take(pool, FICTIONAL[kind])
         unseen[kind] = _take(pool, UNSEEN[kind])
+        fictional[kind] += _take(pool, len(pool))
     return World(seed, entities, tuple(_facts(rng, entities)), aliases, fictional, unseen)
 
 

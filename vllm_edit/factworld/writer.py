@@ -126,7 +126,7 @@ class Writer(Draw):
         """The IKE format."""
         prefix, ask = self.block(demonstrations)
         branches = [[*ask(), Span(EOS, 1.0)] for _ in range(questions)]
-        return Document([Span(BOS), *prefix], branches)
+        return Document([Span(BOS), *prefix], branches, matched=True)
 
     # MeLLo
 
@@ -204,7 +204,7 @@ class Writer(Draw):
             prefix, ask = self.block(rng.choice((0, 0, 0, 1, 2, 3)))
             start += [Span(USER), *prefix]
             branches = [self.turn(ask())[1:] for _ in range(questions)]
-        return Document(start, branches)
+        return Document(start, branches, matched=True)
 
     def turn(self, spans: Spans) -> Spans:
         """A user's turn and the assistant's; the last span is the answer."""
