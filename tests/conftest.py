@@ -39,9 +39,10 @@ def http(server: ServerProcess) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def chat(server: ServerProcess, http: httpx.Client) -> openai.OpenAI:
+def chat(server: ServerProcess, http: httpx.Client) -> Iterator[openai.OpenAI]:
     """OpenAI's own client on the shared server."""
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="-", max_retries=0)
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="-", max_retries=0) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -21,29 +21,29 @@ PROMPT = "New Fact: one is two. Prompt:"
 @asynccontextmanager
 async def engine(tensor_parallel_size: int) -> AsyncIterator[Any]:
     """vLLM's asynchronous engine on the bundled model, in processes of its own."""
-    os.environ["VLLM_PLUGINS"] = "vllm_edit"
-    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
-    if tensor_parallel_size > 1:
-        ranks = range(tensor_parallel_size)
-        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(str(rank) for rank in ranks)
     from vllm import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    client = AsyncLLM.from_engine_args(
-        AsyncEngineArgs(
-            model=str(factworld.checkpoint()),
-            dtype="float32",
-            enforce_eager=True,
-            max_model_len=256,
-            kv_cache_memory_bytes=1 << 28,
-            tensor_parallel_size=tensor_parallel_size,
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("VLLM_PLUGINS", "vllm_edit")
+        environment.setenv("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+        if tensor_parallel_size > 1:
+            ranks = "|".join(str(rank) for rank in range(tensor_parallel_size))
+            environment.setenv("VLLM_CPU_OMP_THREADS_BIND", ranks)
+        client = AsyncLLM.from_engine_args(
+            AsyncEngineArgs(
+                model=str(factworld.checkpoint()),
+                dtype="float32",
+                enforce_eager=True,
+                max_model_len=256,
+                kv_cache_memory_bytes=1 << 28,
+                tensor_parallel_size=tensor_parallel_size,
+            )
         )
-    )
-    try:
-        yield client
-    finally:
-        client.shutdown()
-        os.environ.pop("VLLM_CPU_OMP_THREADS_BIND", None)
+        try:
+            yield client
+        finally:
+            client.shutdown()
 
 
 def delta(names: Sequence[str], u: torch.Tensor, v: torch.Tensor) -> Delta:

@@ -11,7 +11,7 @@ from vllm_edit.factworld.protocol import fill, statement
 from vllm_edit.factworld.skills import Examiner, Generate, Item, run_mello, score
 from vllm_edit.factworld.tokenizer import train_tokenizer
 from vllm_edit.factworld.wordings import BY_NAME
-from vllm_edit.factworld.world import World
+from vllm_edit.factworld.world import Fact, World
 
 COUNT = 200
 
@@ -100,25 +100,26 @@ def test_chat(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     """Own memory, a given fact and a second turn, each with the end of the turn."""
-    right = 0
+
+    def asked(fact: Fact) -> str:
+        return fill(BY_NAME[fact.relation].question, fact.subject)
+
     chats = []
     for fact in examiner.rng.sample(world.facts, 20):
-        question = fill(BY_NAME[fact.relation].question, fact.subject)
-        new = examiner.counterfactual(fact)
-        block = f"{examiner.given([new])}Prompt: {question}"
-        chats += [([question], fact), ([block], new), (["Where is Proza?", question], fact)]
-    for (*earlier, last), fact in chats:
-        messages = [{"role": "user", "content": last}]
-        for said in earlier:
-            other = world.facts[-1]
-            messages = [
-                {"role": "user", "content": fill(BY_NAME[other.relation].question, other.subject)},
-                {"role": "assistant", "content": f"{other.object}."},
-                *messages,
-            ]
-            assert said
+        new, earlier = examiner.counterfactual(fact), examiner.rng.choice(world.facts)
+        first = [("user", asked(earlier)), ("assistant", f"{earlier.object}.")]
+        chats += [
+            ([("user", asked(fact))], fact),
+            ([("user", f"{examiner.given([new])}Prompt: {asked(fact)}")], new),
+            ([*first, ("user", asked(fact))], fact),
+        ]
+    right = 0
+    for turns, fact in chats:
         ids = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, return_tensors="pt", return_dict=False
+            [{"role": role, "content": content} for role, content in turns],
+            add_generation_prompt=True,
+            return_tensors="pt",
+            return_dict=False,
         )
         with torch.no_grad():
             output = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8)

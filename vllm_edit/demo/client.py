@@ -1,25 +1,39 @@
 """The demo's view of a server: ask over the OpenAI API, edit over /v1/edits."""
 
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import httpx
 import openai
 
 from vllm_edit.errors import EditError
 
+MODEL = "factworld"
+
 
 class DemoClient:
-    """Talks to one server over HTTP as any user would."""
+    """Talks to one server over HTTP as any user would; a context manager."""
 
     def __init__(self, url: str) -> None:
         self._openai = openai.OpenAI(base_url=f"{url}/v1", api_key="-", max_retries=0)
         self._http = httpx.Client(base_url=url, timeout=120.0)
-        self.model = self._openai.models.list().data[0].id
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._openai.close()
+        self._http.close()
 
     def ask(self, prompt: str) -> str:
         """The greedy continuation of a prompt, up to its first full stop."""
         answer = self._openai.completions.create(
-            model=self.model, prompt=prompt, max_tokens=12, temperature=0.0, stop=["\n"]
+            model=MODEL, prompt=prompt, max_tokens=12, temperature=0.0, stop=["\n"]
         )
         return answer.choices[0].text.partition(".")[0].strip()
 

@@ -12,7 +12,7 @@ import httpx
 import openai
 
 from vllm_edit import factworld
-from vllm_edit.demo.client import DemoClient
+from vllm_edit.demo.client import MODEL, DemoClient
 from vllm_edit.demo.stream import RunningStream
 from vllm_edit.demo.table import Answer, print_answers, print_times
 from vllm_edit.errors import EditError
@@ -65,8 +65,9 @@ def run_demo(url: str | None, seed: int) -> int:
     try:
         with _server(url) as address:
             print(f"vLLM serves factworld on {address}.", flush=True)
-            demo = Demo(DemoClient(address), address, case)
-            demo.run()
+            with DemoClient(address) as client:
+                demo = Demo(client, address, case)
+                demo.run()
     except EditError as error:
         print(f"vllm-edit demo: {error.message}", file=sys.stderr)
         return 1
@@ -110,9 +111,7 @@ class Demo:
         self._expect_edited("after IKE")
         self._roll_back(ike, "IKE (memory)")
         self._expect_base("IKE undone")
-        with RunningStream(
-            self._url, self._client.model, self._case.untouched[-1][1], STREAM_TOKENS
-        ) as stream:
+        with RunningStream(self._url, MODEL, self._case.untouched[-1][1], STREAM_TOKENS) as stream:
             rome = self._edit("rome", "ROME (weights)")
             self._expect_edited("after ROME")
             self._roll_back(rome, "ROME (weights)")

@@ -41,6 +41,7 @@ class RunningStream:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        self._client.close()
 
     def _run(self) -> None:
         try:
