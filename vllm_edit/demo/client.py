@@ -1,6 +1,5 @@
 """The demo's view of a server: ask over the OpenAI API, edit over /v1/edits."""
 
-from types import TracebackType
 from typing import Any, Self
 
 import httpx
@@ -21,12 +20,7 @@ class DemoClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._openai.close()
         self._http.close()
 
