@@ -100,9 +100,10 @@ def _demonstrations(settings: Settings, model: str) -> tuple[Demonstration, ...]
 
 def _weights(settings: Settings, store: Path, args: Namespace, engine: Any) -> WeightMethod:
     model = resolve(args.model, args.revision)
+    scratch = tempfile.TemporaryDirectory(prefix="vllm-edit-")
     options = EditorOptions(
         model=model,
-        sockets=Path(tempfile.mkdtemp(prefix="vllm-edit-")),
+        sockets=Path(scratch.name),
         statistics=store / "statistics",
         text=Path(settings.statistics_text) if settings.statistics_text else None,
         device=settings.editor_device,
@@ -116,6 +117,7 @@ def _weights(settings: Settings, store: Path, args: Namespace, engine: Any) -> W
         swapper=Swapper(engine, cast("PauseMode", settings.pause_mode)),
         hyperparameters=_hyperparameters(settings.hparams),
         eager=settings.editor == "eager",
+        scratch=scratch,
     )
 
 

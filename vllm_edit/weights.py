@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ class WeightMethod:
 
     ``model`` is the checkpoint folder that is served; ``deltas`` the folder of delta files, one
     for each edit and named after it; ``hyperparameters`` replace values of the method's own.
+    ``scratch`` is the editor's socket folder, removed by ``close``.
     """
 
     names = frozenset({"rome"})
@@ -37,6 +39,7 @@ class WeightMethod:
         swapper: Swapper,
         hyperparameters: Mapping[str, Any],
         eager: bool,
+        scratch: "tempfile.TemporaryDirectory[str]",
     ) -> None:
         self._model = model
         self._folder = deltas
@@ -44,6 +47,7 @@ class WeightMethod:
         self._swapper = swapper
         self._hyperparameters = hyperparameters
         self._eager = eager
+        self._scratch = scratch
         self._live: dict[str, Delta] = {}
 
     @property
@@ -90,6 +94,7 @@ class WeightMethod:
 
     async def close(self) -> None:
         await self._editor.close()
+        self._scratch.cleanup()
 
     async def _compute(self, edit: Edit, live: Sequence[str]) -> Delta:
         """The delta of one edit on top of the live ones; raises ComputeFailed."""

@@ -133,14 +133,9 @@ class EditorClient:
         return Computed(Path(reply.path), reply.seconds, reply.diagnostics)
 
     async def close(self) -> None:
-        """End the process for good, and remove its socket folder.
-
-        A call that waits for the process fails, and so do later ones.
-        """
+        """End the process for good. A call that waits for it fails, and so do later ones."""
         self._closed = True
         await self._end()
-        with contextlib.suppress(OSError):
-            self._options.sockets.rmdir()
         if self._context is not None:
             self._context.destroy(linger=0)
             self._context = None
