@@ -2,14 +2,18 @@
 
 import random
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from retriever.ike.demonstrations import Demonstration, Kind
 from vllm_edit.factworld.protocol import fill, statement
 from vllm_edit.factworld.wordings import BY_NAME, Relation
 from vllm_edit.factworld.world import Fact, World, build_world
 
+if TYPE_CHECKING:
+    from retriever import Demonstration
+    from retriever.ike.demonstrations import Kind
+
 # Copies, rewordings and unrelated questions among IKE's demonstrations (4:12:16 of 32).
-COUNTS: dict[Kind, int] = {"copy": 16, "update": 48, "retain": 64}
+COUNTS: "dict[Kind, int]" = {"copy": 16, "update": 48, "retain": 64}
 
 # Demonstrations of the relation that a request is about mislead the small model: it answers from
 # them. So they show two relations that few of the world's facts are about.
@@ -26,7 +30,7 @@ def corpus() -> Iterator[str]:
             yield statement(fill(wording, fact.subject), fact.object)
 
 
-def demonstrations() -> list[Demonstration]:
+def demonstrations() -> "list[Demonstration]":
     """IKE demonstrations that contradict nothing in the world, in a fixed order.
 
     Their new facts are true, or about people and companies that have no other facts, so that
@@ -39,7 +43,10 @@ def demonstrations() -> list[Demonstration]:
     return [_demonstration(world, rng, kind) for kind in kinds]
 
 
-def _demonstration(world: World, rng: random.Random, kind: Kind) -> Demonstration:
+def _demonstration(world: World, rng: random.Random, kind: "Kind") -> "Demonstration":
+    # Here, not at the top: it imports FAISS, and whoever wants the world alone does without.
+    from retriever import Demonstration
+
     fact = _harmless(world, rng)
     relation = BY_NAME[fact.relation]
     new_fact = f"{fill(relation.statement, fact.subject)} {fact.object}"
