@@ -108,14 +108,14 @@ class Demo:
         """All stages, in order."""
         self._base = self._ask(BEFORE)
         ike = self._edit("ike", "IKE (memory)")
-        self._expect_edited("after IKE")
+        self._expect_edited("IKE on")
         self._roll_back(ike, "IKE (memory)")
-        self._expect_base("IKE undone")
+        self._expect_base("IKE off")
         with RunningStream(self._url, MODEL, self._case.untouched[-1][1], STREAM_TOKENS) as stream:
             rome = self._edit("rome", "ROME (weights)")
-            self._expect_edited("after ROME")
+            self._expect_edited("ROME on")
             self._roll_back(rome, "ROME (weights)")
-        self._expect_base("ROME undone")
+        self._expect_base("ROME off")
         if stream.broken:
             self.faults.append(f"a running stream broke: {stream.broken}")
         self.times.append(
