@@ -1,5 +1,6 @@
 """Edits of the bundled world, and how tests put them to a server."""
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,9 @@ import httpx
 from vllm_edit import factworld
 
 MODEL = "factworld"
+
+PLAIN_VLLM = (sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry")
+"""The command that `vllm serve` runs; the CPU build's own does not start."""
 
 
 @dataclass(frozen=True)

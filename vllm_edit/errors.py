@@ -9,8 +9,7 @@
     ├── SwapFailed           the engine refused new weights and serves what it served before
     ├── Unavailable          this server cannot do it now, or not as it was started
     └── StoreError           the edit store cannot be used
-        ├── StoreLocked      another server has it open
-        └── StaleBase        it belongs to other base weights
+        └── StoreLocked      another server has it open
 
 Each carries a stable ``code`` for programs and a message that tells a person what to do next.
 HTTP statuses are assigned in one table, ``vllm_edit.api.errors``.
@@ -69,7 +68,3 @@ class StoreError(EditError):
 
 class StoreLocked(StoreError):
     code = "store_locked"
-
-
-class StaleBase(StoreError):
-    code = "stale_base"

@@ -1,18 +1,15 @@
 """SIGKILL after an acknowledged edit, a restart on the same store, and the edit is in effect."""
 
-import sys
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
-from tests.cases import Case, answer, known_cases, post, roll_back
+from tests.cases import PLAIN_VLLM, Case, answer, known_cases, post, roll_back
 from vllm_edit import factworld
 from vllm_edit.cli.serve import FACTWORLD_FLAGS, FACTWORLD_SETTINGS
 from vllm_edit.launch import ServerProcess
-
-PLAIN_VLLM = (sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry")
 
 
 def plain_server(store: Path, log: Path) -> ServerProcess:

@@ -1,16 +1,13 @@
 """Zero edits cost nothing and change nothing: the same tokens and log-probabilities as vLLM."""
 
-import sys
 from pathlib import Path
 
 import httpx
 
-from tests.cases import MODEL, all_cases, complete
+from tests.cases import MODEL, PLAIN_VLLM, all_cases, complete
 from vllm_edit import factworld
 from vllm_edit.cli.serve import FACTWORLD_FLAGS
 from vllm_edit.launch import ServerProcess
-
-PLAIN_VLLM = (sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry")
 
 
 def test_no_edits_give_what_plain_vllm_gives(http: httpx.Client, log: Path) -> None:

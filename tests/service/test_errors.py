@@ -3,7 +3,7 @@
 import json
 
 from vllm_edit.api.errors import STATUS, error_response, status_of
-from vllm_edit.errors import EditError, InvalidEdit, StaleBase
+from vllm_edit.errors import EditError, InvalidEdit, StoreLocked
 
 
 def tree(root: type[EditError] = EditError) -> list[type[EditError]]:
@@ -18,7 +18,7 @@ def test_codes_are_distinct() -> None:
 def test_every_class_has_a_status() -> None:
     for kind in tree():
         assert 400 <= status_of(kind("x")) < 600
-    assert status_of(StaleBase("x")) == STATUS[StaleBase.__mro__[1]]
+    assert status_of(StoreLocked("x")) == STATUS[StoreLocked.__mro__[1]]
 
 
 def test_the_answer_has_openai_s_shape() -> None:

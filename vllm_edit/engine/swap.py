@@ -43,15 +43,15 @@ class Swapper:
         await self._stage(wanted)
         await _checked(self._engine.pause_generation(mode=self._pause_mode, clear_cache=True))
         try:
-            await self._commit_or_restore(wanted)
-            await _checked(self._engine.update_weight_version(weight_version))
+            await self._commit_or_restore(wanted, weight_version)
         finally:
             await self._engine.resume_generation()
         self._served = wanted
 
-    async def _commit_or_restore(self, wanted: dict[str, Factors]) -> None:
+    async def _commit_or_restore(self, wanted: dict[str, Factors], weight_version: str) -> None:
         try:
             await self._on_every_rank("edit_commit", self._number)
+            await _checked(self._engine.update_weight_version(weight_version))
         except SwapFailed:
             logger.warning("A commit failed; restoring the weights served before it.")
             await self._stage(_sum((), touched=wanted) | self._served)
