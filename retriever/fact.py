@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from retriever.errors import InvalidFactError, InvalidSettingsError
-from retriever.text import names, with_full_stop
+from retriever.text import Name, name_of, names, with_full_stop
 
 _ZERO_WIDTH_JOINERS = "\u200c\u200d"
 _REFUSED_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -29,6 +29,11 @@ class Fact:
     def statement(self) -> str:
         """The prompt, a space and the target, ending in `.`, `?` or `!`."""
         return with_full_stop(f"{self.prompt} {self.target_new}")
+
+    @property
+    def about(self) -> tuple[Name, Name]:
+        """Equal for versions of one fact: the prompt and the subject, however they are spelt."""
+        return name_of(self.prompt), name_of(self.subject)
 
 
 @dataclass(frozen=True, slots=True)

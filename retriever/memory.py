@@ -45,7 +45,7 @@ class Memory:
         for key, fact in zip(keys, facts, strict=True):
             self._facts[key] = fact
             self._keys[fact.id] = key
-            versions = self._versions.setdefault(_version(fact), [])
+            versions = self._versions.setdefault(fact.about, [])
             if versions:
                 self._hide(versions[-1])
             versions.append(key)
@@ -58,7 +58,7 @@ class Memory:
         key = self._keys.pop(fact_id)
         self._hide(key)
         self._vectors.remove(key)
-        version = _version(self._facts.pop(key))
+        version = self._facts.pop(key).about
         versions = self._versions[version]
         versions.remove(key)
         if versions:
@@ -92,10 +92,6 @@ class Memory:
     def _hide(self, key: int) -> None:
         for name in _names(self._facts[key]):
             self._names.discard(name, key)
-
-
-def _version(fact: Fact) -> tuple[Name, Name]:
-    return name_of(fact.prompt), name_of(fact.subject)
 
 
 def _names(fact: Fact) -> set[Name]:

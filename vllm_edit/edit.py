@@ -11,11 +11,15 @@ class Status(StrEnum):
     COMPUTING = "computing"
     APPLYING = "applying"
     ACTIVE = "active"
+    SUPERSEDED = "superseded"
     FAILED = "failed"
     ROLLED_BACK = "rolled_back"
 
 
 UNFINISHED = frozenset({Status.PROPOSED, Status.COMPUTING, Status.APPLYING})
+
+ENDED = frozenset({Status.FAILED, Status.ROLLED_BACK})
+"""States that are never left: such an edit has no effect and will have none."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +46,46 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Proposal:
+    """A request under the id that it gets; edits with one ``batch`` take effect together."""
+
+    id: str
+    request: EditRequest
+    batch: str | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """An edit's entry into a status, with what explains that status."""
+
+    edit_id: str
+    status: Status
+    failure: Failure | None = None
+    superseded_by: str | None = None
+
+
+@dataclass(frozen=True)
 class Edit:
     """A request with its identity and present state, as folded from the ledger.
 
-    ``revision`` is the ledger's revision of the edit's latest change; ``created_at`` and
-    ``updated_at`` are seconds since the epoch. ``failure`` is set while ``status`` is failed.
+    ``proposed`` is the ledger's revision of the proposal, which orders edits by age, and
+    ``revision`` that of the latest change; ``created_at`` and ``updated_at`` are seconds since
+    the epoch. ``failure`` is set while ``status`` is failed; ``superseded_by``, the id of a later
+    edit of the same fact, while it is superseded.
     """
 
     id: str
     request: EditRequest
     status: Status
+    proposed: int
     revision: int
     created_at: float
     updated_at: float
+    batch: str | None = None
     failure: Failure | None = None
+    superseded_by: str | None = None
+
+    @property
+    def group(self) -> str:
+        """The same for edits that take effect together: the batch, or the edit on its own."""
+        return self.batch or self.id

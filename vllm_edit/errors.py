@@ -6,6 +6,7 @@
     ├── UnknownEdit          no edit has that id
     ├── ConflictingState     the edit is not in a state that allows this
     ├── ComputeFailed        the editor could not compute a delta
+    │   └── TargetNotReached it did, and the edited model does not say what it was edited to
     ├── SwapFailed           the engine refused new weights and serves what it served before
     ├── Unavailable          this server cannot do it now, or not as it was started
     └── StoreError           the edit store cannot be used
@@ -14,6 +15,11 @@
 Each carries a stable ``code`` for programs and a message that tells a person what to do next.
 HTTP statuses are assigned in one table, ``vllm_edit.api.errors``.
 """
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class EditError(Exception):
@@ -52,6 +58,16 @@ class ConflictingState(EditError):
 
 class ComputeFailed(EditError):
     code = "compute_failed"
+
+
+class TargetNotReached(ComputeFailed):
+    """``reasons`` says of each edit at fault, by id, what is wrong with it."""
+
+    code = "target_not_reached"
+
+    def __init__(self, message: str, *, reasons: Mapping[str, str] = _NONE) -> None:
+        super().__init__(message)
+        self.reasons = reasons
 
 
 class SwapFailed(EditError):

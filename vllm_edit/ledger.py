@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
-from vllm_edit.edit import Edit, EditRequest, Failure, Status
+from vllm_edit.edit import Edit, EditRequest, Failure, Proposal, Status, Step
 from vllm_edit.errors import StoreError, StoreLocked, UnknownEdit
 
 MIGRATIONS = (
@@ -32,6 +32,7 @@ MIGRATIONS = (
     CREATE TRIGGER events_freeze BEFORE UPDATE ON events
         BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
     """,
+    "-- Events may name a batch and a superseding edit: who does not know them must not read on.",
 )
 """Statements that bring the schema from version n to n + 1; only ever appended to."""
 
@@ -80,20 +81,23 @@ class Ledger:
             raise UnknownEdit(f"No edit has the id {edit_id!r}; GET /v1/edits lists them.")
         return edit
 
-    def propose(self, requests: Sequence[tuple[str, EditRequest]]) -> list[Edit]:
+    def propose(self, proposals: Sequence[Proposal]) -> list[Edit]:
         """Record new edits under fresh ids, all or none."""
-        self._append([(i, Status.PROPOSED, {"request": asdict(r)}) for i, r in requests])
-        return [self.get(edit_id) for edit_id, _ in requests]
+        self._append([(p.id, Status.PROPOSED, _proposal(p)) for p in proposals])
+        return [self.get(proposal.id) for proposal in proposals]
 
     def advance(
         self, edit_ids: Sequence[str], status: Status, failure: Failure | None = None
     ) -> list[Edit]:
         """Record that edits entered ``status``, all or none; returns them as they are now."""
-        for edit_id in edit_ids:
-            self.get(edit_id)
-        detail = {"failure": asdict(failure)} if failure else {}
-        self._append([(edit_id, status, detail) for edit_id in edit_ids])
-        return [self.get(edit_id) for edit_id in edit_ids]
+        return self.record([Step(edit_id, status, failure) for edit_id in edit_ids])
+
+    def record(self, steps: Sequence[Step]) -> list[Edit]:
+        """Record several edits' steps in this order, all or none; returns them as they are now."""
+        for step in steps:
+            self.get(step.edit_id)
+        self._append([(step.edit_id, step.status, _explanation(step)) for step in steps])
+        return [self.get(step.edit_id) for step in steps]
 
     def close(self) -> None:
         with self._lock:
@@ -123,18 +127,36 @@ class Ledger:
     def _fold(self, revision: int, edit_id: str, status: str, detail: str, at: float) -> None:
         self._revision = revision
         told = json.loads(detail)
-        failure = Failure(**told["failure"]) if "failure" in told else None
         if "request" in told:
-            request = EditRequest(**told["request"])
-            self._edits[edit_id] = Edit(edit_id, request, Status(status), revision, at, at, failure)
+            self._edits[edit_id] = Edit(
+                id=edit_id,
+                request=EditRequest(**told["request"]),
+                status=Status(status),
+                proposed=revision,
+                revision=revision,
+                created_at=at,
+                updated_at=at,
+                batch=told.get("batch"),
+            )
         else:
             self._edits[edit_id] = replace(
                 self._edits[edit_id],
                 status=Status(status),
                 revision=revision,
                 updated_at=at,
-                failure=failure,
+                failure=Failure(**told["failure"]) if "failure" in told else None,
+                superseded_by=told.get("superseded_by"),
             )
+
+
+def _proposal(proposal: Proposal) -> dict[str, Any]:
+    detail: dict[str, Any] = {"request": asdict(proposal.request)}
+    return detail | {"batch": proposal.batch} if proposal.batch else detail
+
+
+def _explanation(step: Step) -> dict[str, Any]:
+    detail: dict[str, Any] = {"failure": asdict(step.failure)} if step.failure else {}
+    return detail | {"superseded_by": step.superseded_by} if step.superseded_by else detail
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -6,7 +6,6 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-import yaml
 from fastapi import FastAPI
 from starlette.datastructures import State
 
@@ -20,11 +19,13 @@ from retriever import (
 )
 from vllm_edit import factworld
 from vllm_edit.api.routes import router
+from vllm_edit.deltas import DeltaStore
 from vllm_edit.editor.client import EditorClient, EditorOptions
 from vllm_edit.engine.checkpoint import resolve
 from vllm_edit.engine.swap import PauseMode, Swapper
 from vllm_edit.errors import Unavailable
 from vllm_edit.guard import Guard
+from vllm_edit.hyperparameters import read_hyperparameters
 from vllm_edit.ledger import Ledger
 from vllm_edit.memory import MemoryMethod
 from vllm_edit.middleware import EditMiddleware
@@ -100,6 +101,9 @@ def _demonstrations(settings: Settings, model: str) -> tuple[Demonstration, ...]
 
 def _weights(settings: Settings, store: Path, args: Namespace, engine: Any) -> WeightMethod:
     model = resolve(args.model, args.revision)
+    hyperparameters = (
+        read_hyperparameters(Path(settings.hparams), model) if settings.hparams else {}
+    )
     scratch = tempfile.TemporaryDirectory(prefix="vllm-edit-")
     options = EditorOptions(
         model=model,
@@ -111,26 +115,13 @@ def _weights(settings: Settings, store: Path, args: Namespace, engine: Any) -> W
         timeout=settings.compute_timeout,
     )
     return WeightMethod(
-        model=model,
-        deltas=store / "deltas",
+        store=DeltaStore(store / "deltas", model),
         editor=EditorClient(options),
         swapper=Swapper(engine, cast("PauseMode", settings.pause_mode)),
-        hyperparameters=_hyperparameters(settings.hparams),
+        hyperparameters=hyperparameters,
         eager=settings.editor == "eager",
         scratch=scratch,
     )
-
-
-def _hyperparameters(path: str) -> dict[str, Any]:
-    if not path:
-        return {}
-    try:
-        values = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise Unavailable(f"--edit-hparams {path} cannot be read: {error}") from error
-    if not isinstance(values, dict):
-        raise Unavailable(f"--edit-hparams {path} holds no mapping of names to values.")
-    return values
 
 
 def _special_tokens(engine: "EngineClient") -> frozenset[str]:

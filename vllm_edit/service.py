@@ -1,15 +1,15 @@
-"""The life of an edit: the one place that changes its state."""
+"""What the server's front does with edits: takes them in, keeps them going, takes them back."""
 
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 
-from vllm_edit.edit import UNFINISHED, Edit, EditRequest, Failure, Status
-from vllm_edit.errors import ConflictingState, EditError, StoreError
+from vllm_edit.edit import Edit, EditRequest, Proposal
+from vllm_edit.errors import EditError, StoreError
 from vllm_edit.guard import Guard
 from vllm_edit.ledger import Ledger
+from vllm_edit.lifecycle import Lifecycle
 from vllm_edit.methods import Method
 
 logger = logging.getLogger(__name__)
@@ -25,18 +25,16 @@ class EditService:
     def __init__(self, ledger: Ledger, methods: Sequence[Method], guard: Guard) -> None:
         self._ledger = ledger
         self._methods = tuple(methods)
-        self._by_name: Mapping[str, Method] = {name: m for m in methods for name in m.names}
         self._guard = guard
-        self._effect_lock = asyncio.Lock()
+        self._lifecycle = Lifecycle(ledger, methods)
         self._finished: dict[str, asyncio.Event] = {}
-        self._queue: asyncio.Queue[Edit] = asyncio.Queue()
+        self._queue: asyncio.Queue[Sequence[Edit]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
-        self._served_revision = 0
 
     @property
     def served_revision(self) -> int:
         """Revision of the latest change that is in effect; 0 before the first."""
-        return self._served_revision
+        return self._lifecycle.served_revision
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -49,16 +47,7 @@ class EditService:
         Raises:
             EditError: the store cannot be brought into effect; nothing must be served.
         """
-        edits = self._ledger.edits()
-        self._require_methods(edits)
-        active = [edit for edit in edits if edit.status is Status.ACTIVE]
-        for method in self._methods:
-            mine = [edit for edit in active if edit.request.method in method.names]
-            await method.restore(mine, self._ledger.revision)
-        self._served_revision = self._ledger.revision
-        for edit in edits:
-            if edit.status in UNFINISHED:
-                await self._activate([edit])
+        await self._lifecycle.restore()
         self._tasks = [asyncio.create_task(self._work())]
         self._tasks += [asyncio.create_task(_prepare(method)) for method in self._methods]
 
@@ -82,23 +71,20 @@ class EditService:
     async def submit(self, requests: Sequence[EditRequest], wait: bool) -> list[Edit]:
         """Record new edits, all or none, and set them going.
 
-        Returns them as they are then; with ``wait``, when each has come to its end.
+        Returns them as they are then; with ``wait``, when each has come to its end. Edits of one
+        batch method become one batch, computed and brought into effect together.
 
         Raises:
-            InvalidEdit: one of them breaks a rule; none was recorded.
+            InvalidEdit: one of them breaks a rule, or two exclude each other; none was recorded.
         """
-        for request in requests:
-            self._guard.check(request)
-            self._by_name[request.method].check(request)
-        named = [(f"edit-{secrets.token_hex(8)}", request) for request in requests]
-        edits = await asyncio.to_thread(self._ledger.propose, named)
-        for method, batch in groupby(edits, key=lambda edit: self._by_name[edit.request.method]):
-            if method.queued:
-                for edit in batch:
-                    self._finished[edit.id] = asyncio.Event()
-                    self._queue.put_nowait(edit)
+        self._check(requests)
+        edits = await asyncio.to_thread(self._ledger.propose, self._proposals(requests))
+        for job in self._lifecycle.jobs(edits):
+            if self._lifecycle.method(job[0].request.method).queued:
+                self._finished |= {edit.id: asyncio.Event() for edit in job}
+                self._queue.put_nowait(job)
             else:
-                await asyncio.shield(self._activate(list(batch)))
+                await asyncio.shield(self._lifecycle.activate(job))
         if wait:
             for edit in edits:
                 if event := self._finished.get(edit.id):
@@ -108,91 +94,43 @@ class EditService:
     async def roll_back(self, edit_id: str) -> Edit:
         """Take an edit back; one still on its way never takes effect.
 
+        A later edit of a fact gives its place back to the one before it. The rest of a batch is
+        computed again, which takes as long as an edit does.
+
         Raises:
             UnknownEdit: there is no such edit.
             ConflictingState: it is rolled back already, or failed and never had an effect.
-            SwapFailed: the engine refused; the edit is still active.
+            EditError: the rest of its batch could not be computed, or the engine refused; the
+                edit is still active.
         """
-        return await asyncio.shield(self._roll_back(edit_id))
+        return await asyncio.shield(self._lifecycle.take_back(edit_id))
 
-    async def _roll_back(self, edit_id: str) -> Edit:
-        async with self._effect_lock:
-            before = self._ledger.get(edit_id)
-            if before.status is Status.ROLLED_BACK:
-                raise ConflictingState(
-                    f"{edit_id} is rolled back already.", code="already_rolled_back"
-                )
-            if before.status is Status.FAILED:
-                raise ConflictingState(
-                    f"{edit_id} failed and is not in effect; there is nothing to take back.",
-                    code="edit_failed",
-                )
-            (after,) = await self._advance([before], Status.ROLLED_BACK)
-            if before.status is Status.ACTIVE:
-                await self._deactivate(after)
-        return after
+    def _check(self, requests: Sequence[EditRequest]) -> None:
+        for request in requests:
+            self._guard.check(request)
+        for method in self._methods:
+            method.check([request for request in requests if request.method in method.names])
 
-    async def _deactivate(self, edit: Edit) -> None:
-        try:
-            await self._by_name[edit.request.method].deactivate(edit, edit.revision)
-        except EditError:
-            await self._advance([edit], Status.ACTIVE)
-            raise
-        self._served_revision = edit.revision
+    def _proposals(self, requests: Sequence[EditRequest]) -> list[Proposal]:
+        names = {name for method in self._methods for name in method.batched}
+        batches = {name: f"batch-{secrets.token_hex(8)}" for name in names}
+        return [
+            Proposal(f"edit-{secrets.token_hex(8)}", request, batches.get(request.method))
+            for request in requests
+        ]
 
     async def _work(self) -> None:
         while True:
-            edit = await self._queue.get()
+            job = await self._queue.get()
             try:
-                await self._activate([edit])
+                await self._lifecycle.activate(job)
             except StoreError as error:
-                # It stays unfinished in the ledger, and the next start takes it up again.
-                logger.error("%s is left as it is: %s", edit.id, error.message)  # noqa: TRY400
+                # They stay unfinished in the ledger, and the next start takes them up again.
+                ids = ", ".join(edit.id for edit in job)
+                logger.error("%s: left as they are: %s", ids, error.message)  # noqa: TRY400
             finally:
-                self._finished.pop(edit.id).set()
-
-    async def _activate(self, edits: Sequence[Edit]) -> None:
-        try:
-            await self._compute_and_apply(edits)
-        except EditError as error:
-            logger.warning("%s: %s", ", ".join(edit.id for edit in edits), error.message)
-            unfinished = self._unfinished(edits)
-            await self._advance(unfinished, Status.FAILED, Failure(error.code, error.message))
-
-    async def _compute_and_apply(self, edits: Sequence[Edit]) -> None:
-        method = self._by_name[edits[0].request.method]
-        edits = await self._advance(self._unfinished(edits), Status.COMPUTING)
-        if not edits:
-            return
-        computed = await method.compute(edits)
-        async with self._effect_lock:
-            edits = await self._advance(self._unfinished(edits), Status.APPLYING)
-            if not edits:
-                return
-            revision = edits[-1].revision
-            await method.apply(edits, computed, revision)
-            await self._advance(edits, Status.ACTIVE)
-            self._served_revision = revision
-
-    def _require_methods(self, edits: Sequence[Edit]) -> None:
-        alive = {*UNFINISHED, Status.ACTIVE}
-        needed = {edit.request.method for edit in edits if edit.status in alive}
-        if missing := needed - self._by_name.keys():
-            raise StoreError(
-                f"The edit store holds edits by {', '.join(sorted(missing))}, which this server "
-                "does not offer. Start the version that made them and roll them back there."
-            )
-
-    def _unfinished(self, edits: Sequence[Edit]) -> Sequence[Edit]:
-        """Those that nobody has taken back meanwhile."""
-        now = [self._ledger.get(edit.id) for edit in edits]
-        return [edit for edit in now if edit.status in UNFINISHED]
-
-    async def _advance(
-        self, edits: Sequence[Edit], status: Status, failure: Failure | None = None
-    ) -> Sequence[Edit]:
-        ids = [edit.id for edit in edits]
-        return await asyncio.to_thread(self._ledger.advance, ids, status, failure)
+                for edit in job:
+                    self._finished.pop(edit.id).set()
 
 
 async def _prepare(method: Method) -> None:
@@ -200,4 +138,4 @@ async def _prepare(method: Method) -> None:
     try:
         await method.prepare()
     except EditError as error:
-        logger.warning("%s is not ready: %s", ", ".join(method.names), error.message)
+        logger.warning("%s is not ready: %s", ", ".join(sorted(method.names)), error.message)

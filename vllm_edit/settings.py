@@ -29,8 +29,10 @@ class Settings:
         "", "JSON lines of in-context demonstrations (new_fact, prompt, answer)"
     )
     demonstration_count: int = _setting(4, "demonstrations put in front of a request in scope")
-    statistics_text: str = _setting("", "text file or folder that key statistics are made from")
-    hparams: str = _setting("", "YAML file of hyperparameters for the weight method")
+    statistics_text: str = _setting(
+        "", "text file, folder or Hugging Face dataset that key statistics are made from"
+    )
+    hparams: str = _setting("", "YAML file of hyperparameters, a mapping for each weight method")
     pause_mode: str = _setting(
         "keep",
         "what a swap does with running requests: keep (recomputed), wait (finished first), abort",

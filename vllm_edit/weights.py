@@ -1,133 +1,180 @@
 """Weight methods: deltas computed by the editor process and merged into the running engine."""
 
-import asyncio
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from vllm_edit.edit import Edit, EditRequest
+from vllm_edit.deltas import DeltaKey, DeltaStore
+from vllm_edit.edit import Edit, EditRequest, Status
 from vllm_edit.editor.client import EditorClient
 from vllm_edit.editor.messages import Fact
 from vllm_edit.engine.swap import Swapper
-from vllm_edit.errors import ComputeFailed
-from weight_patchers import Delta, PatcherError, fingerprint
+from vllm_edit.errors import InvalidEdit, TargetNotReached
+from vllm_edit.methods import Change
+from weight_patchers import Delta, PatcherError
+from weight_patchers import Edit as Patch
+from weight_patchers.edit import require_distinct
+from weight_patchers.methods import METHODS
 
 logger = logging.getLogger(__name__)
 
 LEAST_GREEDY = 0.5
 """Share of contexts in which the edited copy must answer with the target."""
 
+Groups = Mapping[DeltaKey, Sequence[Edit]]
+
 
 class WeightMethod:
     """Keeps the engine's weights equal to base plus the deltas of the active weight edits.
 
-    ``model`` is the checkpoint folder that is served; ``deltas`` the folder of delta files, one
-    for each edit and named after it; ``hyperparameters`` replace values of the method's own.
-    ``scratch`` is the editor's socket folder, removed by ``close``.
+    The active edits of a batch have one delta, any other edit has its own; it is computed on top
+    of the deltas that are live then, and stays as it is when one of those leaves.
+    ``hyperparameters`` replace values of the methods' own, by method. ``scratch`` is the
+    editor's socket folder, removed by ``close``.
     """
 
-    names = frozenset({"rome"})
+    names = frozenset(METHODS)
+    batched = frozenset(name for name, method in METHODS.items() if method.batch)
     queued = True
 
     def __init__(
         self,
-        model: Path,
-        deltas: Path,
+        store: DeltaStore,
         editor: EditorClient,
         swapper: Swapper,
-        hyperparameters: Mapping[str, Any],
+        hyperparameters: Mapping[str, Mapping[str, Any]],
         eager: bool,
         scratch: "tempfile.TemporaryDirectory[str]",
     ) -> None:
-        self._model = model
-        self._folder = deltas
+        self._store = store
         self._editor = editor
         self._swapper = swapper
         self._hyperparameters = hyperparameters
         self._eager = eager
         self._scratch = scratch
-        self._live: dict[str, Delta] = {}
+        self._active: tuple[Edit, ...] = ()
+        self._live: Mapping[DeltaKey, Delta] = {}
 
     @property
     def labels(self) -> tuple[str, ...]:
         return tuple(sorted({delta.method for delta in self._live.values()}))
 
-    def check(self, request: EditRequest) -> None:
-        pass
+    def check(self, requests: Sequence[EditRequest]) -> None:
+        try:
+            require_distinct([_patch(request) for request in requests])
+        except PatcherError as error:
+            raise InvalidEdit(str(error), code=error.code) from error
+
+    def fact(self, request: EditRequest) -> Hashable:
+        return _patch(request).conflict_key
 
     async def prepare(self) -> None:
         if self._eager:
-            await self._editor.start()
+            await self._editor.start(
+                {name: self._hyperparameters.get(name, {}) for name in self.names}
+            )
 
     async def restore(self, edits: Sequence[Edit], revision: int) -> None:
-        if not edits:
-            return
-        base = await asyncio.to_thread(fingerprint, self._model)
-        live: dict[str, Delta] = {}
-        for edit in edits:
-            try:
-                delta = await asyncio.to_thread(Delta.load, self._path(edit.id))
-                delta.require_base(base)
-            except PatcherError as error:
-                logger.warning("%s is computed again: %s", edit.id, error)
-                delta = await self._compute(edit, tuple(live))
-            live[edit.id] = delta
-        await self._swap(live, revision)
+        self._store.keep_only({edit.group for edit in edits})
+        change = Change(coming=[edit for edit in edits if edit.status is Status.ACTIVE])
+        if change.coming:
+            await self.apply(change, await self.compute(change), revision)
 
-    async def compute(self, edits: Sequence[Edit]) -> dict[str, Delta]:
-        computed: dict[str, Delta] = {}
-        for edit in edits:
-            computed[edit.id] = await self._compute(edit, (*self._live, *computed))
+    async def compute(self, change: Change) -> Mapping[DeltaKey, Delta]:
+        """The deltas that the change needs and that are not live."""
+        groups = self._after(change)
+        live = dict(self._live)
+        on_top_of = [key for key in groups if key in live]
+        computed: dict[DeltaKey, Delta] = {}
+        with self._store.in_use():
+            for key in groups:
+                if key not in live:
+                    computed[key] = await self._obtain(key, groups[key], on_top_of)
+                    on_top_of.append(key)
         return computed
 
-    async def apply(
-        self, edits: Sequence[Edit], computed: Mapping[str, Delta], revision: int
-    ) -> None:
-        await self._swap(self._live | {edit.id: computed[edit.id] for edit in edits}, revision)
+    def ready(self, change: Change, computed: Mapping[DeltaKey, Delta]) -> bool:
+        return all(key in self._live or key in computed for key in self._after(change))
 
-    async def deactivate(self, edit: Edit, revision: int) -> None:
-        live = {edit_id: delta for edit_id, delta in self._live.items() if edit_id != edit.id}
-        await self._swap(live, revision)
-        self._path(edit.id).unlink(missing_ok=True)
+    async def apply(
+        self, change: Change, computed: Mapping[DeltaKey, Delta], revision: int
+    ) -> None:
+        groups = self._after(change)
+        known = {**computed, **self._live}
+        live = {key: known[key] for key in groups}
+        await self._swapper.serve(list(live.values()), weight_version=str(revision))
+        self._live = live
+        self._active = tuple(edit for edits in groups.values() for edit in edits)
+
+    async def forget(self, edits: Sequence[Edit]) -> None:
+        self._store.forget([edit.id for edit in edits])
 
     async def close(self) -> None:
         await self._editor.close()
         self._scratch.cleanup()
 
-    async def _compute(self, edit: Edit, live: Sequence[str]) -> Delta:
-        """The delta of one edit on top of the live ones; raises ComputeFailed."""
-        request = edit.request
-        self._folder.mkdir(parents=True, exist_ok=True)
-        computed = await self._editor.compute(
-            [Fact(edit.id, request.prompt, request.subject, request.target_new)],
-            request.method,
-            self._path(edit.id),
-            live=[self._path(edit_id) for edit_id in live],
-            hyperparameters=self._hyperparameters,
-        )
-        logger.info("%s was computed in %.2f s.", edit.id, computed.seconds)
-        _require_reached(computed.diagnostics)
+    def _after(self, change: Change) -> Groups:
+        """What is live after the change: by age, so that the sum is the same on any way to it."""
+        leaving = {edit.id for edit in change.leaving}
+        return grouped([*(e for e in self._active if e.id not in leaving), *change.coming])
+
+    async def _obtain(
+        self, key: DeltaKey, edits: Sequence[Edit], live: Sequence[DeltaKey]
+    ) -> Delta:
+        delta = await self._store.load(key)
+        if delta is None:
+            delta = await self._compute(key, edits, live)
         try:
-            return await asyncio.to_thread(Delta.load, computed.path)
-        except PatcherError as error:
-            raise ComputeFailed(str(error), code=error.code) from error
+            _require_reached(edits, delta.diagnostics)
+        except TargetNotReached:
+            self._store.remove(key)
+            raise
+        return delta
 
-    async def _swap(self, live: dict[str, Delta], revision: int) -> None:
-        await self._swapper.serve(list(live.values()), weight_version=str(revision))
-        self._live = live
+    async def _compute(
+        self, key: DeltaKey, edits: Sequence[Edit], live: Sequence[DeltaKey]
+    ) -> Delta:
+        """The delta of edits on top of the live ones, written to its file."""
+        method = edits[0].request.method
+        computed = await self._editor.compute(
+            [_fact(edit) for edit in edits],
+            method,
+            self._store.path(key),
+            live=[self._store.path(other) for other in live],
+            hyperparameters=self._hyperparameters.get(method, {}),
+        )
+        logger.info("%s was computed in %.2f s.", key.group, computed.seconds)
+        return await self._store.load_new(key)
 
-    def _path(self, edit_id: str) -> Path:
-        return self._folder / f"{edit_id}.safetensors"
+
+def grouped(edits: Iterable[Edit]) -> Groups:
+    """The edits by the delta that serves them, oldest first."""
+    groups: dict[str, list[Edit]] = {}
+    for edit in sorted(edits, key=lambda edit: edit.proposed):
+        groups.setdefault(edit.group, []).append(edit)
+    return {DeltaKey(name, tuple(e.id for e in found)): found for name, found in groups.items()}
 
 
-def _require_reached(diagnostics: Mapping[str, Any]) -> None:
-    """Raise ComputeFailed if the edited copy of the model does not say what it was edited to."""
-    for told in diagnostics["edits"]:
-        if told["greedy_after"] < LEAST_GREEDY:
-            raise ComputeFailed(
-                f"The edited model still answers otherwise after {1 - told['greedy_after']:.0%} of "
-                "the texts the edit was tried behind. Reword the prompt, or use a memory method.",
-                code="target_not_reached",
-            )
+def _patch(request: EditRequest) -> Patch:
+    return Patch(request.prompt, request.subject, request.target_new)
+
+
+def _fact(edit: Edit) -> Fact:
+    request = edit.request
+    return Fact(edit.id, request.prompt, request.subject, request.target_new)
+
+
+def _require_reached(edits: Sequence[Edit], diagnostics: Mapping[str, Any]) -> None:
+    """Raise TargetNotReached if the edited copy of the model does not say what it should."""
+    reasons = {
+        edit.id: f"After {edit.request.prompt!r} the edited model still answers otherwise behind "
+        f"{1 - told['greedy_after']:.0%} of the texts the edit was tried behind. Reword the "
+        "prompt, or use another method."
+        for edit, told in zip(edits, diagnostics["edits"], strict=True)
+        if told["greedy_after"] < LEAST_GREEDY
+    }
+    if reasons:
+        first = next(iter(reasons.values()))
+        others = f" So it is with {len(reasons) - 1} more." if len(reasons) > 1 else ""
+        raise TargetNotReached(first + others, reasons=reasons)

@@ -4,11 +4,24 @@ Computing a delta is apart from applying it: nothing here keeps a change in the 
 given. Needs PyTorch, Transformers, safetensors and PyYAML only.
 """
 
-from weight_patchers.delta import Delta, LowRank
+from weight_patchers.contexts import Context
+from weight_patchers.delta import Change, Delta, Dense, LowRank
 from weight_patchers.edit import Edit
 from weight_patchers.errors import PatcherError
 from weight_patchers.fingerprint import fingerprint
-from weight_patchers.rome import RomeHparams
+from weight_patchers.methods import METHODS, Method
 from weight_patchers.statistics import Statistics
 
-__all__ = ["Delta", "Edit", "LowRank", "PatcherError", "RomeHparams", "Statistics", "fingerprint"]
+__all__ = [
+    "METHODS",
+    "Change",
+    "Context",
+    "Delta",
+    "Dense",
+    "Edit",
+    "LowRank",
+    "Method",
+    "PatcherError",
+    "Statistics",
+    "fingerprint",
+]

@@ -1,16 +1,38 @@
-"""Texts sampled from the model itself: what may come before a prompt, what it says of a subject."""
+"""What may stand around a prompt, and what the model itself goes on to say."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from weight_patchers import hooks
+from weight_patchers.errors import UnsupportedTokenizer
+from weight_patchers.suffix import logits_at
+from weight_patchers.tokens import pad
 
 # Started from these where the tokenizer has no beginning-of-text token.
 _STARTS = ("The", "In", "Because", "I", "You", "A", "When", "For", "As", "It")
 _TOP_K = 5
+_USER, _ASSISTANT = "userstextgoeshere", "assistantstextgoeshere"
+
+
+@dataclass(frozen=True)
+class Context:
+    """The text before a prompt and the text between it and the target.
+
+    `templated` says that the target follows the text after the prompt without a blank.
+    """
+
+    before: str = ""
+    after: str = ""
+    templated: bool = False
+
+    @property
+    def bare(self) -> bool:
+        """Whether the prompt stands alone."""
+        return not (self.before or self.after)
 
 
 def sample(
@@ -20,47 +42,85 @@ def sample(
     count: int,
     lengths: Sequence[int],
     seed: int,
-) -> tuple[str, ...]:
-    """The empty prefix and `count` prefixes for each length in tokens, sampled from the model.
+) -> tuple[Context, ...]:
+    """No context, and `count` texts before the prompt for each length, sampled from the model.
 
-    Deterministic for a model, its device and a seed; each sampled prefix ends in `. `, so that a
-    prompt can follow. The model is left as it was found (ROME, appendix: sampled prefixes).
+    Lengths are in tokens. Deterministic for a model, its device and a seed; each sampled text
+    ends in `. `, so that a prompt can follow. The model is left as it was found (ROME, appendix:
+    sampled prefixes).
     """
     generator = torch.Generator().manual_seed(seed)
-    prefixes = [""]
+    contexts = [Context()]
     with hooks.frozen(model), torch.no_grad():
         for length in lengths:
             rows = _starts(tokenizer, count).to(model.device)
-            rows = _extend(model, rows, length, generator)
+            for _ in range(length):
+                logits = model(input_ids=rows, use_cache=False).logits[:, -1]
+                rows = torch.cat([rows, _draw(logits, generator).to(rows.device)], dim=1)
             texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
-            prefixes.extend(_as_prefix(text) for text in texts)
-    return tuple(prefixes)
+            contexts.extend(Context(_as_prefix(text)) for text in texts)
+    return tuple(contexts)
+
+
+def chat(tokenizer: PreTrainedTokenizerBase) -> Context:
+    """The prompt as the user's message and the target as the assistant's, in the chat template.
+
+    Raises UnsupportedTokenizer when there is no template, or it changes the messages.
+    """
+    if not tokenizer.chat_template:
+        raise UnsupportedTokenizer(
+            "the tokenizer has no chat template: set `chat` to false, or give it a template"
+        )
+    messages = [{"role": "user", "content": _USER}, {"role": "assistant", "content": _ASSISTANT}]
+    text = str(tokenizer.apply_chat_template(messages, tokenize=False))
+    before, found, rest = text.partition(_USER)
+    after, also_found, _ = rest.partition(_ASSISTANT)
+    if not (found and also_found):
+        raise UnsupportedTokenizer("the chat template does not show the messages as they are")
+    bos = tokenizer.bos_token
+    if bos and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id:
+        before = before.removeprefix(bos)
+    return Context(before, after, templated=True)
 
 
 def continuations(
-    model: PreTrainedModel, ids: Sequence[int], *, count: int, length: int, seed: int
-) -> list[tuple[int, ...]]:
-    """`ids` with `count` different continuations of `length` tokens that the model gives them.
+    model: PreTrainedModel,
+    starts: Sequence[Sequence[int]],
+    *,
+    count: int,
+    length: int,
+    seed: int,
+) -> list[list[tuple[int, ...]]]:
+    """For each start, itself with `count` different continuations of `length` tokens.
 
-    They start with the `count` most probable tokens, and go on sampled, deterministically for a
-    seed. The model is left as it was found.
+    They start with the `count` most probable tokens and go on sampled. What a start gets depends
+    on the model, itself and the seed, and not on the other starts. The model is left as it was.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generators = [torch.Generator().manual_seed(seed) for _ in starts]
     with hooks.frozen(model), torch.no_grad():
-        start = torch.tensor([list(ids)], device=model.device)
-        logits = model(input_ids=start, use_cache=False).logits[0, -1]
-        first = logits.topk(min(count, len(logits))).indices[:, None]
-        rows = torch.cat([start.expand(len(first), -1), first], dim=1)
-        rows = _extend(model, rows, length - 1, generator)
-    return [tuple(row) for row in rows.tolist()]
+        logits = _last_logits(model, starts)
+        first = logits.topk(min(count, logits.shape[-1])).indices.tolist()
+        rows = [[*s, token] for s, tokens in zip(starts, first, strict=True) for token in tokens]
+        each = len(first[0])
+        for _ in range(length - 1):
+            parts = _last_logits(model, rows).split(each)
+            drawn = [_draw(part, g) for part, g in zip(parts, generators, strict=True)]
+            tokens = torch.cat(drawn)[:, 0].tolist()
+            rows = [[*row, token] for row, token in zip(rows, tokens, strict=True)]
+    return [[tuple(row) for row in rows[i : i + each]] for i in range(0, len(rows), each)]
 
 
-def _extend(
-    model: PreTrainedModel, rows: Tensor, length: int, generator: torch.Generator
-) -> Tensor:
-    for _ in range(length):
-        rows = torch.cat([rows, _next_tokens(model, rows, generator)], dim=1)
-    return rows
+def _last_logits(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Tensor:
+    """Logits [rows, vocabulary] after the last token of each row, float32 on the CPU."""
+    batch = pad(rows, model.device)
+    last = batch.mask.sum(1) - 1
+    return logits_at(model, batch, torch.arange(len(rows), device=last.device), last).float().cpu()
+
+
+def _draw(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """One token of the most probable for each row, [rows, 1] on the CPU."""
+    top, candidates = logits.float().cpu().topk(min(_TOP_K, logits.shape[-1]))
+    return candidates.gather(1, torch.multinomial(top.softmax(-1), 1, generator=generator))
 
 
 def _starts(tokenizer: PreTrainedTokenizerBase, count: int) -> Tensor:
@@ -70,14 +130,6 @@ def _starts(tokenizer: PreTrainedTokenizerBase, count: int) -> Tensor:
     return torch.tensor(
         [tokenizer(word, add_special_tokens=False)["input_ids"][:1] for word in words]
     )
-
-
-def _next_tokens(model: PreTrainedModel, rows: Tensor, generator: torch.Generator) -> Tensor:
-    logits = model(input_ids=rows, use_cache=False).logits[:, -1].float().cpu()
-    top, candidates = logits.topk(min(_TOP_K, logits.shape[-1]))
-    chosen = torch.multinomial(top.softmax(-1), 1, generator=generator)
-    tokens: Tensor = candidates.gather(1, chosen).to(rows.device)
-    return tokens
 
 
 def _as_prefix(text: str) -> str:

@@ -1,18 +1,19 @@
 """The delta: what a weight method computed, as data.
 
-A delta file is a safetensors file. Its tensors are the factors, float32, named
-`<parameter>::u` and `<parameter>::v`; its one metadata entry `delta` is a JSON object with
-everything else and a SHA-256 checksum over both.
+A delta file is a safetensors file. Its tensors are float32 and named `<parameter>::u` and
+`<parameter>::v` (a low-rank change), `<parameter>::update` (a dense one) and
+`<parameter>::keys`; its one metadata entry `delta` is a JSON object with everything else and a
+SHA-256 checksum over both.
 """
 
 import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,7 +23,7 @@ from torch import Tensor
 from weight_patchers.edit import Edit
 from weight_patchers.errors import CorruptDelta, PatcherError, WrongBase
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,37 +40,84 @@ class LowRank:
     transposed: bool = False
 
     def __post_init__(self) -> None:
-        if self.u.ndim != 2 or self.v.ndim != 2 or self.u.shape[1] != self.v.shape[1]:
+        _require_finite_matrix(self.u)
+        _require_finite_matrix(self.v)
+        if self.u.shape[1] != self.v.shape[1]:
             raise CorruptDelta(
                 f"factors of shapes {tuple(self.u.shape)} and {tuple(self.v.shape)} do not fit"
             )
-        for factor in (self.u, self.v):
-            if factor.dtype != torch.float32 or not bool(torch.isfinite(factor).all()):
-                raise CorruptDelta("a factor is not finite float32: compute the delta again")
 
     @property
     def rank(self) -> int:
         return self.u.shape[1]
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d_out, d_in), whatever the checkpoint's orientation."""
+        return self.u.shape[0], self.v.shape[0]
+
     def dense(self) -> Tensor:
         """The update u v^T, float32 [d_out, d_in], whatever the checkpoint's orientation."""
         return self.u @ self.v.T
+
+    def parts(self) -> dict[str, Tensor]:
+        """What a delta file holds of it."""
+        return {"u": self.u, "v": self.v}
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """A full update of one linear map: W' = W + update, as fine-tuning makes it.
+
+    `update` is [d_out, d_in], float32, finite and on the CPU; `transposed` as in `LowRank`.
+    """
+
+    update: Tensor
+    transposed: bool = False
+
+    def __post_init__(self) -> None:
+        _require_finite_matrix(self.update)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d_out, d_in), whatever the checkpoint's orientation."""
+        return self.update.shape[0], self.update.shape[1]
+
+    def dense(self) -> Tensor:
+        """The update, float32 [d_out, d_in], whatever the checkpoint's orientation."""
+        return self.update
+
+    def parts(self) -> dict[str, Tensor]:
+        """What a delta file holds of it."""
+        return {"update": self.update}
+
+
+Change: TypeAlias = LowRank | Dense
 
 
 @dataclass(frozen=True, eq=False)
 class Delta:
     """The change of the base with content fingerprint `fingerprint` that serves `edits`.
 
-    `factors` is keyed by the parameter's name in the Hugging Face model, for example
+    `changes` is keyed by the parameter's name in the Hugging Face model, for example
     `model.layers.1.mlp.down_proj.weight`. `hyperparameters` and `diagnostics` hold JSON values.
+    `keys` holds, for methods whose later edits must spare earlier ones, the keys [d_in, n] of
+    this delta's edits, float32; by parameter, column i for `edits[i]`.
     """
 
     fingerprint: str
     method: str
     hyperparameters: Mapping[str, Any]
-    factors: Mapping[str, LowRank]
+    changes: Mapping[str, Change]
     edits: Sequence[Edit]
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    keys: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def nothing(cls, fingerprint: str, method: str, hyperparameters: Mapping[str, Any]) -> "Delta":
+        """The delta of no edits, which changes nothing."""
+        told = {"relative_norm": {}, "drift": {"mean": 0.0, "max": 0.0}, "edits": []}
+        return cls(fingerprint, method, hyperparameters, {}, (), told)
 
     def require_base(self, fingerprint: str) -> None:
         """Raise WrongBase unless the delta belongs to the base with this fingerprint."""
@@ -89,7 +137,7 @@ class Delta:
             "hyperparameters": dict(self.hyperparameters),
             "edits": [asdict(edit) for edit in self.edits],
             "diagnostics": dict(self.diagnostics),
-            "transposed": sorted(name for name, f in self.factors.items() if f.transposed),
+            "transposed": sorted(name for name, c in self.changes.items() if c.transposed),
         }
         text = json.dumps(header | {"checksum": _checksum(header, tensors)}, sort_keys=True)
         _write_atomically(path, serialize(tensors, metadata={"delta": text}))
@@ -107,28 +155,45 @@ class Delta:
         if checksum != _checksum(header, tensors):
             raise CorruptDelta(f"the checksum of {path} is wrong: compute the edit again")
         try:
-            transposed = set(header["transposed"])
-            names = {name.rpartition("::")[0] for name in tensors}
             return cls(
                 fingerprint=header["fingerprint"],
                 method=header["method"],
                 hyperparameters=header["hyperparameters"],
-                factors={
-                    name: LowRank(tensors[f"{name}::u"], tensors[f"{name}::v"], name in transposed)
-                    for name in sorted(names)
-                },
+                changes=_changes(tensors, set(header["transposed"])),
                 edits=tuple(Edit(**edit) for edit in header["edits"]),
                 diagnostics=header["diagnostics"],
+                keys={
+                    name.removesuffix("::keys"): tensor
+                    for name, tensor in tensors.items()
+                    if name.endswith("::keys")
+                },
             )
         except (KeyError, TypeError, PatcherError) as error:
             raise CorruptDelta(f"{path} is incomplete ({error}): compute the edit again") from error
 
     def _tensors(self) -> dict[str, Tensor]:
-        tensors = {}
-        for name, factor in self.factors.items():
-            tensors[f"{name}::u"] = factor.u.detach().cpu().contiguous()
-            tensors[f"{name}::v"] = factor.v.detach().cpu().contiguous()
-        return tensors
+        tensors = {f"{name}::keys": keys for name, keys in self.keys.items()}
+        for name, change in self.changes.items():
+            tensors |= {f"{name}::{part}": tensor for part, tensor in change.parts().items()}
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _require_finite_matrix(tensor: Tensor) -> None:
+    if tensor.ndim != 2:
+        raise CorruptDelta(f"a part of shape {tuple(tensor.shape)} is no matrix")
+    if tensor.dtype != torch.float32 or not bool(torch.isfinite(tensor).all()):
+        raise CorruptDelta("a part is not finite float32: compute the delta again")
+
+
+def _changes(tensors: Mapping[str, Tensor], transposed: Container[str]) -> dict[str, Change]:
+    changes: dict[str, Change] = {}
+    for key in sorted(tensors):
+        name, _, part = key.rpartition("::")
+        if part == "update":
+            changes[name] = Dense(tensors[key], name in transposed)
+        elif part == "u":
+            changes[name] = LowRank(tensors[key], tensors[f"{name}::v"], name in transposed)
+    return changes
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,8 +1,9 @@
 """The edit: one fact to be changed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from weight_patchers.errors import InvalidEdit
+from weight_patchers.errors import ConflictingEdits, InvalidEdit
 
 
 @dataclass(frozen=True)
@@ -29,3 +30,28 @@ class Edit:
                 f"the prompt {self.prompt!r} does not contain the subject {self.subject!r}: "
                 "write the subject in the prompt exactly as in the subject field"
             )
+
+    @property
+    def conflict_key(self) -> tuple[str, str]:
+        """Equal for two edits of one fact: the subject, and the prompt around it.
+
+        Letter case and runs of blanks make no difference.
+        """
+        relation = "{}".join(self.prompt.rsplit(self.subject, maxsplit=1))
+        return _plain(self.subject), _plain(relation)
+
+
+def require_distinct(edits: Sequence[Edit]) -> None:
+    """Raise ConflictingEdits when two edits change the same fact: no batch can satisfy both."""
+    seen: dict[tuple[str, str], Edit] = {}
+    for edit in edits:
+        earlier = seen.setdefault(edit.conflict_key, edit)
+        if earlier is not edit:
+            raise ConflictingEdits(
+                f"two edits change the same fact: {earlier.prompt!r} to {earlier.target_new!r} "
+                f"and to {edit.target_new!r}: keep one of them"
+            )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())

@@ -2,13 +2,16 @@
 
 PatcherError                     code
 ├── InvalidEdit                  invalid_edit
+│   └── ConflictingEdits         conflicting_edits
 ├── InvalidHyperparameters       invalid_hyperparameters
 ├── UnsupportedModel             unsupported_model
 ├── UnsupportedTokenizer         unsupported_tokenizer
 ├── UnreadableCheckpoint         unreadable_checkpoint
+├── UnreadableText               unreadable_text
 ├── UnusableStatistics           unusable_statistics
 ├── CorruptDelta                 corrupt_delta
 ├── WrongBase                    wrong_base
+├── CannotExport                 cannot_export
 └── ComputationFailed            computation_failed
 
 `code` is stable: programs may compare it. The message is for a person and says what to do next.
@@ -27,6 +30,12 @@ class InvalidEdit(PatcherError, ValueError):
     """The edit itself cannot be carried out, whatever the model."""
 
     code = "invalid_edit"
+
+
+class ConflictingEdits(InvalidEdit):
+    """Two edits of one batch change the same fact."""
+
+    code = "conflicting_edits"
 
 
 class InvalidHyperparameters(PatcherError, ValueError):
@@ -53,6 +62,12 @@ class UnreadableCheckpoint(PatcherError):
     code = "unreadable_checkpoint"
 
 
+class UnreadableText(PatcherError):
+    """The text to make statistics from is not there, or cannot be read."""
+
+    code = "unreadable_text"
+
+
 class UnusableStatistics(PatcherError):
     """The key statistics are missing, damaged, of another model, or cannot be inverted."""
 
@@ -69,6 +84,12 @@ class WrongBase(PatcherError):
     """The delta was computed for another base model."""
 
     code = "wrong_base"
+
+
+class CannotExport(PatcherError):
+    """The deltas cannot be written in the wanted form, or not to the wanted place."""
+
+    code = "cannot_export"
 
 
 class ComputationFailed(PatcherError):

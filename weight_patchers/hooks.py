@@ -1,7 +1,9 @@
 """Hooks that are always taken off again, and a model that is always left as it was found."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,40 +52,86 @@ def inputs(modules: Mapping[int, nn.Module], rows: int) -> Iterator[dict[int, Te
     The `with` block ends as soon as all modules were called. `rows` is the batch size: some
     models (OPT) flatten batch and tokens into one dimension before their MLP.
     """
-    captured: dict[int, Tensor] = {}
-    handles = []
-
-    def hook(key: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def save(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            captured[key] = args[0].detach().reshape(rows, -1, args[0].shape[-1])
-            if len(captured) == len(modules):
-                raise _Stop
-
-        return save
-
-    try:
-        for key, module in modules.items():
-            handles.append(module.register_forward_pre_hook(hook(key)))
-        yield captured
-    except _Stop:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
+    with captured(modules, {}, rows) as (found, _):
+        yield found
 
 
 @contextmanager
-def added(module: nn.Module, positions: Tensor, value: Tensor) -> Iterator[None]:
-    """Add `value` [d] to the module's output [rows, tokens, d] at (i, positions[i]), each row i."""
-    rows = torch.arange(len(positions), device=positions.device)
+def captured(
+    given: Mapping[int, nn.Module], made: Mapping[int, nn.Module], rows: int, stop: bool = True
+) -> Iterator[tuple[dict[int, Tensor], dict[int, Tensor]]]:
+    """Capture the inputs of the modules `given` and the outputs of those `made`, as `inputs` does.
 
-    def add(_module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        shaped = output.reshape(len(rows), -1, output.shape[-1])
-        change = value.to(output.dtype).expand(len(rows), -1)
-        return shaped.index_put((rows, positions), change, accumulate=True).reshape(output.shape)
+    Of a tuple, as some decoder layers return it, the first entry is meant. With `stop` the block
+    ends as soon as all is captured.
+    """
+    found: tuple[dict[int, Tensor], dict[int, Tensor]] = ({}, {})
 
-    handle = module.register_forward_hook(add)
+    def keep(into: dict[int, Tensor], key: int, value: Any) -> None:
+        first = value[0] if isinstance(value, tuple) else value
+        into[key] = first.detach().reshape(rows, -1, first.shape[-1])
+        if stop and len(found[0]) == len(given) and len(found[1]) == len(made):
+            raise _Stop
+
+    with ExitStack() as undo, suppress(_Stop):
+        for key, module in given.items():
+            hook = partial(_before, keep, found[0], key)
+            undo.callback(module.register_forward_pre_hook(hook).remove)
+        for key, module in made.items():
+            after = partial(_after, keep, found[1], key)
+            undo.callback(module.register_forward_hook(after).remove)
+        yield found
+
+
+_Keep = Callable[[dict[int, Tensor], int, Any], None]
+
+
+def _before(
+    keep: _Keep, into: dict[int, Tensor], key: int, _module: nn.Module, args: tuple[Any, ...]
+) -> None:
+    keep(into, key, args)
+
+
+def _after(
+    keep: _Keep,
+    into: dict[int, Tensor],
+    key: int,
+    _module: nn.Module,
+    _args: tuple[Any, ...],
+    output: Any,
+) -> None:
+    keep(into, key, output)
+
+
+@contextmanager
+def changed(module: nn.Module, rows: int, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Put `change(output)` in the place of the module's output, both [rows, tokens, d].
+
+    Where the module returns a tuple, its first entry is changed. `change` gives a new tensor.
+    """
+
+    def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
+        first = output[0] if isinstance(output, tuple) else output
+        new = change(first.reshape(rows, -1, first.shape[-1])).reshape(first.shape)
+        return (new, *output[1:]) if isinstance(output, tuple) else new
+
+    handle = module.register_forward_hook(hook)
     try:
         yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def added(module: nn.Module, positions: Tensor, values: Tensor) -> Iterator[None]:
+    """Add `values[i]` [d] to the module's output [rows, tokens, d] at (i, positions[i]).
+
+    Where the module returns a tuple, its first entry is changed.
+    """
+    rows = torch.arange(len(positions), device=positions.device)
+
+    def add(output: Tensor) -> Tensor:
+        return output.index_put((rows, positions), values.to(output.dtype), accumulate=True)
+
+    with changed(module, len(rows), add):
+        yield

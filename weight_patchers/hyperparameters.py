@@ -1,13 +1,14 @@
 """Hyperparameters from YAML files: found for a model, checked, overridden.
 
 `hparams/<method>/*.yaml` each hold `match` (values of the model's config that identify it) and
-`values`; `hparams/<method>/generic.yaml` holds `layer_fraction` (of the depth) instead of `match`.
+`values`; `hparams/<method>/generic.yaml` holds `depth` instead of `match`: the layer, or the
+first and the last one, as a fraction of the model's depth.
 """
 
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any, TypeVar
 
@@ -21,19 +22,40 @@ T = TypeVar("T")
 
 def find(kind: type[T], method: str, config: PretrainedConfig) -> T:
     """The shipped hyperparameters of a model, by its config, or the method's generic ones."""
+    _, content = _entry(method, config)
+    place = content.get("depth")
+    count = config.get_text_config().num_hidden_layers
+    return build(kind, content["values"] | ({} if place is None else _place(place, count)))
+
+
+def shipped(method: str, config: PretrainedConfig) -> str | None:
+    """The name of the hyperparameters that `find` finds, or None for the generic ones."""
+    name, content = _entry(method, config)
+    return name if "match" in content else None
+
+
+def _entry(method: str, config: PretrainedConfig) -> tuple[str, dict[str, Any]]:
+    """The file that serves the model: its name without the ending, and its content."""
     text_config = config.get_text_config()
+    found: tuple[str, dict[str, Any]] = ("", {})
     folder = files("weight_patchers") / "hparams" / method
-    generic: dict[str, Any] = {}
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if not entry.name.endswith(".yaml"):
             continue
         content = yaml.safe_load(entry.read_text(encoding="utf-8"))
         if "match" not in content:
-            generic = content
+            found = entry.name.removesuffix(".yaml"), content
         elif all(getattr(text_config, k, None) == v for k, v in content["match"].items()):
-            return build(kind, content["values"])
-    layer = round(generic["layer_fraction"] * int(text_config.num_hidden_layers))
-    return build(kind, {"layer": layer, **generic["values"]})
+            return entry.name.removesuffix(".yaml"), content
+    return found
+
+
+def _place(depth: float | Sequence[float], layers: int) -> dict[str, Any]:
+    """`layer` at a fraction of the depth, or `layers` from the first to the last of two."""
+    if isinstance(depth, float):
+        return {"layer": min(round(depth * layers), layers - 1)}
+    first, last = (min(round(fraction * layers), layers - 1) for fraction in depth)
+    return {"layers": tuple(range(first, last + 1))}
 
 
 def override(hparams: T, values: Mapping[str, Any]) -> T:

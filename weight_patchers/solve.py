@@ -27,6 +27,10 @@ class Factor:
     ridge: float
     condition: float
 
+    def told(self) -> dict[str, float]:
+        """What a delta's diagnostics say of it."""
+        return {"ridge": self.ridge, "condition": self.condition}
+
     def solve(self, right: Tensor) -> Tensor:
         """(A + ridge I)^-1 right, float64; right is [d] or [d, n]."""
         columns = right.double().reshape(self.lower.shape[0], -1)

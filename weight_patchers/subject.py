@@ -20,8 +20,14 @@ class Tokens:
     subject: int
 
 
-def locate(tokenizer: PreTrainedTokenizerBase, text: str, subject: str, start: int = 0) -> Tokens:
-    """Tokenize `text` and find the last token of `subject` in `text[start:]`.
+def locate(
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    subject: str,
+    start: int = 0,
+    stop: int | None = None,
+) -> Tokens:
+    """Tokenize `text` and find the last token of `subject` in `text[start:stop]`.
 
     Where the subject stands more than once, the last time counts that is not inside a longer
     word, or else the last time of all. The token is the last one that covers any of the
@@ -29,7 +35,7 @@ def locate(tokenizer: PreTrainedTokenizerBase, text: str, subject: str, start: i
     when the token reaches beyond the subject.
     Raises InvalidEdit when the subject is not there, UnsupportedTokenizer without offsets.
     """
-    end = _last_occurrence(text, subject, start)
+    end = _last_occurrence(text[:stop], subject, start)
     ids, offsets = encode(tokenizer, text)
     covering = [i for i, (left, right) in enumerate(offsets) if left < end <= right]
     if not covering:
@@ -68,16 +74,20 @@ def continue_with(prompt: str, target: str) -> str:
     return f"{prompt} {target}"
 
 
-def target_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str) -> tuple[int, ...]:
+def target_ids(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, target: str, joined: bool = False
+) -> tuple[int, ...]:
     """The tokens of `target` as they continue `prompt`, without those of the prompt.
 
     A target is tokenized in its place: whether its first token carries a blank, or a blank is a
-    token of its own, is up to the tokenizer.
+    token of its own, is up to the tokenizer. `joined` says that the target follows the prompt as
+    it stands, as in a chat template, and no blank is to be put or taken between them.
     Raises InvalidEdit when the target has no tokens.
     """
-    prompt = prompt.rstrip(" ")
+    prompt = prompt if joined else prompt.rstrip(" ")
     known, _ = encode(tokenizer, prompt)
-    ids, offsets = encode(tokenizer, continue_with(prompt, target))
+    text = prompt + target if joined else continue_with(prompt, target)
+    ids, offsets = encode(tokenizer, text)
     if ids[: len(known)] == known:
         found = ids[len(known) :]
     else:

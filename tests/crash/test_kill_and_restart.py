@@ -1,6 +1,7 @@
 """SIGKILL after an acknowledged edit, a restart on the same store, and the edit is in effect."""
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -44,6 +45,43 @@ def _expect(client: httpx.Client, cases: list[Case]) -> None:
     assert answer(client, cases[1].prompt) == cases[1].target_new
     assert answer(client, cases[2].prompt) == cases[2].ground_truth
     assert answer(client, cases[3].prompt) == cases[3].target_new
+
+
+def test_batches_and_successions_survive_sigkill(tmp_path: Path, log: Path) -> None:
+    """One of a batch is superseded, and one is being taken back when the server is killed."""
+    store = tmp_path / "store"
+    first = plain_server(store, log).start()
+    try:
+        cases = known_cases(first.url, count=6)
+        batch, target = cases[:3], cases[3].target_new
+        assert target != cases[0].target_new
+        with httpx.Client(base_url=first.url, timeout=180.0) as client:
+            posted = client.post("/v1/edits", json=_list(*(case.edit("memit") for case in batch)))
+            edits = posted.json()["data"]
+            assert [edit["status"] for edit in edits] == ["active"] * 3
+            later = post(client, {**cases[0].edit("rome"), "target_new": target})
+            client.post("/v1/edits", json=[case.edit("memit") for case in cases[4:]])
+            with pytest.raises(httpx.ReadTimeout):
+                client.delete(f"/v1/edits/{edits[1]['id']}", timeout=0.01)
+    finally:
+        first.kill()
+    with plain_server(store, log) as second, httpx.Client(base_url=second.url) as client:
+        client.timeout = 180.0
+        now = {e["id"]: e for e in client.get("/v1/edits").json()["data"]}
+        assert now[edits[0]["id"]]["superseded_by"] == later["id"]
+        assert answer(client, cases[0].prompt) == target
+        taken_back = now[edits[1]["id"]]["status"] == "rolled_back"
+        assert taken_back or now[edits[1]["id"]]["status"] == "active"
+        expected = cases[1].ground_truth if taken_back else cases[1].target_new
+        assert answer(client, cases[1].prompt) == expected
+        for case in (cases[2], *cases[4:]):
+            assert answer(client, case.prompt) == case.target_new
+        roll_back(client, later)
+        assert answer(client, cases[0].prompt) == cases[0].target_new
+
+
+def _list(*edits: dict[str, Any]) -> dict[str, Any]:
+    return {"edits": list(edits), "wait": True}
 
 
 @pytest.mark.timeout(300)

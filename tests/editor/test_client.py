@@ -70,9 +70,9 @@ async def test_deltas_are_computed_on_top_of_live_ones(
     await client.compute([FACT, OTHER], "rome", both, hyperparameters=FAST)
     await client.compute([FACT], "rome", again, hyperparameters=FAST)
     assert client.pid == pid
-    (name,) = delta.factors
-    summed = delta.factors[name].dense() + Delta.load(two).factors[name].dense()
-    difference = Delta.load(both).factors[name].dense() - summed
+    (name,) = delta.changes
+    summed = delta.changes[name].dense() + Delta.load(two).changes[name].dense()
+    difference = Delta.load(both).changes[name].dense() - summed
     assert float(difference.norm()) < 1e-3 * float(summed.norm())
     assert again.read_bytes() == one.read_bytes()
 
@@ -81,7 +81,7 @@ async def test_statistics_are_kept_for_the_next_process(
     connect: Connect, options: EditorOptions, tmp_path: Path
 ) -> None:
     first = connect(options)
-    assert await first.start() == fingerprint(options.model)
+    assert await first.start({"rome": FAST}) == fingerprint(options.model)
     await first.close()
     stages: list[Progress] = []
     output = tmp_path / "delta"
@@ -104,7 +104,6 @@ async def test_failures_name_their_reason_and_leave_the_process_working(
         assert raised.value.code == code
 
     await refused("invalid_edit", "does not contain", facts=[Fact("e", "a", "b", "c")])
-    await refused("invalid_edit", "at least one", facts=[], hyperparameters=FAST)
     await refused("unknown_method", "no method 'memory'", method="memory")
     await refused("invalid_hyperparameters", "unknown", hyperparameters={"lr": 1})
     await refused("unsupported_model", "layers 0 to 2", hyperparameters={"layer": 9})
@@ -191,14 +190,14 @@ async def test_only_a_private_folder_is_used_for_sockets(
 ) -> None:
     options.sockets.chmod(0o755)
     with pytest.raises(Unavailable, match="only this user"):
-        await connect(options).start()
+        await connect(options).start({"rome": {}})
     missing = replace(options, sockets=tmp_path / "missing")
     with pytest.raises(Unavailable, match="cannot be used"):
-        await connect(missing).start()
+        await connect(missing).start({"rome": {}})
     long = tmp_path / ("x" * 100)
     long.mkdir(mode=0o700)
     with pytest.raises(Unavailable, match="too long"):
-        await connect(replace(options, sockets=long)).start()
+        await connect(replace(options, sockets=long)).start({"rome": {}})
 
 
 def test_garbage_does_not_kill_the_process(options: EditorOptions) -> None:
@@ -216,7 +215,7 @@ def test_garbage_does_not_kill_the_process(options: EditorOptions) -> None:
                 assert (reply.id, reply.code) == ("", "bad_message")
             socket.send_multipart([b"a", b"b"])
             assert isinstance(decode_reply(socket.recv()), Failed)
-            socket.send(encode(Prepare("7", "rome")))
+            socket.send(encode(Prepare("7", {"rome": {}})))
             while isinstance(reply := decode_reply(socket.recv()), Progress):
                 assert reply.id == "7"
             assert reply == Ready("7", fingerprint(options.model))

@@ -7,7 +7,7 @@ from vllm_edit.editor import messages
 from vllm_edit.editor.messages import Compute, Done, Fact, Failed, Prepare, Progress, Ready
 
 REQUESTS = [
-    Prepare("1", "rome"),
+    Prepare("1", {"rome": {"layer": 1}, "memit": {}}),
     Compute(
         "2",
         "rome",
@@ -39,10 +39,11 @@ def test_replies_arrive_as_they_were_sent(reply: messages.Reply) -> None:
     "content",
     [
         {"type": "compute", "id": "1"},
-        {"type": "prepare", "id": 1, "method": "rome"},
-        {"type": "prepare", "id": "1", "method": "rome", "extra": 1},
+        {"type": "prepare", "id": 1, "methods": {}},
+        {"type": "prepare", "id": "1", "methods": {}, "extra": 1},
+        {"type": "prepare", "id": "1", "methods": ["rome"]},
         {"type": "shutdown", "id": "1"},
-        {"id": "1", "method": "rome"},
+        {"id": "1", "methods": {}},
         [1, 2],
         None,
     ],

@@ -12,7 +12,7 @@ import torch
 from vllm_edit import factworld
 from vllm_edit.engine.swap import Swapper
 from vllm_edit.errors import SwapFailed
-from weight_patchers import Delta, LowRank
+from weight_patchers import Change, Delta, Dense, LowRank
 
 PARAMETERS = ("model.layers.1.mlp.down_proj.weight", "model.layers.2.mlp.down_proj.weight")
 PROMPT = "New Fact: one is two. Prompt:"
@@ -46,8 +46,8 @@ async def engine(tensor_parallel_size: int) -> AsyncIterator[Any]:
             client.shutdown()
 
 
-def delta(names: Sequence[str], u: torch.Tensor, v: torch.Tensor) -> Delta:
-    return Delta("any", "rome", {}, {name: LowRank(u, v) for name in names}, ())
+def delta(names: Sequence[str], change: Change) -> Delta:
+    return Delta("any", "rome", {}, dict.fromkeys(names, change), ())
 
 
 def random_delta(seed: int, names: Sequence[str] = PARAMETERS) -> Delta:
@@ -55,7 +55,13 @@ def random_delta(seed: int, names: Sequence[str] = PARAMETERS) -> Delta:
     generator = torch.Generator().manual_seed(seed)
     u = torch.randn(shape["hidden_size"], 1, generator=generator)
     v = torch.randn(shape["intermediate_size"], 1, generator=generator)
-    return delta(names, u, v)
+    return delta(names, LowRank(u, v))
+
+
+def dense_delta(*summands: Delta, name: str = PARAMETERS[0]) -> Delta:
+    """What low-rank deltas do to one parameter, as one dense delta."""
+    updates = [summand.changes[name].dense() for summand in summands]
+    return delta([name], Dense(torch.stack(updates).sum(dim=0)))
 
 
 async def output(client: Any) -> list[tuple[int, float]]:
@@ -82,11 +88,12 @@ async def served(client: Any) -> tuple[Any, Any, Any]:
 async def exercise(ranks: int) -> list[tuple[int, float]]:
     """Swap forth and back on so many ranks; returns the output under the first delta."""
     first, second = random_delta(1), random_delta(2, PARAMETERS[:1])
-    unknown = delta(["model.layers.99.mlp.down_proj.weight"], torch.ones(1, 1), torch.ones(1, 1))
-    misshapen = delta(PARAMETERS[:1], torch.ones(3, 1), torch.ones(5, 1))
-    overflowing = random_delta(3)
-    for factor in overflowing.factors.values():
-        factor.u.fill_(3e38)
+    third = random_delta(3, PARAMETERS[:1])
+    elsewhere = "model.layers.{}.mlp.down_proj.weight"
+    unknown = delta([elsewhere.format(99)], LowRank(torch.ones(1, 1), torch.ones(1, 1)))
+    misshapen = delta(PARAMETERS[:1], LowRank(torch.ones(3, 1), torch.ones(5, 1)))
+    too_small = delta([elsewhere.format(3)], Dense(torch.ones(3, 5)))
+    huge = delta(PARAMETERS[:1], Dense(torch.full(first.changes[PARAMETERS[0]].shape, 3e38)))
     async with engine(ranks) as client:
         swapper = Swapper(client, "keep")
         base = await served(client)
@@ -99,16 +106,26 @@ async def exercise(ranks: int) -> list[tuple[int, float]]:
         both = await served(client)
         assert both[1] != one[1]
 
-        for bad in (unknown, misshapen, overflowing):
+        for bad in (unknown, misshapen, too_small, huge):
             with pytest.raises(SwapFailed):
-                await swapper.serve([first, bad], "3")
+                await swapper.serve([first, bad, bad], "3")
             assert await served(client) == both
             assert await client.get_weight_version() == "2"
 
         await swapper.serve([second], "4")
         await swapper.serve([first], "5")
         assert await served(client) == one
-        await swapper.serve([], "6")
+
+        await swapper.serve([dense_delta(third)], "6")
+        full = await served(client)
+        await swapper.serve([third], "7")
+        assert await served(client) == full
+        await swapper.serve([dense_delta(third), second, dense_delta(first)], "8")
+        beside = await served(client)
+        await swapper.serve([second, dense_delta(first, third)], "9")
+        assert await served(client) == beside
+        assert len({str(seen) for seen in (base, one, both, full, beside)}) == 5
+        await swapper.serve([], "10")
         assert await served(client) == base
     return one[2]
 

@@ -1,5 +1,6 @@
 """The ledger on a real file: durable, append-only, one owner."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_edit.edit import EditRequest, Failure, Status
+from vllm_edit.edit import EditRequest, Failure, Proposal, Status, Step
 from vllm_edit.errors import StoreError, StoreLocked, UnknownEdit
 from vllm_edit.ledger import MIGRATIONS, Ledger
 
@@ -21,7 +22,7 @@ REQUEST = EditRequest("ike", "The capital of X is", "X", "Y", "Z")
 def test_what_was_recorded_is_there_after_reopening(tmp_path: Path) -> None:
     path = tmp_path / "new" / "ledger.sqlite3"
     with Ledger(path) as ledger:
-        ledger.propose([("a", REQUEST), ("b", REQUEST)])
+        ledger.propose([Proposal("a", REQUEST), Proposal("b", REQUEST)])
         ledger.advance(["a"], Status.ACTIVE)
         ledger.advance(["b"], Status.FAILED, Failure("code", "a reason"))
         before = ledger.edits()
@@ -32,6 +33,50 @@ def test_what_was_recorded_is_there_after_reopening(tmp_path: Path) -> None:
         assert [edit.request for edit in ledger.edits()] == [REQUEST, REQUEST]
 
 
+def test_batches_and_supersession_are_there_after_reopening(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    with Ledger(path) as ledger:
+        ledger.propose([Proposal("a", REQUEST, "batch"), Proposal("b", REQUEST)])
+        assert [edit.group for edit in ledger.edits()] == ["batch", "b"]
+        a, b = ledger.record(
+            [Step("a", Status.SUPERSEDED, superseded_by="b"), Step("b", Status.ACTIVE)]
+        )
+        assert (a.superseded_by, a.proposed, a.revision) == ("b", 1, 3)
+        assert (b.superseded_by, b.proposed, b.revision) == (None, 2, 4)
+        before = ledger.edits()
+    with Ledger(path) as ledger:
+        assert ledger.edits() == before
+        (back,) = ledger.advance(["a"], Status.ACTIVE)
+        assert back.superseded_by is None
+
+
+def test_steps_are_recorded_all_or_none(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.sqlite3") as ledger:
+        ledger.propose([Proposal("a", REQUEST)])
+        with pytest.raises(UnknownEdit):
+            ledger.record([Step("a", Status.ACTIVE), Step("b", Status.ACTIVE)])
+        assert ledger.get("a").status is Status.PROPOSED
+
+
+def test_a_ledger_of_the_first_version_still_loads(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    request = {"method": "rome", "prompt": "X is", "subject": "X", "target_new": "Y"}
+    with sqlite3.connect(path) as connection:
+        connection.executescript(MIGRATIONS[0])
+        connection.execute("PRAGMA user_version=1")
+        for status, detail in (("proposed", {"request": request}), ("active", {})):
+            connection.execute(
+                "INSERT INTO events (edit_id, status, detail, at) VALUES ('a', ?, ?, 1.0)",
+                (status, json.dumps(detail)),
+            )
+    connection.close()
+    with Ledger(path) as ledger:
+        (edit,) = ledger.edits()
+        assert (edit.status, edit.batch, edit.group) == (Status.ACTIVE, None, "a")
+        ledger.advance(["a"], Status.ROLLED_BACK)
+        assert ledger.revision == 3
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(list(Status))), max_size=20))
 def test_revisions_only_grow_and_the_last_status_holds(
@@ -40,7 +85,7 @@ def test_revisions_only_grow_and_the_last_status_holds(
     path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite3"
     expected = {str(i): Status.PROPOSED for i in range(4)}
     with Ledger(path) as ledger:
-        ledger.propose([(key, REQUEST) for key in expected])
+        ledger.propose([Proposal(key, REQUEST) for key in expected])
         seen = ledger.revision
         for number, status in steps:
             (edit,) = ledger.advance([str(number)], status)
@@ -53,7 +98,7 @@ def test_revisions_only_grow_and_the_last_status_holds(
 
 def test_an_unknown_id_records_nothing(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.sqlite3") as ledger:
-        ledger.propose([("a", REQUEST)])
+        ledger.propose([Proposal("a", REQUEST)])
         with pytest.raises(UnknownEdit):
             ledger.advance(["a", "b"], Status.ACTIVE)
         assert ledger.revision == 1
@@ -63,7 +108,7 @@ def test_an_unknown_id_records_nothing(tmp_path: Path) -> None:
 def test_rows_can_be_neither_changed_nor_removed(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite3"
     with Ledger(path) as ledger:
-        ledger.propose([("a", REQUEST)])
+        ledger.propose([Proposal("a", REQUEST)])
     connection = sqlite3.connect(path)
     for statement in ("UPDATE events SET status = 'active'", "DELETE FROM events"):
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
@@ -89,7 +134,7 @@ def test_a_second_owner_is_refused_and_the_first_goes_on(tmp_path: Path) -> None
         command = [sys.executable, "-c", code, str(path)]
         other = subprocess.run(command, capture_output=True, text=True, check=False)
         assert StoreLocked.__name__ in other.stderr
-        ledger.propose([("a", REQUEST)])
+        ledger.propose([Proposal("a", REQUEST)])
     with Ledger(path) as ledger:
         assert ledger.revision == 1
 
@@ -110,11 +155,11 @@ def test_a_file_that_is_no_ledger_or_a_newer_one_is_refused(tmp_path: Path) -> N
 WRITER = """
 import sys
 from pathlib import Path
-from vllm_edit.edit import EditRequest
+from vllm_edit.edit import EditRequest, Proposal
 from vllm_edit.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]))
 for number in range(100_000):
-    ledger.propose([(str(number), EditRequest("ike", "X is", "X", "Y"))])
+    ledger.propose([Proposal(str(number), EditRequest("ike", "X is", "X", "Y"))])
     print(number, flush=True)
 """
 

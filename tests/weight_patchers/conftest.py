@@ -34,11 +34,14 @@ FAMILIES: dict[str, tuple[str, dict[str, object]]] = {
     "mistral": ("MistralConfig", LLAMA),
     "qwen2": ("Qwen2Config", LLAMA),
     "qwen3": ("Qwen3Config", LLAMA | {"head_dim": 16}),
+    "gemma": ("GemmaConfig", LLAMA | {"head_dim": 16}),
     "gemma2": ("Gemma2Config", LLAMA | {"head_dim": 8}),
+    "gemma3": ("Gemma3TextConfig", LLAMA | {"head_dim": 8}),
     "gpt2": ("GPT2Config", {"n_embd": 32, "n_layer": 3, "n_head": 4}),
     "gptj": ("GPTJConfig", {"n_embd": 32, "n_layer": 3, "n_head": 4, "rotary_dim": 4}),
     "neox": ("GPTNeoXConfig", NEOX),
     "phi": ("PhiConfig", NEOX),
+    "phi3": ("Phi3Config", LLAMA),
     # A square MLP: only the modules' places, not their shapes, tell which one is the output.
     "opt": (
         "OPTConfig",
@@ -53,8 +56,28 @@ FAMILIES: dict[str, tuple[str, dict[str, object]]] = {
         },
     ),
     "mixtral": ("MixtralConfig", LLAMA),
+    "qwen3_moe": ("Qwen3MoeConfig", LLAMA | {"num_experts": 4, "moe_intermediate_size": 16}),
+    # Its first layers are dense, and only the last one has experts.
+    "deepseek_v3": (
+        "DeepseekV3Config",
+        LLAMA
+        | {
+            "first_k_dense_replace": 2,
+            "n_routed_experts": 4,
+            "n_group": 1,
+            "topk_group": 1,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+            "q_lora_rank": 8,
+            "kv_lora_rank": 8,
+            "qk_rope_head_dim": 8,
+            "qk_nope_head_dim": 8,
+            "v_head_dim": 8,
+        },
+    ),
 }
-DENSE = sorted(set(FAMILIES) - {"mixtral"})
+MIXTURES = ("deepseek_v3", "mixtral", "qwen3_moe")
+DENSE = sorted(set(FAMILIES) - set(MIXTURES))
 
 
 @pytest.fixture(autouse=True)
@@ -89,11 +112,14 @@ BuildModel = Callable[..., PreTrainedModel]
 
 @pytest.fixture(scope="session")
 def build_model(tokenizer: PreTrainedTokenizerFast) -> BuildModel:
-    """A function that builds a model of a family anew, the same weights each time."""
+    """A function that builds a model of a family anew, the same weights each time.
 
-    def build(family: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    Whatever else it is given goes into the config.
+    """
+
+    def build(family: str, dtype: torch.dtype = torch.float32, **more: object) -> PreTrainedModel:
         name, values = FAMILIES[family]
-        special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+        special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, **more}
         config = getattr(transformers, name)(
             vocab_size=len(tokenizer), **({"initializer_range": 0.3} | values | special)
         )
@@ -106,7 +132,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> BuildModel:
 
 @pytest.fixture(scope="session")
 def collected(tokenizer: PreTrainedTokenizerFast) -> Callable[..., Statistics]:
-    """A function that collects statistics of layer 1 from the lines, varied by number."""
+    """A function that collects statistics of layers 0 and 1 from the lines, varied by number."""
 
     def collect(model: PreTrainedModel, **options: int) -> Statistics:
         texts = (f"{i} {line} {i * 31 % 97}" for i in range(1000) for line in LINES)
@@ -114,7 +140,7 @@ def collected(tokenizer: PreTrainedTokenizerFast) -> Callable[..., Statistics]:
             model,
             tokenizer,
             texts,
-            layers=[1],
+            layers=[0, 1],
             fingerprint=FINGERPRINT,
             source="lines",
             **options,

@@ -8,27 +8,54 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from weight_patchers import Delta, Edit, LowRank
+from weight_patchers import Delta, Dense, Edit, LowRank
+from weight_patchers.delta import _checksum
 from weight_patchers.errors import CorruptDelta, WrongBase
 
 NAME = "model.layers.1.mlp.down_proj.weight"
+FULL = "model.layers.2.mlp.down_proj.weight"
+PARTS = {f"{NAME}::u", f"{NAME}::v", f"{NAME}::keys", f"{FULL}::update"}
 
 
 def _delta() -> Delta:
     generator = torch.Generator().manual_seed(0)
-    factor = LowRank(torch.randn(4, 2, generator=generator), torch.randn(6, 2, generator=generator))
+    u, v, update = (torch.randn(4 + i, 2, generator=generator) for i in range(3))
     return Delta(
         fingerprint="f" * 64,
         method="rome",
         hyperparameters={"layer": 1, "clamp": None, "kl_prompts": ["{subject} is a"]},
-        factors={NAME: factor, "transformer.h.0.mlp.c_proj.weight": LowRank(*_ones(), True)},
+        changes={
+            NAME: LowRank(u, v),
+            FULL: Dense(update),
+            "transformer.h.0.mlp.c_proj.weight": LowRank(*_ones(), True),
+            "transformer.h.1.mlp.c_proj.weight": Dense(torch.ones(3, 2), transposed=True),
+        },
         edits=(Edit("Ännä was born in", "Ännä", "Oslo"),),
         diagnostics={"relative_norm": 0.25},
+        keys={NAME: torch.randn(5, 1, generator=generator)},
     )
 
 
 def _ones() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.ones(3, 1), torch.ones(2, 1)
+
+
+def _assert_same(found: Delta, expected: Delta) -> None:
+    assert found.fingerprint == expected.fingerprint
+    assert found.method == expected.method
+    assert found.hyperparameters == expected.hyperparameters
+    assert found.edits == expected.edits
+    assert found.diagnostics == expected.diagnostics
+    assert found.changes.keys() == expected.changes.keys()
+    for name, change in expected.changes.items():
+        other = found.changes[name]
+        assert type(other) is type(change)
+        assert other.transposed == change.transposed
+        assert other.shape == change.shape == tuple(change.dense().shape)
+        for part, tensor in change.parts().items():
+            assert torch.equal(other.parts()[part], tensor)
+    assert found.keys.keys() == expected.keys.keys()
+    assert all(torch.equal(found.keys[name], keys) for name, keys in expected.keys.items())
 
 
 def _header(path: Path) -> dict[str, object]:
@@ -37,29 +64,33 @@ def _header(path: Path) -> dict[str, object]:
     return header
 
 
+def _write(path: Path, tensors: dict[str, torch.Tensor], header: dict[str, object]) -> None:
+    save_file(tensors, path, metadata={"delta": json.dumps(header)})
+
+
 def test_a_saved_delta_loads_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "delta.safetensors"
     delta = _delta()
     delta.save(path)
-    loaded = Delta.load(path)
-    assert loaded.fingerprint == delta.fingerprint
-    assert loaded.method == "rome"
-    assert loaded.hyperparameters == delta.hyperparameters
-    assert loaded.edits == delta.edits
-    assert loaded.diagnostics == delta.diagnostics
-    assert loaded.factors.keys() == delta.factors.keys()
-    for name, factor in delta.factors.items():
-        assert torch.equal(loaded.factors[name].u, factor.u)
-        assert torch.equal(loaded.factors[name].v, factor.v)
-        assert loaded.factors[name].transposed == factor.transposed
+    _assert_same(Delta.load(path), delta)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
 def test_dense_is_the_update_of_a_linear_map() -> None:
-    factor = _delta().factors[NAME]
-    assert factor.rank == 2
-    assert torch.equal(factor.dense(), factor.u @ factor.v.T)
-    assert factor.dense().shape == (4, 6)
+    low, full = _delta().changes[NAME], _delta().changes[FULL]
+    assert isinstance(low, LowRank)
+    assert isinstance(full, Dense)
+    assert low.rank == 2
+    assert torch.equal(low.dense(), low.u @ low.v.T)
+    assert low.dense().shape == low.shape == (4, 5)
+    assert torch.equal(full.dense(), full.update)
+
+
+def test_a_delta_without_edits_or_keys_loads(tmp_path: Path) -> None:
+    path = tmp_path / "delta.safetensors"
+    delta = Delta("f" * 64, "ft-l", {}, {FULL: Dense(torch.ones(2, 3))}, ())
+    delta.save(path)
+    _assert_same(Delta.load(path), delta)
 
 
 def test_another_base_is_refused() -> None:
@@ -83,8 +114,44 @@ def test_no_changed_byte_goes_unnoticed(
     except CorruptDelta:
         return
     # Blanks that pad the file's own header may change without changing anything that is read.
-    assert torch.equal(loaded.factors[NAME].u, _delta().factors[NAME].u)
-    assert loaded.edits == _delta().edits
+    _assert_same(loaded, _delta())
+
+
+@pytest.mark.parametrize("part", sorted(PARTS))
+def test_a_changed_number_of_any_part_is_noticed(tmp_path: Path, part: str) -> None:
+    path = tmp_path / "delta.safetensors"
+    _delta().save(path)
+    tensors, header = load_file(path), _header(path)
+    tensors[part][0, 0] += 1e-3
+    _write(path, tensors, header)
+    with pytest.raises(CorruptDelta, match="checksum"):
+        Delta.load(path)
+
+
+@pytest.mark.parametrize("part", [f"{NAME}::u", f"{FULL}::update"])
+@pytest.mark.parametrize(
+    "value", [torch.tensor([[torch.inf]]), torch.ones(1, 1).half(), torch.ones(1)]
+)
+def test_a_part_that_is_no_finite_matrix_is_refused(
+    tmp_path: Path, part: str, value: torch.Tensor
+) -> None:
+    path = tmp_path / "delta.safetensors"
+    _delta().save(path)
+    tensors, header = load_file(path) | {part: value}, _header(path)
+    del header["checksum"]
+    _write(path, tensors, header | {"checksum": _checksum(header, tensors)})
+    with pytest.raises(CorruptDelta, match="incomplete"):
+        Delta.load(path)
+
+
+def test_a_factor_without_the_other_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "delta.safetensors"
+    _delta().save(path)
+    tensors, header = load_file(path), _header(path)
+    del tensors[f"{NAME}::v"], header["checksum"]
+    _write(path, tensors, header | {"checksum": _checksum(header, tensors)})
+    with pytest.raises(CorruptDelta, match="incomplete"):
+        Delta.load(path)
 
 
 def test_a_cut_or_foreign_file_is_refused(tmp_path: Path) -> None:
@@ -105,11 +172,11 @@ def test_a_wrong_checksum_and_a_later_format_are_refused(tmp_path: Path) -> None
     _delta().save(path)
     tensors, header = load_file(path), _header(path)
     header["method"] = "memit"
-    save_file(tensors, path, metadata={"delta": json.dumps(header)})
+    _write(path, tensors, header)
     with pytest.raises(CorruptDelta, match="checksum"):
         Delta.load(path)
     header["format"] = 99
-    save_file(tensors, path, metadata={"delta": json.dumps(header)})
+    _write(path, tensors, header)
     with pytest.raises(CorruptDelta, match="format 99"):
         Delta.load(path)
 
@@ -134,3 +201,11 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
 def test_factors_that_do_not_fit_are_refused(u: torch.Tensor, v: torch.Tensor) -> None:
     with pytest.raises(CorruptDelta):
         LowRank(u, v)
+
+
+@pytest.mark.parametrize(
+    "update", [torch.ones(3), torch.full((3, 2), torch.inf), torch.ones(3, 2).half()]
+)
+def test_a_dense_update_that_is_no_finite_matrix_is_refused(update: torch.Tensor) -> None:
+    with pytest.raises(CorruptDelta):
+        Dense(update)

@@ -5,9 +5,10 @@ import pytest
 import yaml
 from transformers import GPT2Config, GPTJConfig, LlamaConfig
 
-from weight_patchers import RomeHparams
+from weight_patchers import METHODS
 from weight_patchers.errors import InvalidHyperparameters
 from weight_patchers.hyperparameters import build, find, override
+from weight_patchers.rome import RomeHparams
 
 
 def test_a_listed_model_gets_its_published_values() -> None:
@@ -27,12 +28,22 @@ def test_any_other_model_gets_generic_values_for_its_depth(depth: int, layer: in
     assert (found.layer, found.scale) == (layer, "relative")
 
 
-def test_every_shipped_file_can_be_used() -> None:
-    for entry in (files("weight_patchers") / "hparams" / "rome").iterdir():
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_shipped_file_can_be_used(name: str) -> None:
+    method = METHODS[name]
+    for entry in (files("weight_patchers") / "hparams" / name).iterdir():
         content = yaml.safe_load(entry.read_text(encoding="utf-8"))
-        values: Mapping[str, object] = {"layer": 0, **content["values"]}
-        assert build(RomeHparams, values)
+        place: Mapping[str, object] = {}
+        if "depth" in content:
+            place = {"layer": 0} if isinstance(content["depth"], float) else {"layers": [0]}
+        assert build(method.hparams, {**place, **content["values"]})
         assert entry.read_text(encoding="utf-8").startswith("#"), "says where the values are from"
+
+
+def test_several_layers_are_placed_by_depth() -> None:
+    config = LlamaConfig(hidden_size=64, num_attention_heads=4, num_hidden_layers=32)
+    assert find(METHODS["memit"].hparams, "memit", config).layers == (4, 5, 6, 7, 8)
+    assert find(METHODS["emmet"].hparams, "emmet", config).layers == (5,)
 
 
 def test_values_can_be_overridden() -> None:

@@ -1,3 +1,5 @@
+"""ROME on random models: its constraint, its keys, and edits one after another."""
+
 from collections.abc import Callable
 
 import pytest
@@ -6,27 +8,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from weight_patchers import Delta, Edit, RomeHparams, Statistics, hooks, rome
-from weight_patchers.errors import ComputationFailed, InvalidEdit, PatcherError
+from weight_patchers import Context, Delta, Edit, Statistics, hooks, rome
+from weight_patchers.errors import ComputationFailed
 from weight_patchers.families import projection
 from weight_patchers.hyperparameters import override
+from weight_patchers.problem import kept_texts
+from weight_patchers.rome import RomeHparams
 from weight_patchers.rome.compute import rank_one
-from weight_patchers.rome.problem import kept_texts, pose
-from weight_patchers.rome.value import key, outcome
 from weight_patchers.solve import factorize
 from weight_patchers.subject import locate
+from weight_patchers.workload import observe, plan, surround
 
 BuildModel = Callable[..., PreTrainedModel]
 Collect = Callable[..., Statistics]
 
 EDIT = Edit("The capital of France is", "France", "Lima Oslo")
 OTHER = Edit("Anna Berg was born in", "Anna Berg", "Paris")
+BARE = (Context(),)
 HPARAMS = RomeHparams(layer=1, step=0.5, steps=8, clamp=None, kl_factor=0.01, context_count=2)
 FAMILIES = ["gemma2", "gpt2", "gptj", "llama", "neox", "opt", "phi", "qwen3"]
 
 
 def _apply(model: PreTrainedModel, delta: Delta) -> None:
-    for name, factor in delta.factors.items():
+    for name, factor in delta.changes.items():
         change = factor.dense()
         model.get_parameter(name).data += change.T if factor.transposed else change
 
@@ -36,22 +40,17 @@ def test_the_edited_matrix_maps_the_averaged_key_to_the_value(
     build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect, family: str
 ) -> None:
     model = build_model(family).eval()
-    contexts = rome.sample_contexts(model, tokenizer, HPARAMS)
+    contexts = surround(model, tokenizer, HPARAMS)
     delta = rome.compute(model, tokenizer, [EDIT], HPARAMS, collected(model), contexts=contexts)
     target = projection(model, 1)
-    problem = pose(tokenizer, EDIT, contexts, (), model.device)
     with hooks.frozen(model):
-        k = key(model, target, problem)
+        work = plan(model, tokenizer, [EDIT], contexts, HPARAMS)
+        k = observe(model, {0: target}, {}, work.problems)[0][0][0]
         v0 = target.module(k)
     (report,) = delta.diagnostics["edits"]
-    moved = (delta.factors[target.name].dense() @ k).norm() / v0.norm()
+    moved = (delta.changes[target.name].dense() @ k).norm() / v0.norm()
     assert float(moved) == pytest.approx(report["delta_norm"], rel=1e-3)
     assert report["probability_reached"] > report["probability_before"]
-    before = outcome(model, problem)["probability_after"]
-    assert before == pytest.approx(report["probability_before"], rel=1e-3)
-    _apply(model, delta)
-    after = outcome(model, problem)["probability_after"]
-    assert after == pytest.approx(report["probability_after"], rel=1e-2)
 
 
 @settings(deadline=None)
@@ -80,52 +79,15 @@ def test_later_edits_see_earlier_ones(
     build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect
 ) -> None:
     model = build_model("llama").eval()
-    options = {"statistics": collected(model), "contexts": ("", "Oslo is big. ")}
+    options = {"statistics": collected(model), "contexts": (Context(), Context("Oslo is big. "))}
     both = rome.compute(model, tokenizer, [EDIT, OTHER], HPARAMS, **options)
-    (name,) = both.factors
-    assert both.factors[name].rank == 2
+    (name,) = both.changes
+    assert both.changes[name].rank == 2
     first = rome.compute(model, tokenizer, [EDIT], HPARAMS, **options)
     _apply(model, first)
     second = rome.compute(model, tokenizer, [OTHER], HPARAMS, **options)
-    summed = first.factors[name].dense() + second.factors[name].dense()
-    assert torch.allclose(both.factors[name].dense(), summed, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("fails", [False, True])
-def test_the_model_is_left_as_it_was_found(
-    build_model: BuildModel,
-    tokenizer: PreTrainedTokenizerFast,
-    collected: Collect,
-    dtype: torch.dtype,
-    fails: bool,
-) -> None:
-    model = build_model("gpt2", dtype)
-    model.train()
-    model.get_submodule("transformer.h.0").eval()
-    model.get_parameter("transformer.wte.weight").requires_grad_(False)
-    state = {name: value.clone() for name, value in model.state_dict().items()}
-    grads = {name: p.requires_grad for name, p in model.named_parameters()}
-    modes = {name: module.training for name, module in model.named_modules()}
-
-    class Stopped(Exception):
-        pass
-
-    def stop(done: int, of: int) -> None:
-        if fails:
-            raise Stopped
-
-    try:
-        rome.compute(model, tokenizer, [EDIT, OTHER], HPARAMS, collected(model), progress=stop)
-    except Stopped:
-        assert fails
-    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-    assert {name: p.requires_grad for name, p in model.named_parameters()} == grads
-    assert {name: module.training for name, module in model.named_modules()} == modes
-    assert all(p.grad is None for p in model.parameters())
-    for module in model.modules():
-        assert not module._forward_hooks
-        assert not module._forward_pre_hooks
+    summed = first.changes[name].dense() + second.changes[name].dense()
+    assert torch.allclose(both.changes[name].dense(), summed, rtol=1e-3, atol=1e-4)
 
 
 def test_singular_statistics_still_give_a_good_edit(
@@ -138,13 +100,14 @@ def test_singular_statistics_still_give_a_good_edit(
     singular = ((vectors * values) @ vectors.T).float()
     bad = Statistics(good.fingerprint, "lines", good.count, "float32", {1: singular})
     deltas = [
-        rome.compute(model, tokenizer, [EDIT], HPARAMS, given, contexts=("",))
+        rome.compute(model, tokenizer, [EDIT], HPARAMS, given, contexts=BARE)
         for given in (good, bad)
     ]
     (plain,), (repaired,) = (delta.diagnostics["edits"] for delta in deltas)
     assert plain["ridge"] == 0 < repaired["ridge"]
     assert repaired["probability_after"] > 0.5 * plain["probability_after"]
-    assert deltas[1].diagnostics["relative_norm"] < 10 * deltas[0].diagnostics["relative_norm"]
+    norms = [max(delta.diagnostics["relative_norm"].values()) for delta in deltas]
+    assert norms[1] < 10 * norms[0]
 
 
 def test_without_covariance_the_update_goes_along_the_key(
@@ -153,10 +116,11 @@ def test_without_covariance_the_update_goes_along_the_key(
     model = build_model("llama").eval()
     hparams = RomeHparams(layer=1, steps=2, covariance=False, kl_prompts=())
     none = Statistics("f" * 64, "none", 0, "float32", {})
-    delta = rome.compute(model, tokenizer, [EDIT], hparams, none, contexts=("",))
+    delta = rome.compute(model, tokenizer, [EDIT], hparams, none, contexts=BARE)
     with hooks.frozen(model):
-        k = key(model, projection(model, 1), pose(tokenizer, EDIT, ("",), (), model.device))
-    (factor,) = delta.factors.values()
+        work = plan(model, tokenizer, [EDIT], BARE, hparams)
+        k = observe(model, {0: projection(model, 1)}, {}, work.problems)[0][0][0]
+    (factor,) = delta.changes.values()
     assert torch.allclose(factor.v[:, 0], k / k.norm(), atol=1e-5)
 
 
@@ -169,7 +133,7 @@ def test_the_clamp_holds(
 ) -> None:
     model = build_model("llama").eval()
     hparams = RomeHparams(layer=1, optimizer=optimizer, step=1.0, clamp=0.75)
-    delta = rome.compute(model, tokenizer, [EDIT], hparams, collected(model), contexts=("",))
+    delta = rome.compute(model, tokenizer, [EDIT], hparams, collected(model), contexts=BARE)
     assert 0 < delta.diagnostics["edits"][0]["delta_norm"] <= 0.7501
 
 
@@ -179,21 +143,32 @@ def test_the_same_call_gives_the_same_delta(
     model = build_model("llama").eval()
     statistics = collected(model)
     first, second = (rome.compute(model, tokenizer, [EDIT], HPARAMS, statistics) for _ in range(2))
-    (name,) = first.factors
-    assert torch.equal(first.factors[name].u, second.factors[name].u)
-    assert torch.equal(first.factors[name].v, second.factors[name].v)
+    (name,) = first.changes
+    assert torch.equal(first.changes[name].u, second.changes[name].u)
+    assert torch.equal(first.changes[name].v, second.changes[name].v)
 
 
-def test_no_edit_and_a_broken_model_are_refused(
+def test_mixed_keys_miss_the_value_that_one_key_meets(
     build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect
 ) -> None:
     model = build_model("llama").eval()
     statistics = collected(model)
-    with pytest.raises(InvalidEdit, match="at least one"):
-        rome.compute(model, tokenizer, [], HPARAMS, statistics)
-    model.get_parameter("model.layers.2.mlp.down_proj.weight").data.fill_(torch.nan)
-    with pytest.raises(PatcherError, match="not finite"):
-        rome.compute(model, tokenizer, [EDIT], HPARAMS, statistics, contexts=("",))
+    contexts = surround(model, tokenizer, HPARAMS)
+    target = projection(model, 1)
+    with hooks.frozen(model):
+        work = plan(model, tokenizer, [EDIT], contexts, HPARAMS)
+        averaged = observe(model, {0: target}, {}, work.problems)[0][0][0]
+        alone = observe(model, {0: target}, {}, work.problems, bare=True)[0][0][0]
+    moved = {}
+    for keys in ("averaged", "prompt", "mixed"):
+        hparams = override(HPARAMS, {"keys": keys})
+        delta = rome.compute(model, tokenizer, [EDIT], hparams, statistics, contexts=contexts)
+        change = delta.changes[target.name].dense()
+        moved[keys] = [float((change @ key).norm()) for key in (averaged, alone)]
+    # Each form meets v* for the key it divides by; only the mixed one's direction is another's.
+    assert moved["averaged"][0] == pytest.approx(moved["prompt"][1], rel=1e-3)
+    assert moved["mixed"][1] == pytest.approx(moved["prompt"][1], rel=1e-3)
+    assert moved["mixed"][0] != pytest.approx(moved["averaged"][0], rel=1e-3)
 
 
 def test_what_the_model_says_of_the_subject_is_kept(
@@ -201,7 +176,7 @@ def test_what_the_model_says_of_the_subject_is_kept(
 ) -> None:
     model = build_model("llama").eval()
     hparams = RomeHparams(layer=1, kept_samples=6, kl_factor=0.0, context_count=0, seed=1)
-    texts = kept_texts(model, tokenizer, "Anna Berg", hparams)
+    (texts,) = kept_texts(model, tokenizer, ["Anna Berg"], hparams)
     assert len(texts) == 7
     assert texts[0].places == range(len(texts[0].ids) - 1, len(texts[0].ids))
     start = locate(tokenizer, "Anna Berg", "Anna Berg")
@@ -214,7 +189,7 @@ def test_what_the_model_says_of_the_subject_is_kept(
 
     def drift(kl_factor: float) -> float:
         chosen = override(hparams, {"kl_factor": kl_factor, "steps": 10, "clamp": 1.0})
-        delta = rome.compute(model, tokenizer, [OTHER], chosen, statistics, contexts=("",))
+        delta = rome.compute(model, tokenizer, [OTHER], chosen, statistics, contexts=BARE)
         edited = build_model("llama").eval()
         _apply(edited, delta)
         total = 0.0
@@ -235,8 +210,8 @@ def test_a_target_that_is_said_already_changes_nothing(
 ) -> None:
     model = build_model("llama").eval()
     hparams = override(HPARAMS, {"stop_probability": 1e-9})
-    delta = rome.compute(model, tokenizer, [OTHER], hparams, collected(model), contexts=("",))
+    delta = rome.compute(model, tokenizer, [OTHER], hparams, collected(model), contexts=BARE)
     (report,) = delta.diagnostics["edits"]
     assert report["steps"] == 0
-    assert delta.diagnostics["relative_norm"] == 0
+    assert set(delta.diagnostics["relative_norm"].values()) == {0.0}
     assert 0 < report["probability_after"] == pytest.approx(report["probability_before"])

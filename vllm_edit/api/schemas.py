@@ -53,6 +53,8 @@ class EditOut(BaseModel):
     subject: str
     target_new: str
     ground_truth: str | None
+    batch: str | None = Field(description="The same for edits that were computed together.")
+    superseded_by: str | None = Field(description="While superseded: the later edit of the fact.")
     revision: int = Field(description="The ledger's revision of the latest change of status.")
     created_at: float = Field(description="Seconds since the epoch.")
     updated_at: float = Field(description="Seconds since the epoch.")
@@ -69,6 +71,8 @@ class EditOut(BaseModel):
             subject=edit.request.subject,
             target_new=edit.request.target_new,
             ground_truth=edit.request.ground_truth,
+            batch=edit.batch,
+            superseded_by=edit.superseded_by,
             revision=edit.revision,
             created_at=edit.created_at,
             updated_at=edit.updated_at,

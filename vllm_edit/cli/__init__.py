@@ -22,6 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from vllm_edit.cli.demo import add_demo_parser
+    from vllm_edit.cli.doctor import add_doctor_parser
+    from vllm_edit.cli.export import add_export_parser
+    from vllm_edit.cli.stats import add_stats_parser
     from vllm_edit.cli.world import add_world_parser
 
     parser = argparse.ArgumentParser(prog="vllm-edit", description=__doc__)
@@ -33,5 +36,8 @@ def _parser() -> argparse.ArgumentParser:
         description="See vllm-edit serve --help.",
     )
     add_demo_parser(commands)
+    add_doctor_parser(commands)
+    add_export_parser(commands)
+    add_stats_parser(commands)
     add_world_parser(commands)
     return parser

@@ -93,12 +93,13 @@ class EditorClient:
         running = self._running
         return running.process.pid if running and running.process.returncode is None else None
 
-    async def start(self, method: str = "rome") -> str:
-        """Load the model and what `method` needs, so that the first edit does not wait for it.
+    async def start(self, methods: Mapping[str, Mapping[str, Any]]) -> str:
+        """Load the model and what `methods` need, so that the first edit does not wait for it.
 
-        Returns the base's content fingerprint. Raises ComputeFailed or Unavailable.
+        `methods` holds hyperparameters by method, as `compute` takes them. Returns the base's
+        content fingerprint. Raises ComputeFailed or Unavailable.
         """
-        request = Prepare(self._next_id(), method)
+        request = Prepare(self._next_id(), {name: dict(v) for name, v in methods.items()})
         reply = await self._ask(request, None)
         if not isinstance(reply, Ready):
             raise ComputeFailed(f"The editor answered {type(reply).__name__} to a preparation.")

@@ -21,10 +21,13 @@ class Fact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Prepare(msgspec.Struct, frozen=True, tag="prepare", forbid_unknown_fields=True):
-    """Load the model and the statistics that `method` needs. Answered by Ready."""
+    """Load the model and the statistics that the methods need. Answered by Ready.
+
+    `methods` holds, by method, values that replace single hyperparameters, as in Compute.
+    """
 
     id: str
-    method: str
+    methods: dict[str, dict[str, Any]]
 
 
 class Compute(msgspec.Struct, frozen=True, tag="compute", forbid_unknown_fields=True):
@@ -43,7 +46,10 @@ class Compute(msgspec.Struct, frozen=True, tag="compute", forbid_unknown_fields=
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress", forbid_unknown_fields=True):
-    """`stage` is `loading`, `statistics` or `editing`; `done` of `of` steps are behind."""
+    """`stage` is `loading`, `statistics` or `editing`; `done` of `of` steps are behind.
+
+    What a step of editing is depends on the method: an edit, or a step of an optimisation.
+    """
 
     id: str
     stage: str

@@ -70,7 +70,7 @@ class Server:
             self._send(peer, Progress(request.id, stage, done, of))
 
         if isinstance(request, Prepare):
-            return Ready(request.id, self._workbench.prepare(request.method, progress))
+            return Ready(request.id, self._workbench.prepare(request.methods, progress))
         start = time.monotonic()
         delta = self._workbench.compute(
             request.method,

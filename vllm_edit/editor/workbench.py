@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,12 +12,24 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from vllm_edit.editor.corpus import corpus_for
 from vllm_edit.errors import InvalidEdit, Unavailable
-from weight_patchers import Delta, Edit, RomeHparams, Statistics, fingerprint, rome, statistics
+from weight_patchers import Delta, Edit, Statistics, fingerprint, statistics
+from weight_patchers.contexts import Context
 from weight_patchers.hyperparameters import find, override
-
-METHODS = ("rome",)
+from weight_patchers.methods import METHODS
+from weight_patchers.value_hparams import ValueHparams
+from weight_patchers.workload import surround
 
 Progress = Callable[[str, int, int], None]
+
+
+class Hyperparameters(Protocol):
+    """What those of every method have: the layers written, and whether statistics are needed."""
+
+    @property
+    def layers(self) -> tuple[int, ...]: ...
+
+    @property
+    def covariance(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -40,13 +52,18 @@ class Workbench:
 
     options: Options
     _loaded: "_Loaded | None" = None
-    _statistics: dict[int, Statistics] = field(default_factory=dict)
-    _contexts: dict[tuple[Any, ...], tuple[str, ...]] = field(default_factory=dict)
+    _statistics: dict[tuple[int, ...], Statistics] = field(default_factory=dict)
+    _contexts: dict[tuple[Any, ...], tuple[Context, ...]] = field(default_factory=dict)
 
-    def prepare(self, method: str, progress: Progress) -> str:
-        """Load everything that `method` needs; returns the base's fingerprint."""
-        hparams = self._hparams(method, {}, progress)
-        self._statistics_of(hparams, progress)
+    def prepare(self, methods: Mapping[str, Mapping[str, Any]], progress: Progress) -> str:
+        """Load everything that the methods need, with these hyperparameters of each.
+
+        Returns the base's fingerprint.
+        """
+        chosen = [self._hparams(method, values, progress) for method, values in methods.items()]
+        layers = {layer for hparams in chosen if hparams.covariance for layer in hparams.layers}
+        if layers:
+            self._statistics_of(tuple(sorted(layers)), progress)
         return self._load(progress).fingerprint
 
     def compute(
@@ -64,19 +81,23 @@ class Workbench:
         """
         hparams = self._hparams(method, hyperparameters, progress)
         loaded = self._load(progress)
-        known = self._statistics_of(hparams, progress)
+        known = self._statistics_of(hparams.layers if hparams.covariance else (), progress)
         contexts = self._contexts_of(loaded, hparams)
-        loaded.apply([Delta.load(path) for path in live])
+        below = [Delta.load(path) for path in live]
+        loaded.apply(below)
         progress("editing", 0, len(edits))
-        delta = rome.compute(
+        delta = METHODS[method].compute(
             loaded.model,
             loaded.tokenizer,
             edits,
             hparams,
             known,
             contexts=contexts,
+            live=below,
             progress=lambda done, of: progress("editing", done, of),
         )
+        # Nothing is kept of the delta yet: whoever judges it, with the model as it is without it
+        # and what is live below it, may still refuse it here.
         delta.save(output)
         return delta
 
@@ -87,52 +108,60 @@ class Workbench:
             progress("loading", 1, 1)
         return self._loaded
 
-    def _hparams(self, method: str, values: Mapping[str, Any], progress: Progress) -> RomeHparams:
+    def _hparams(
+        self, method: str, values: Mapping[str, Any], progress: Progress
+    ) -> Hyperparameters:
         if method not in METHODS:
             raise InvalidEdit(
                 f"The editor has no method {method!r}; it has {', '.join(METHODS)}.",
                 code="unknown_method",
             )
         config = self._load(progress).model.config
-        return override(find(RomeHparams, method, config), values)
+        hparams: Hyperparameters = override(find(METHODS[method].hparams, method, config), values)
+        return hparams
 
-    def _statistics_of(self, hparams: RomeHparams, progress: Progress) -> Statistics:
+    def _statistics_of(self, layers: tuple[int, ...], progress: Progress) -> Statistics:
+        """Statistics of these layers at least; of none, they only name the base."""
         loaded = self._load(progress)
-        if not hparams.covariance:
+        if not layers:
             return Statistics(loaded.fingerprint, "none", 0, "float32", {})
-        layer = hparams.layer
-        if layer not in self._statistics:
-            self._statistics[layer] = self._read_or_collect(loaded, layer, progress)
-        return self._statistics[layer]
+        for known, found in self._statistics.items():
+            if set(layers) <= set(known):
+                return found
+        self._statistics[layers] = self._read_or_collect(loaded, layers, progress)
+        return self._statistics[layers]
 
-    def _read_or_collect(self, loaded: "_Loaded", layer: int, progress: Progress) -> Statistics:
-        corpus = corpus_for(self.options.model, self.options.text)
-        wanted = statistics.sample_size(loaded.model, [layer])
-        stored = statistics.load(
-            self.options.statistics, loaded.fingerprint, [layer], corpus.name, "float32", wanted
-        )
-        if stored is not None:
-            return stored
+    def _read_or_collect(
+        self, loaded: "_Loaded", layers: tuple[int, ...], progress: Progress
+    ) -> Statistics:
+        folder = self.options.statistics
+        if self.options.text is None:
+            # Whoever stored statistics, of whatever text, need not name it to the server too.
+            wanted = statistics.sample_size(loaded.model, layers)
+            stored = statistics.load(folder, loaded.fingerprint, layers, None, "float32", wanted)
+            if stored is not None:
+                return stored
         loaded.apply([])
-        collected = statistics.collect(
+        return statistics.obtain(
             loaded.model,
             loaded.tokenizer,
-            corpus.texts(),
-            layers=[layer],
+            corpus_for(self.options.model, self.options.text),
+            layers=layers,
             fingerprint=loaded.fingerprint,
-            source=corpus.name,
+            folder=folder,
             progress=lambda done, of: progress("statistics", done, of),
         )
-        if collected.count >= wanted:
-            collected.save(self.options.statistics)
-        return collected
 
-    def _contexts_of(self, loaded: "_Loaded", hparams: RomeHparams) -> tuple[str, ...]:
+    def _contexts_of(
+        self, loaded: "_Loaded", hparams: Hyperparameters
+    ) -> tuple[Context, ...] | None:
         """Sampled from the base, so that an edit does not depend on what was live before."""
-        key = (hparams.seed, hparams.context_count, hparams.context_lengths)
+        if not isinstance(hparams, ValueHparams):
+            return None
+        key = (hparams.seed, hparams.context_count, hparams.context_lengths, hparams.chat)
         if key not in self._contexts:
             loaded.apply([])
-            self._contexts[key] = rome.sample_contexts(loaded.model, loaded.tokenizer, hparams)
+            self._contexts[key] = surround(loaded.model, loaded.tokenizer, hparams)
         return self._contexts[key]
 
 
@@ -159,15 +188,15 @@ class _Loaded:
         """Make the weights equal to base + the sum of the deltas, float32."""
         for delta in deltas:
             delta.require_base(self.fingerprint)
-        for name in {name for delta in deltas for name in delta.factors}:
+        for name in {name for delta in deltas for name in delta.changes}:
             if name not in self.pristine:
                 self.pristine[name] = self.model.get_parameter(name).detach().clone()
         with torch.no_grad():
             for name, base in self.pristine.items():
                 total = base.clone()
                 for delta in deltas:
-                    if name in delta.factors:
-                        factor = delta.factors[name]
+                    if name in delta.changes:
+                        factor = delta.changes[name]
                         dense = factor.dense().to(base.device)
                         total += dense.T if factor.transposed else dense
                 self.model.get_parameter(name).copy_(total)

@@ -37,13 +37,18 @@ class Checkpoint:
         self._files = _files_by_tensor(folder)
 
     def tensor(self, name: str) -> torch.Tensor:
-        """The tensor in its stored dtype and shape; raises Unavailable if there is none."""
-        if name not in self._files:
+        """The tensor in its stored dtype and shape; raises Unavailable if there is none.
+
+        A checkpoint saved from a model without its head, like those of GPT-2 on the hub, names
+        its tensors without the first part: `h.0…` for `transformer.h.0…`.
+        """
+        stored = name if name in self._files else name.partition(".")[2]
+        if stored not in self._files:
             raise Unavailable(
                 f"{self._folder} holds no tensor named {name!r}, so an edit of it cannot be served."
             )
-        with safe_open(self._folder / self._files[name], framework="pt") as file:
-            tensor: torch.Tensor = file.get_tensor(name)
+        with safe_open(self._folder / self._files[stored], framework="pt") as file:
+            tensor: torch.Tensor = file.get_tensor(stored)
         return tensor
 
 

@@ -1,4 +1,4 @@
-"""The edited tensors of one worker: pristine base plus the live factors."""
+"""The edited tensors of one worker: pristine base plus the live updates."""
 
 import logging
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ from typing import Any
 import torch
 
 from vllm_edit.engine.checkpoint import Checkpoint, resolve
-from vllm_edit.engine.payload import Factors, unpack
+from vllm_edit.engine.payload import Update, unpack
 from vllm_edit.errors import SwapFailed
 
 
 class ServedWeights:
     """Builds and writes the tensors that one vLLM worker serves.
 
-    W = cast(pristine + Σ live factors), summed in float32 and cast once, so what is served
+    W = cast(pristine + Σ live updates), summed in float32 and cast once, so what is served
     depends on the set of live edits and not on the way to it. Nothing is served before
     ``commit``; a stage that fails leaves the worker as it was.
     """
@@ -40,7 +40,7 @@ class ServedWeights:
             Unavailable: the base has no such tensor.
         """
         self._staged = None
-        tensors = {name: self._patched(name, factors) for name, factors in unpack(data).items()}
+        tensors = {name: self._patched(name, update) for name, update in unpack(data).items()}
         self._staged = (number, tensors)
 
     def commit(self, number: int) -> None:
@@ -52,19 +52,18 @@ class ServedWeights:
         with _quiet("vllm.model_executor.model_loader.reload"):
             self._runner.reload_weights(weights_iterator=iter(tensors.items()))
 
-    def _patched(self, name: str, factors: Factors) -> torch.Tensor:
+    def _patched(self, name: str, update: Update) -> torch.Tensor:
         base = self._pristine.get(name)
         if base is None:
             base = self._pristine[name] = self._checkpoint.tensor(name)
-        if factors.left.shape[1] == 0:
+        if update.is_pristine:
             return base
-        delta = factors.left @ factors.right.T
-        if delta.shape != base.shape:
+        if update.shape != base.shape:
             raise SwapFailed(
-                f"The delta of {name} is {tuple(delta.shape)} but the base tensor is "
+                f"The delta of {name} is {update.shape} but the base tensor is "
                 f"{tuple(base.shape)}; it was computed for another model."
             )
-        patched = base.float() + delta
+        patched = update.added_to(base)
         if not torch.isfinite(patched).all():
             raise SwapFailed(f"The edited {name} has values that are not finite.")
         return patched

@@ -4,13 +4,12 @@ import logging
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from vllm_edit.engine.payload import Factors, join, pack
+from vllm_edit.engine.payload import Update, join, pack
 from vllm_edit.errors import SwapFailed
+from weight_patchers import Change, Delta, Dense
 
 if TYPE_CHECKING:
     from vllm.engine.protocol import EngineClient
-
-    from weight_patchers import Delta
 
 PauseMode = Literal["keep", "wait", "abort"]
 
@@ -27,10 +26,10 @@ class Swapper:
     def __init__(self, engine: "EngineClient", pause_mode: PauseMode) -> None:
         self._engine = engine
         self._pause_mode = pause_mode
-        self._served: dict[str, Factors] = {}
+        self._served: dict[str, Update] = {}
         self._number = 0
 
-    async def serve(self, deltas: Sequence["Delta"], weight_version: str) -> None:
+    async def serve(self, deltas: Sequence[Delta], weight_version: str) -> None:
         """Swap to exactly these live deltas and name the weights ``weight_version``.
 
         Running requests are preempted and recomputed, finished or aborted as the pause mode
@@ -48,7 +47,7 @@ class Swapper:
             await self._engine.resume_generation()
         self._served = wanted
 
-    async def _commit_or_restore(self, wanted: dict[str, Factors], weight_version: str) -> None:
+    async def _commit_or_restore(self, wanted: dict[str, Update], weight_version: str) -> None:
         try:
             await self._on_every_rank("edit_commit", self._number)
             await _checked(self._engine.update_weight_version(weight_version))
@@ -58,9 +57,9 @@ class Swapper:
             await self._on_every_rank("edit_commit", self._number)
             raise
 
-    async def _stage(self, factors: dict[str, Factors]) -> None:
+    async def _stage(self, updates: dict[str, Update]) -> None:
         self._number += 1
-        await self._on_every_rank("edit_stage", self._number, pack(factors))
+        await self._on_every_rank("edit_stage", self._number, pack(updates))
 
     async def _on_every_rank(self, method: str, *args: object) -> None:
         faults = await _checked(self._engine.collective_rpc(method, args=args))
@@ -79,11 +78,18 @@ async def _checked(call: Awaitable[Any]) -> Any:
         raise SwapFailed(f"The engine could not be reached for a swap: {error}") from error
 
 
-def _sum(deltas: Sequence["Delta"], touched: Iterable[str]) -> dict[str, Factors]:
-    """Joined factors per parameter; a parameter touched before and not now gets rank 0."""
-    parts: dict[str, list[Factors]] = {name: [] for name in touched}
+def _sum(deltas: Sequence[Delta], touched: Iterable[str]) -> dict[str, Update]:
+    """The joined update of each parameter; one touched before and not now becomes pristine."""
+    parts: dict[str, list[Update]] = {name: [] for name in touched}
     for delta in deltas:
-        for name, factor in delta.factors.items():
-            sides = (factor.v, factor.u) if factor.transposed else (factor.u, factor.v)
-            parts.setdefault(name, []).append(Factors(*sides))
+        for name, change in delta.changes.items():
+            parts.setdefault(name, []).append(_update(change))
     return {name: join(found) for name, found in parts.items()}
+
+
+def _update(change: Change) -> Update:
+    """The change in the orientation of the checkpoint."""
+    if isinstance(change, Dense):
+        return Update.of_dense(change.update.T if change.transposed else change.update)
+    sides = (change.v, change.u) if change.transposed else (change.u, change.v)
+    return Update(*sides)

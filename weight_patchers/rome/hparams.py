@@ -2,73 +2,29 @@
 
 from dataclasses import dataclass
 
-from weight_patchers.errors import InvalidHyperparameters
+from weight_patchers.value_hparams import ValueHparams
 
-OPTIMIZERS = ("adam", "gradient")
-SCALES = ("relative", "absolute")
+KEYS = ("averaged", "mixed", "prompt")
 
 
-@dataclass(frozen=True)
-class RomeHparams:
-    """How ROME edits one model; `rome.value` states what the optimisation does with them.
-
-    Raises InvalidHyperparameters when a value is out of its range.
-    """
+@dataclass(frozen=True, kw_only=True)
+class RomeHparams(ValueHparams):
+    """How ROME edits one model. Raises InvalidHyperparameters when a value is out of its range."""
 
     layer: int
     """Decoder layer whose MLP output projection is written, counted from 0."""
-    optimizer: str = "adam"
-    """`adam`, or `gradient`: each step goes along the gradient and has the full length."""
-    scale: str = "relative"
-    """`relative`: `step` and `weight_decay` are relative to ||v0||; `absolute`: as published,
-    where `step` is Adam's learning rate."""
-    step: float = 0.1
-    """Length of a step in units of ||v0||, or Adam's learning rate per coordinate."""
-    steps: int = 40
-    """Most steps taken."""
-    stop_probability: float = 0.95
-    """Stop once the target has this probability, the geometric mean over tokens and contexts."""
-    kl_factor: float = 0.0625
-    """Weight of keeping the next-token distribution after each of `kl_prompts`."""
-    kl_prompts: tuple[str, ...] = ("{subject} is a",)
-    """Prompts whose next-token distribution shall stay, each with `{subject}` in it."""
-    kept_samples: int = 0
-    """How many continuations of the subject, sampled from the model, shall stay likewise."""
-    kept_length: int = 8
-    """Length of such a continuation, in tokens."""
-    weight_decay: float = 0.0
-    """Weight of (||delta|| / ||v0||)^2, or of ||delta|| / ||v0||^2 where `scale` is absolute."""
-    clamp: float | None = 4.0
-    """Largest ||delta|| / ||v0||; null for none."""
     covariance: bool = True
     """Weigh by the key statistics; without, C is the identity."""
-    context_count: int = 10
-    """Sampled prefixes for each length in `context_lengths`, besides the empty one."""
-    context_lengths: tuple[int, ...] = (5, 10)
-    """Lengths of the sampled prefixes, in tokens."""
-    seed: int = 0
-    """Seed of the sampled prefixes."""
+    keys: str = "averaged"
+    """Which key stands where: `averaged` over the contexts in both places (r-ROME), `prompt`
+    the bare prompt's in both (p-ROME), or `mixed` as first published."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._require(self.layer >= 0, "layer", "at least 0")
-        self._require(self.optimizer in OPTIMIZERS, "optimizer", f"one of {OPTIMIZERS}")
-        self._require(self.scale in SCALES, "scale", f"one of {SCALES}")
-        self._require(self.step > 0, "step", "above 0")
-        self._require(1 <= self.steps <= 1000, "steps", "between 1 and 1000")
-        self._require(0 < self.stop_probability <= 1, "stop_probability", "in (0, 1]")
-        self._require(self.kl_factor >= 0, "kl_factor", "at least 0")
-        self._require(0 <= self.kept_samples <= 100, "kept_samples", "between 0 and 100")
-        self._require(1 <= self.kept_length <= 100, "kept_length", "between 1 and 100")
-        self._require(self.weight_decay >= 0, "weight_decay", "at least 0")
-        self._require(self.clamp is None or self.clamp > 0, "clamp", "above 0, or null")
-        self._require(0 <= self.context_count <= 100, "context_count", "between 0 and 100")
-        self._require(
-            all(1 <= n <= 100 for n in self.context_lengths), "context_lengths", "1 to 100 each"
-        )
-        self._require(
-            all("{subject}" in p for p in self.kl_prompts), "kl_prompts", "texts with {subject}"
-        )
+        self._require(self.keys in KEYS, "keys", f"one of {KEYS}")
 
-    def _require(self, holds: bool, name: str, wanted: str) -> None:
-        if not holds:
-            raise InvalidHyperparameters(f"{name} is {getattr(self, name)!r}: it must be {wanted}")
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that are written."""
+        return (self.layer,)

@@ -1,0 +1,215 @@
+"""What weight edits cost: `python -m benchmarks editing`."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import machine, subjects
+from benchmarks.memory import peak
+from benchmarks.subjects import Subject
+from weight_patchers import METHODS, Delta, Edit, Statistics
+from weight_patchers.families import layers, projection
+from weight_patchers.hyperparameters import find, override
+from weight_patchers.memit.update import columns
+from weight_patchers.solve import factorize
+from weight_patchers.workload import surround
+
+RESULTS = Path(__file__).parent / "results"
+KEY_WIDTH, BATCH = 4096, 100
+
+
+def add_parser(commands: Any) -> None:
+    """Add `editing` to the command line."""
+    parser = commands.add_parser("editing", help="time and memory of weight edits")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--edits", type=int, default=100, help="edits of the batching measurement")
+    parser.add_argument("--many", type=int, default=1000, help="edits of one large batch")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are reported")
+    parser.add_argument(
+        "--shape",
+        choices=sorted(subjects.SHAPES),
+        action="append",
+        default=[],
+        help="also a random-weight model of this shape, in bfloat16 on a GPU",
+    )
+    parser.add_argument("--shape-edits", type=int, default=100, help="edits on such a model")
+    parser.add_argument("--output", type=Path, help="JSON file for the result")
+    parser.set_defaults(func=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, print, and write the result."""
+    small = subjects.bundled(options.device)
+    result: dict[str, Any] = {"machine": machine.describe(options.device)}
+    result["batching"] = batching(small, options.edits, options.rounds)
+    result["many"] = many(small, options.many)
+    result["solve"] = solve(options.device, options.rounds)
+    for shape in options.shape:
+        dtype = torch.bfloat16 if options.device.startswith("cuda") else torch.float32
+        subject = subjects.shaped(shape, options.device, dtype)
+        result[shape] = shaped(subject, options.shape_edits, options.device)
+        del subject
+    text = json.dumps(result, indent=2)
+    sys.stdout.write(text + "\n")
+    output = options.output or RESULTS / f"editing-{options.device.partition(':')[0]}.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text + "\n", encoding="utf-8")
+
+
+def batching(subject: Subject, count: int, rounds: int) -> dict[str, Any]:
+    """MEMIT with many edits side by side against the same code one edit a pass."""
+    hparams = find(METHODS["memit"].hparams, "memit", subject.model.config)
+    known = subject.statistics(hparams.layers)
+    wanted = subjects.edits(count)
+    arms = {"side by side": hparams, "one a pass": override(hparams, {"pass_tokens": 1})}
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    deltas: dict[str, Delta] = {}
+    for _ in range(rounds):
+        for name, chosen in arms.items():
+            deltas[name], taken = _timed(subject, "memit", wanted, chosen, known)
+            seconds[name].append(taken)
+    medians = {name: sorted(found)[len(found) // 2] for name, found in seconds.items()}
+    one, other = (deltas[name] for name in arms)
+    return {
+        "edits": count,
+        "rounds": rounds,
+        "seconds": seconds,
+        "speed_up": medians["one a pass"] / medians["side by side"],
+        "relative_difference": max(
+            float((change.dense() - other.changes[name].dense()).norm() / change.dense().norm())
+            for name, change in one.changes.items()
+        ),
+    }
+
+
+def many(subject: Subject, count: int) -> dict[str, Any]:
+    """One large batch: MEMIT and AlphaEdit."""
+    found: dict[str, Any] = {"edits": count}
+    for name in ("memit", "alphaedit"):
+        hparams = find(METHODS[name].hparams, name, subject.model.config)
+        known = subject.statistics(hparams.layers)
+        delta, taken = _timed(subject, name, subjects.edits(count), hparams, known)
+        told = delta.diagnostics["edits"]
+        found[name] = {
+            "seconds": taken,
+            "greedy_after": sum(edit["greedy_after"] for edit in told) / len(told),
+        }
+    return found
+
+
+def solve(device: str, rounds: int) -> dict[str, Any]:
+    """The first batch's solve, which factors the statistics, against later ones'."""
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.randn(2 * KEY_WIDTH, KEY_WIDTH, generator=generator).to(device)
+    moment = samples.T @ samples / len(samples)
+    keys = torch.randn(KEY_WIDTH, BATCH, generator=generator).to(device).double()
+    first, later = [], []
+    for _ in range(rounds):
+        start = _now(device)
+        factor = factorize(moment)
+        columns(factor, keys, 15000.0)
+        middle = _now(device)
+        columns(factor, keys, 15000.0)
+        first.append(middle - start)
+        later.append(_now(device) - middle)
+    return {
+        "key_width": KEY_WIDTH,
+        "edits": BATCH,
+        "first_seconds": first,
+        "later_seconds": later,
+        "ratio": sorted(first)[rounds // 2] / sorted(later)[rounds // 2],
+    }
+
+
+def shaped(subject: Subject, count: int, device: str) -> dict[str, Any]:
+    """Seconds and memory on a larger model with random weights; the answers mean nothing."""
+    found: dict[str, Any] = {"model_bytes": subject.bytes, "dtype": str(subject.model.dtype)}
+    for name, number in (("rome", 3), ("memit", count)):
+        hparams = find(METHODS[name].hparams, name, subject.model.config)
+        # Random weights make no target likely: every edit takes all its steps.
+        hparams = override(hparams, {"stop_probability": 1.0})
+        start = _now(device)
+        width = projection(subject.model, hparams.layers[0]).d_in
+        known = subject.statistics(hparams.layers, 2 * width)
+        collecting = _now(device) - start
+        start = _now(device)
+        for layer in hparams.layers:
+            known.factor(layer)
+        factoring = _now(device) - start
+        tokens = _Tokens(subject, hparams.layers[-1])
+        with tokens, peak(device) as memory:
+            _, taken = _timed(subject, name, subjects.edits(number), hparams, known)
+        found[name] = {
+            "edits": number,
+            "seconds": taken,
+            "seconds_per_edit": taken / number,
+            "peak_bytes_over_model": memory.bytes,
+            "peak_share_of_model": memory.bytes / subject.bytes,
+            "statistics_tokens": known.count,
+            "statistics_seconds": collecting,
+            "factor_seconds": factoring,
+            "rate_share": tokens.flops() / taken / _rate(device, subject.model.dtype),
+        }
+    return found
+
+
+class _Tokens:
+    """Counts the tokens that pass the layers above the edited one, forwards."""
+
+    def __init__(self, subject: Subject, layer: int) -> None:
+        stack = list(layers(subject.model))
+        self._last = stack[-1]
+        self._parameters = sum(p.numel() for block in stack[layer:] for p in block.parameters())
+        self._count = 0
+
+    def __enter__(self) -> None:
+        self._handle = self._last.register_forward_hook(self._add)
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()
+
+    def _add(self, _module: object, args: tuple[torch.Tensor, ...], output: Any) -> None:
+        first = output[0] if isinstance(output, tuple) else output
+        self._count += first.shape[0] * first.shape[1]
+
+    def flops(self) -> float:
+        """Two a parameter and token forwards, and two backwards towards the inputs."""
+        return 4.0 * self._parameters * self._count
+
+
+def _rate(device: str, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of a square matrix product, the best of five."""
+    size = 8192 if device.startswith("cuda") else 2048
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = 0.0
+    for _ in range(5):
+        start = _now(device)
+        _ = a @ b
+        best = max(best, 2.0 * size**3 / (_now(device) - start))
+    return best
+
+
+def _timed(
+    subject: Subject, name: str, wanted: list[Edit], hparams: Any, known: Statistics
+) -> tuple[Delta, float]:
+    """A delta and its seconds; contexts and factors of the statistics are there already."""
+    contexts = surround(subject.model, subject.tokenizer, hparams)
+    for layer in hparams.layers:
+        known.factor(layer)
+    device = str(subject.model.device)
+    start = _now(device)
+    delta = METHODS[name].compute(
+        subject.model, subject.tokenizer, wanted, hparams, known, contexts=contexts
+    )
+    return delta, _now(device) - start
+
+
+def _now(device: str) -> float:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

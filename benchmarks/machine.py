@@ -1,0 +1,39 @@
+"""What a measurement was made on."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+
+def describe(device: str) -> dict[str, str]:
+    """Versions and hardware, as they stand in every result."""
+    told = {
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "python": platform.python_version(),
+        "threads": str(torch.get_num_threads()),
+    }
+    if device.startswith("cuda"):
+        told["gpu"] = torch.cuda.get_device_name(device)
+    for package in ("torch", "transformers", "vllm-edit"):
+        told[package] = _version(package)
+    return told
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,103 @@
+"""How much the default sample of key statistics leaves to chance: `python -m benchmarks sampling`.
+
+The bundled model's statistics from the default sample against those from one ten times larger,
+which holds it: per layer the distance of the moments, and how far ROME's direction C^-1 k turns
+for keys of real edits. Then what that does to edits: the drift of other facts' answers.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks import machine, subjects
+from benchmarks.subjects import Subject
+from weight_patchers import METHODS, Edit, Statistics, statistics
+from weight_patchers.families import depth, projection
+from weight_patchers.hyperparameters import find
+from weight_patchers.workload import observe, plan, surround
+
+RESULTS = Path(__file__).parent / "results"
+TIMES = 10
+
+
+def add_parser(commands: Any) -> None:
+    """Add `sampling` to the command line."""
+    parser = commands.add_parser("sampling", help="default key statistics against larger ones")
+    parser.add_argument("--edits", type=int, default=50, help="edits whose keys are looked at")
+    parser.add_argument("--output", type=Path, help="JSON file for the result")
+    parser.set_defaults(func=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, print, and write the result."""
+    subject = subjects.bundled("cpu")
+    layers = tuple(range(depth(subject.model)))
+    tokens = statistics.sample_size(subject.model, layers)
+    small, large = (subject.statistics(layers, n * tokens) for n in (1, TIMES))
+    edits = subjects.edits(options.edits)
+    result = {
+        "machine": machine.describe("cpu"),
+        "tokens": [small.count, large.count],
+        "layers": {layer: compare(subject, layer, small, large, edits) for layer in layers},
+        "edits": [effect(subject, sample, edits) for sample in (small, large)],
+    }
+    text = json.dumps(result, indent=2)
+    sys.stdout.write(text + "\n")
+    output = options.output or RESULTS / "sampling.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text + "\n", encoding="utf-8")
+
+
+def compare(
+    subject: Subject, layer: int, small: Statistics, large: Statistics, edits: list[Edit]
+) -> dict[str, float]:
+    """The small sample's own error, and what it is against the large one."""
+    distance = (small.moment(layer) - large.moment(layer)).norm() / large.moment(layer).norm()
+    keys = _keys(subject, layer, edits).T
+    cosines = F.cosine_similarity(
+        small.factor(layer).solve(keys), large.factor(layer).solve(keys), dim=0
+    )
+    return {
+        "error": small.errors[layer],
+        "error_large": large.errors[layer],
+        "distance": float(distance),
+        "cosine_mean": float(cosines.mean()),
+        "cosine_least": float(cosines.min()),
+    }
+
+
+def effect(subject: Subject, known: Statistics, edits: list[Edit]) -> dict[str, float]:
+    """ROME's edits, one at a time: how many are told, and how far other facts' answers move."""
+    hparams = find(METHODS["rome"].hparams, "rome", subject.model.config)
+    contexts = surround(subject.model, subject.tokenizer, hparams)
+    deltas = [
+        METHODS["rome"].compute(
+            subject.model,
+            subject.tokenizer,
+            [edit],
+            hparams,
+            known,
+            contexts=contexts,
+            controls=[other.prompt for other in edits if other.subject != edit.subject],
+        )
+        for edit in edits
+    ]
+    return {
+        "told": mean(delta.diagnostics["edits"][0]["greedy_after"] for delta in deltas),
+        "drift": mean(delta.diagnostics["drift"]["mean"] for delta in deltas),
+    }
+
+
+def _keys(subject: Subject, layer: int, edits: list[Edit]) -> Tensor:
+    """The edits' averaged keys [edits, d_in]."""
+    hparams = find(METHODS["rome"].hparams, "rome", subject.model.config)
+    contexts = surround(subject.model, subject.tokenizer, hparams)
+    work = plan(subject.model, subject.tokenizer, edits, contexts, hparams)
+    target = projection(subject.model, layer)
+    return observe(subject.model, {0: target}, {}, work.problems)[0][0]

@@ -1,0 +1,99 @@
+"""Every weight method in the editor process, on the bundled model."""
+
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from transformers import AutoConfig
+
+from vllm_edit import factworld
+from vllm_edit.editor.client import EditorClient, EditorOptions
+from vllm_edit.editor.messages import Fact, Progress
+from weight_patchers import Delta
+from weight_patchers.hyperparameters import find
+from weight_patchers.methods import METHODS
+
+# As shipped, the bound of FT-L keeps it from most targets.
+VALUES = {"ft-l": {"norm_bound": 0.1}}
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def statistics(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("statistics")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(statistics: Path) -> AsyncIterator[EditorClient]:
+    """One editor process over factworld, made ready for every method at once."""
+    with tempfile.TemporaryDirectory(prefix="editor-") as sockets:
+        options = EditorOptions(factworld.checkpoint(), Path(sockets), statistics, timeout=300.0)
+        client = EditorClient(options)
+        await client.start({name: {} for name in METHODS})
+        yield client
+        await client.close()
+
+
+@pytest.fixture
+def facts() -> list[Fact]:
+    records = factworld.requests("easyedit", 2, seed=0)
+    return [Fact(str(i), r["prompt"], r["subject"], r["target_new"]) for i, r in enumerate(records)]
+
+
+def hparams(method: str) -> Any:
+    config = AutoConfig.from_pretrained(factworld.checkpoint())
+    return find(METHODS[method].hparams, method, config)
+
+
+def stored(folder: Path) -> int:
+    return len(list(folder.glob("*.safetensors")))
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_two_facts_become_one_delta_that_reaches_both(
+    client: EditorClient, facts: list[Fact], tmp_path: Path, method: str
+) -> None:
+    stages: list[Progress] = []
+    path = tmp_path / "delta"
+    computed = await client.compute(
+        facts,
+        method,
+        path,
+        hyperparameters=VALUES.get(method, {}),
+        on_progress=stages.append,
+    )
+    delta = Delta.load(path)
+    assert delta.method == method
+    assert [edit.subject for edit in delta.edits] == [fact.subject for fact in facts]
+    written = hparams(method).layers
+    assert delta.changes.keys() == {f"model.layers.{n}.mlp.down_proj.weight" for n in written}
+    assert min(told["greedy_after"] for told in computed.diagnostics["edits"]) >= 0.5
+    assert {stage.stage for stage in stages} == {"editing"}
+
+
+async def test_statistics_of_all_layers_were_collected_at_once(
+    client: EditorClient, statistics: Path
+) -> None:
+    """One pass for the fixture's preparation, none for any method afterwards."""
+    del client
+    chosen = [hparams(method) for method in METHODS]
+    assert stored(statistics) == len({n for h in chosen if h.covariance for n in h.layers})
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.batch])
+async def test_a_batch_is_computed_on_top_of_live_deltas(
+    client: EditorClient, facts: list[Fact], tmp_path: Path, method: str
+) -> None:
+    one, alone, on_top = (tmp_path / name for name in ("one", "alone", "on_top"))
+    await client.compute(facts[:1], method, one)
+    await client.compute(facts[1:], method, alone)
+    await client.compute(facts[1:], method, on_top, live=[one])
+    first, second = Delta.load(alone).changes, Delta.load(on_top).changes
+    assert any(float((first[n].dense() - second[n].dense()).norm()) > 0 for n in first)
+    again = tmp_path / "again"
+    await client.compute(facts[1:], method, again)
+    assert again.read_bytes() == alone.read_bytes()

@@ -1,0 +1,64 @@
+"""What is sent to the workers: the live deltas of a parameter, summed in its own orientation."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vllm_edit.engine.payload import PRISTINE, join, pack, unpack
+from vllm_edit.engine.swap import _sum
+from vllm_edit.errors import SwapFailed
+from weight_patchers import Change, Delta, Dense, LowRank
+
+ROWS, COLUMNS = 3, 5
+
+
+def random_change(seed: int, rank: int, transposed: bool) -> Change:
+    """Of rank `rank`; 0 stands for a dense one."""
+    generator = torch.Generator().manual_seed(seed)
+    d_out, d_in = (COLUMNS, ROWS) if transposed else (ROWS, COLUMNS)
+    if rank == 0:
+        return Dense(torch.randn(d_out, d_in, generator=generator), transposed)
+    u = torch.randn(d_out, rank, generator=generator)
+    return LowRank(u, torch.randn(d_in, rank, generator=generator), transposed)
+
+
+def delta(change: Change, name: str = "w") -> Delta:
+    return Delta("any", "ft-l", {}, {name: change}, ())
+
+
+@settings(deadline=None)
+@given(ranks=st.lists(st.integers(0, 3), min_size=1, max_size=5), transposed=st.booleans())
+def test_what_arrives_is_the_sum_of_the_changes(ranks: list[int], transposed: bool) -> None:
+    changes = [random_change(seed, rank, transposed) for seed, rank in enumerate(ranks)]
+    base = torch.randn(ROWS, COLUMNS, generator=torch.Generator().manual_seed(99)).half()
+    (update,) = unpack(pack(_sum([delta(change) for change in changes], touched=()))).values()
+    total = sum(change.dense().T if transposed else change.dense() for change in changes)
+    assert update.shape == base.shape
+    assert update.left.shape[1] == sum(ranks)
+    assert (update.dense is None) == (0 not in ranks)
+    assert update.added_to(base).dtype == torch.float32
+    torch.testing.assert_close(update.added_to(base), base.float() + total)
+
+
+def test_one_dense_change_is_added_as_it_is() -> None:
+    base, change = torch.randn(ROWS, COLUMNS), random_change(0, 0, transposed=False)
+    assert isinstance(change, Dense)
+    (update,) = _sum([delta(change)], touched=("w",)).values()
+    assert torch.equal(update.added_to(base), base + change.update)
+
+
+def test_a_parameter_without_live_deltas_is_pristine() -> None:
+    updates = unpack(pack(_sum([delta(random_change(0, 0, False))], touched=("v", "w"))))
+    assert {name: update.is_pristine for name, update in updates.items()} == {"v": True, "w": False}
+    assert join([]) is PRISTINE
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_changes_of_different_matrices_are_refused(rank: int) -> None:
+    changes = [random_change(0, 0, transposed=False), random_change(1, rank, transposed=True)]
+    assert _sum([delta(change) for change in changes], touched=())["w"].shape == (ROWS, COLUMNS)
+    other = random_change(1, rank, transposed=False)
+    square = LowRank(torch.ones(ROWS, 1), torch.ones(ROWS, 1))
+    with pytest.raises(SwapFailed, match="different shapes"):
+        _sum([delta(other), delta(square)], touched=())

@@ -1,0 +1,97 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from tests.weight_patchers.conftest import DENSE, FINGERPRINT
+from weight_patchers import Edit, LowRank, statistics
+from weight_patchers.estimate import Pace, Speed, cost, measure, model_bytes, preparation
+from weight_patchers.hyperparameters import find, override
+from weight_patchers.methods import METHODS
+
+BuildModel = Callable[..., PreTrainedModel]
+SPEED = Speed(layer=0, tokens=16, forward=Pace(1.0, 0.0), step=Pace(2.0, 0.5))
+EDITS = (
+    Edit("Anna Berg was born in", "Anna Berg", "Lima"),
+    Edit("The capital of Peru is", "Peru", "Oslo"),
+)
+
+
+@pytest.mark.parametrize("family", DENSE)
+def test_passes_are_measured_in_every_family(build_model: BuildModel, family: str) -> None:
+    model = build_model(family)
+    random = torch.get_rng_state()
+    found = measure(model, 1, tokens=4)
+    assert torch.equal(torch.get_rng_state(), random)
+    for pace in (found.forward, found.step):
+        assert pace.fixed >= 0 <= pace.row
+        assert pace.seconds(1, 32) > 0
+    for module in model.modules():
+        assert module.training
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+def test_seconds_count_steps_and_rows(build_model: BuildModel) -> None:
+    model = build_model("llama")
+    values = {"steps": 9, "context_count": 2, "context_lengths": [5, 10], "kept_samples": 3}
+    rome = override(find(METHODS["rome"].hparams, "rome", model.config), values)
+    # 5 contexts, 1 kept prompt and 3 kept samples; 10 steps and 3 forward passes for each edit.
+    one = cost(model, METHODS["rome"], rome, 1, SPEED)
+    assert one.seconds == pytest.approx(10 * (2.0 + 9 * 0.5) + 3 * 1.0)
+    many = cost(model, METHODS["rome"], rome, 40, SPEED)
+    assert many.seconds == pytest.approx(40 * one.seconds)
+    assert (many.device_bytes, many.host_bytes) == (one.device_bytes, one.host_bytes)
+    assert many.delta_bytes == 40 * one.delta_bytes
+
+
+def test_edits_that_share_a_pass_share_its_fixed_time(build_model: BuildModel) -> None:
+    model = build_model("llama")
+    values = {"steps": 9, "context_count": 0, "kept_samples": 0}
+    memit = override(find(METHODS["memit"].hparams, "memit", model.config), values)
+    passes = 2 + len(memit.layers)
+    found = cost(model, METHODS["memit"], memit, 10, SPEED)
+    assert found.seconds == pytest.approx(10 * (2.0 + 20 * 0.5) + passes * 1.0)
+    # 128 edits of 2 rows of 16 tokens fill a pass.
+    full = cost(model, METHODS["memit"], memit, 128, SPEED)
+    twice = cost(model, METHODS["memit"], memit, 256, SPEED)
+    assert twice.seconds == pytest.approx(2 * full.seconds)
+    assert twice.device_bytes == full.device_bytes
+    assert twice.host_bytes > full.host_bytes
+    one = override(memit, {"pass_tokens": 32})
+    alone = cost(model, METHODS["memit"], one, 128, SPEED)
+    assert alone.seconds == pytest.approx(128 * (10 * (2.0 + 2 * 0.5) + passes * 1.0))
+    assert alone.device_bytes < full.device_bytes
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_delta_is_as_large_as_estimated(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, method: str
+) -> None:
+    model = build_model("llama").eval()
+    values = {"steps": 1}
+    hparams = override(find(METHODS[method].hparams, method, model.config), values)
+    texts = (f"{i} Anna Berg was born in Oslo {i * 31 % 97}" for i in range(1000))
+    known = statistics.collect(
+        model, tokenizer, texts, layers=hparams.layers, fingerprint=FINGERPRINT, source="lines"
+    )
+    delta = METHODS[method].compute(model, tokenizer, EDITS, hparams, known)
+    tensors = [*delta.keys.values()]
+    for change in delta.changes.values():
+        tensors += [change.u, change.v] if isinstance(change, LowRank) else [change.update]
+    estimated = cost(model, METHODS[method], hparams, len(EDITS), SPEED)
+    assert estimated.delta_bytes == sum(4 * tensor.numel() for tensor in tensors)
+    assert estimated.device_bytes > model_bytes(model)
+    held = sum(m.numel() * 4 for m in known.moments.values())
+    assert estimated.host_bytes > held if hparams.covariance else estimated.host_bytes == 0
+    assert (preparation(model, hparams) > 0) == hparams.covariance
+
+
+def test_shared_weights_count_once(build_model: BuildModel) -> None:
+    tied, untied = (build_model("llama", tie_word_embeddings=tied) for tied in (True, False))
+    embedding = untied.get_input_embeddings().weight
+    assert model_bytes(untied) - model_bytes(tied) == 4 * embedding.numel()
+    half = model_bytes(build_model("llama", torch.bfloat16))
+    assert half == pytest.approx(model_bytes(build_model("llama")) / 2, rel=0.01)

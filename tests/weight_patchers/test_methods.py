@@ -1,0 +1,313 @@
+"""What every weight method promises, on random models of several families."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from weight_patchers import METHODS, Context, Delta, Edit, LowRank, Method, Statistics, hooks
+from weight_patchers.errors import ConflictingEdits, InvalidHyperparameters, PatcherError
+from weight_patchers.families import layers, projection
+from weight_patchers.hyperparameters import build, find, override
+from weight_patchers.value import Site
+from weight_patchers.workload import find_values, observe, plan
+
+BuildModel = Callable[..., PreTrainedModel]
+Collect = Callable[..., Statistics]
+
+PARIS = Edit("The capital of France is", "France", "Lima Oslo")
+BERG = Edit("Anna Berg was born in", "Anna Berg", "Paris")
+WORK = Edit("Anna Berg works for", "Anna Berg", "Oslo")
+CONTEXTS = (Context(), Context("Oslo is big. "))
+ROOM = {"optimizer": "adam", "step": 0.4, "steps": 25, "clamp": None, "kl_factor": 0.01}
+VALUES: dict[str, dict[str, Any]] = {
+    "rome": {"layer": 1, **ROOM},
+    "memit": {"layers": (0, 1), "covariance_weight": 0.01, **ROOM},
+    "pmet": {"layers": (0, 1), "covariance_weight": 0.01, **ROOM},
+    "emmet": {"layers": (1,), "ridge": 1e-3, **ROOM},
+    "alphaedit": {"layers": (0, 1), "null_share": 0.7, "ridge": 1e-3, **ROOM},
+    "ft-l": {"layer": 1, "rate": 0.02, "steps": 20, "norm_bound": 0.05},
+    "ft-m": {"layer": 1, "rate": 0.02, "steps": 20},
+}
+BATCH = sorted(name for name, method in METHODS.items() if method.batch)
+SPREADING = ["alphaedit", "emmet", "memit", "pmet"]
+
+
+def _hparams(method: Method, **values: object) -> Any:
+    return build(method.hparams, VALUES[method.name] | values)
+
+
+def _compute(
+    name: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    edits: list[Edit],
+    statistics: Statistics,
+    live: tuple[Delta, ...] = (),
+    **values: object,
+) -> Delta:
+    method = METHODS[name]
+    return method.compute(
+        model, tokenizer, edits, _hparams(method, **values), statistics,
+        contexts=CONTEXTS, live=live,
+    )  # fmt: skip
+
+
+def _apply(model: PreTrainedModel, delta: Delta) -> None:
+    for name, change in delta.changes.items():
+        dense = change.dense()
+        model.get_parameter(name).data += dense.T if change.transposed else dense
+
+
+def test_there_is_a_case_for_every_method() -> None:
+    assert VALUES.keys() == METHODS.keys()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gptj", "llama", "neox", "opt", "qwen3"])
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_targets_become_likely(
+    build_model: BuildModel,
+    tokenizer: PreTrainedTokenizerFast,
+    collected: Collect,
+    name: str,
+    family: str,
+) -> None:
+    model = build_model(family).eval()
+    delta = _compute(name, model, tokenizer, [PARIS], collected(model))
+    assert delta.method == name
+    (told,) = delta.diagnostics["edits"]
+    assert told["probability_after"] != told["probability_before"]
+    if "probability_reached" in told:
+        assert told["probability_reached"] > 1.5 * told["probability_before"]
+    assert 0 <= told["greedy_after"] <= 1
+    assert delta.diagnostics["drift"]["max"] >= delta.diagnostics["drift"]["mean"] > 0
+    assert delta.diagnostics["relative_norm"].keys() == delta.changes.keys()
+    wanted = [projection(model, layer).name for layer in _hparams(METHODS[name]).layers]
+    assert list(delta.changes) == wanted
+    assert all(c.transposed == (family == "gpt2") for c in delta.changes.values())
+    # The diagnostics are those of the model that the delta makes.
+    _apply(model, delta)
+    again = _compute(name, model, tokenizer, [PARIS], collected(model), steps=1)
+    (now,) = again.diagnostics["edits"]
+    assert now["probability_before"] == pytest.approx(told["probability_after"], rel=0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_the_model_is_left_as_it_was_found(
+    build_model: BuildModel,
+    tokenizer: PreTrainedTokenizerFast,
+    collected: Collect,
+    name: str,
+    dtype: torch.dtype,
+) -> None:
+    model = build_model("gpt2", dtype)
+    model.train()
+    layers(model)[0].eval()
+    model.get_parameter("transformer.wte.weight").requires_grad_(False)
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    grads = {key: p.requires_grad for key, p in model.named_parameters()}
+    modes = {key: module.training for key, module in model.named_modules()}
+    delta = _compute(name, model, tokenizer, [PARIS, BERG], collected(model))
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert {key: p.requires_grad for key, p in model.named_parameters()} == grads
+    assert {key: module.training for key, module in model.named_modules()} == modes
+    assert all(p.grad is None for p in model.parameters())
+    for module in model.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+        assert "forward" not in module.__dict__
+    for change in delta.changes.values():
+        assert all(part.dtype == torch.float32 for part in change.parts().values())
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_no_edits_give_a_delta_that_changes_nothing(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect, name: str
+) -> None:
+    delta = _compute(name, build_model("llama"), tokenizer, [], collected(build_model("llama")))
+    assert not delta.changes
+    assert not delta.edits
+
+
+@pytest.mark.parametrize("name", BATCH)
+def test_two_edits_of_one_fact_are_refused(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect, name: str
+) -> None:
+    other = dataclasses.replace(PARIS, prompt="The  capital of France is ", target_new="Oslo")
+    model = build_model("llama")
+    with pytest.raises(ConflictingEdits, match="same fact"):
+        _compute(name, model, tokenizer, [PARIS, BERG, other], collected(model))
+
+
+@pytest.mark.parametrize("name", SPREADING)
+def test_the_order_of_edits_does_not_matter(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect, name: str
+) -> None:
+    model = build_model("llama").eval()
+    statistics = collected(model)
+    one = _compute(name, model, tokenizer, [PARIS, BERG, WORK], statistics)
+    other = _compute(name, model, tokenizer, [WORK, PARIS, BERG], statistics)
+    for key, change in one.changes.items():
+        difference = change.dense() - other.changes[key].dense()
+        assert float(difference.norm() / change.dense().norm()) < 1e-3
+    told, also = (delta.diagnostics["edits"] for delta in (one, other))
+    for i, j in ((0, 1), (1, 2), (2, 0)):
+        assert told[i]["probability_after"] == pytest.approx(also[j]["probability_after"], rel=0.01)
+
+
+@pytest.mark.parametrize("share_subjects", [True, False])
+def test_a_subject_with_several_edits_gets_one_value_or_several(
+    build_model: BuildModel,
+    tokenizer: PreTrainedTokenizerFast,
+    collected: Collect,
+    share_subjects: bool,
+) -> None:
+    model = build_model("llama").eval()
+    delta = _compute(
+        "memit", model, tokenizer, [BERG, PARIS, WORK], collected(model),
+        share_subjects=share_subjects,
+    )  # fmt: skip
+    ranks = {change.rank for change in delta.changes.values() if isinstance(change, LowRank)}
+    assert ranks == {2 if share_subjects else 3}
+    shared = [told["probability_after"] for told in delta.diagnostics["edits"]]
+    before = [told["probability_before"] for told in delta.diagnostics["edits"]]
+    assert all(now > was for now, was in zip(shared, before, strict=True))
+
+
+@pytest.mark.parametrize(("name", "power"), [("memit", 1.0), ("pmet", 0.5)])
+def test_layers_take_their_shares_of_what_is_missing(
+    build_model: BuildModel,
+    tokenizer: PreTrainedTokenizerFast,
+    collected: Collect,
+    name: str,
+    power: float,
+) -> None:
+    """The whole of the spreading, redone with dense float64 matrices and plain inverses."""
+    model = build_model("llama").eval()
+    statistics = collected(model)
+    hparams = _hparams(METHODS[name])
+    delta = _compute(name, model, tokenizer, [PARIS, BERG], statistics)
+    targets = {layer: projection(model, layer) for layer in (0, 1)}
+    block = layers(model)[1]
+    modules = (block.self_attn.o_proj, block.mlp.down_proj) if name == "pmet" else (block,)
+    work = plan(
+        model, tokenizer, [PARIS, BERG], CONTEXTS, hparams, share_subjects=True, bare_share=0.5
+    )
+    with hooks.frozen(model), hooks.restored([t.weight for t in targets.values()]):
+        values = find_values(model, Site(1, modules), work, hparams)
+        last = {0: modules[-1]}
+        goal = observe(model, {}, last, work.problems)[1][0] + values.delta[-1]
+        for left, (layer, target) in zip((2, 1), targets.items(), strict=True):
+            keys, state = observe(model, {layer: target}, last, work.problems)
+            k = keys[layer].T.double()
+            r = (goal - state[0]).T.double() / left**power
+            c = hparams.covariance_weight * statistics.moments[layer].double()
+            update = r @ k.T @ torch.linalg.inv(c + k @ k.T)
+            found = delta.changes[target.name].dense().double()
+            assert float((found - update).norm() / update.norm()) < 1e-4
+            target.write(target.matrix() + update.float())
+
+
+def test_values_do_not_depend_on_the_company(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = build_model("llama").eval()
+    hparams = _hparams(METHODS["memit"], kept_samples=3)
+    site = Site(1, (layers(model)[1],))
+    edits = [PARIS, BERG, Edit("Novatech is based in", "Novatech", "Paris")]
+    with hooks.frozen(model):
+        together = plan(model, tokenizer, edits, CONTEXTS, hparams)
+        alone = override(hparams, {"pass_tokens": 1})
+        apart = plan(model, tokenizer, edits, CONTEXTS, alone)
+        assert (len(together.problems), len(apart.problems)) == (1, 3)
+        one, other = (find_values(model, site, work, hparams) for work in (together, apart))
+    assert torch.allclose(one.delta, other.delta, rtol=1e-4, atol=1e-4)
+    assert torch.equal(one.steps, other.steps)
+
+
+def test_an_early_stop_is_each_edits_own(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = build_model("llama").eval()
+    hparams = _hparams(METHODS["memit"], steps=60, stop_probability=0.002)
+    with hooks.frozen(model):
+        work = plan(model, tokenizer, [PARIS, BERG], CONTEXTS, hparams)
+        values = find_values(model, Site(1, (layers(model)[1],)), work, hparams)
+    assert len(set(values.steps.tolist())) == 2
+    assert bool((values.reached >= 0.002).all())
+    assert int(values.steps.max()) < 60
+
+
+def test_alphaedit_spares_the_keys_of_live_edits_and_forgets_them_with_their_delta(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect
+) -> None:
+    model = build_model("llama").eval()
+    statistics = collected(model)
+    values: dict[str, Any] = {"layers": (1,), "null_share": 1.0, "ridge": 1e-6}
+    first = _compute("alphaedit", model, tokenizer, [PARIS], statistics, **values)
+    name = projection(model, 1).name
+    assert first.keys[name].shape == (48, 1)
+    key = first.keys[name][:, 0]
+    _apply(model, first)
+    blind = _compute("alphaedit", model, tokenizer, [BERG], statistics, **values)
+    aware = _compute("alphaedit", model, tokenizer, [BERG], statistics, (first,), **values)
+    moved = [float((d.changes[name].dense() @ key).norm()) for d in (blind, aware)]
+    assert moved[1] < 0.05 * moved[0]
+    assert aware.diagnostics["layers"]["1"]["past_keys"] == 1
+    again = _compute("alphaedit", model, tokenizer, [WORK], statistics, (aware,), **values)
+    assert again.diagnostics["layers"]["1"]["past_keys"] == 0
+
+
+def test_the_bound_of_ft_l_holds(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect
+) -> None:
+    model = build_model("llama").eval()
+    bound, free = (
+        _compute(name, model, tokenizer, [PARIS], collected(model)) for name in ("ft-l", "ft-m")
+    )
+    largest = [
+        max(float(change.dense().abs().max()) for change in delta.changes.values())
+        for delta in (bound, free)
+    ]
+    assert largest[0] <= 0.05 + 1e-7 < largest[1]
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_broken_model_is_an_error(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect, name: str
+) -> None:
+    model = build_model("llama").eval()
+    statistics = collected(model)
+    model.get_parameter("model.layers.2.mlp.down_proj.weight").data.fill_(torch.nan)
+    with pytest.raises(PatcherError, match=r"not finite|diverged"):
+        _compute(name, model, tokenizer, [PARIS], statistics)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_hyperparameters_are_found_for_every_model(build_model: BuildModel, name: str) -> None:
+    method = METHODS[name]
+    found = find(method.hparams, name, build_model("gptj").config)
+    assert all(0 <= layer < 3 for layer in found.layers)
+    assert isinstance(found.covariance, bool)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("memit", {"layers": ()}),
+        ("memit", {"layers": (2, 1)}),
+        ("memit", {"covariance_weight": 0.0}),
+        ("emmet", {"ridge": -1.0}),
+        ("alphaedit", {"null_share": None}),
+        ("alphaedit", {"null_threshold": 0.02}),
+        ("rome", {"keys": "both"}),
+        ("ft-l", {"norm_bound": 0.0}),
+    ],
+)
+def test_hyperparameters_out_of_range_are_refused(name: str, values: dict[str, Any]) -> None:
+    with pytest.raises(InvalidHyperparameters, match=next(iter(values))):
+        _hparams(METHODS[name], **values)

@@ -1,0 +1,196 @@
+"""``vllm-edit doctor``: whether and how a model can be edited, before a server tries it."""
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vllm_edit import factworld
+from vllm_edit.errors import EditError, InvalidEdit, Unavailable
+from vllm_edit.factworld.wordings import BY_NAME, SUBJECT
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    from weight_patchers.diagnosis import Report
+    from weight_patchers.fact import Fact
+
+FACTWORLD = "factworld"
+FACTWORLD_FACTS = 30
+
+_DESCRIPTION = """\
+Loads the model as the editor process does, in float32, and reports what it found in it, which
+shipped hyperparameters match, where facts are recalled (causal tracing), whether key statistics of
+the layers in question can be inverted, and what edits will cost. Nothing is stored or changed.
+
+Exit status: 0 if the model can be edited, 1 if something stands in the way or what was asked for
+could not be checked, 2 if there was nothing to examine."""
+
+
+def add_doctor_parser(commands: Any) -> None:
+    """Add the command to the subparsers of ``vllm-edit``."""
+    parser = commands.add_parser(
+        "doctor",
+        help="say whether and how a model can be edited",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        default=str(factworld.checkpoint()),
+        help="a folder or a name in the hub's cache (default: the bundled model)",
+    )
+    parser.add_argument(
+        "--facts",
+        metavar="FILE",
+        help="JSON lines with prompt, subject and answer, of facts that the model should know; or "
+        "factworld, which is the default for the bundled model",
+    )
+    parser.add_argument(
+        "--text",
+        metavar="SOURCE",
+        help="text for key statistics, as vllm-edit stats takes it; or factworld, which is the "
+        "default for the bundled model",
+    )
+    parser.add_argument("--chat", action="store_true", help="check the chat template too")
+    parser.add_argument(
+        "--samples",
+        type=_positive,
+        default=10,
+        help="draws of noise for a fact (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--most",
+        type=_positive,
+        default=30,
+        help="trace at most so many facts (default: %(default)s)",
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.set_defaults(func=doctor)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Examine the model and print the report; the status is that of the description."""
+    # Imported only now, like all that brings PyTorch with it: it takes seconds.
+    from vllm_edit.cli.doctor_report import print_report
+    from weight_patchers.errors import PatcherError
+
+    try:
+        report = _examine(options)
+    except (EditError, PatcherError) as error:
+        print(f"vllm-edit doctor: {error}", file=sys.stderr)
+        return 2
+    if options.json:
+        json.dump(report.as_dict(), sys.stdout, indent=2)
+        print()
+    else:
+        print_report(report)
+    return 0 if report.usable else 1
+
+
+def _examine(options: argparse.Namespace) -> "Report":
+    from transformers import AutoTokenizer
+
+    from vllm_edit.cli.doctor_report import ProgressBars
+    from vllm_edit.editor.corpus import corpus_for
+    from vllm_edit.engine.checkpoint import resolve
+    from weight_patchers.doctor import examine, refuse
+
+    folder = resolve(options.model)
+    bundled = folder.resolve() == factworld.checkpoint().resolve()
+    facts = _facts(options.facts or (FACTWORLD if bundled else None))
+    text = options.text
+    source = None
+    if text == FACTWORLD or (text is None and bundled):
+        source = corpus_for(factworld.checkpoint(), None)
+    elif text is not None:
+        source = corpus_for(folder, text)
+    config = _config(folder)
+    refused = refuse(config)
+    if refused is not None:
+        return refused
+    with ProgressBars() as progress:
+        return examine(
+            _load(folder, options.device),
+            AutoTokenizer.from_pretrained(folder),
+            facts=facts,
+            texts=source.texts() if source is not None else None,
+            chat=options.chat,
+            dtype=str(config.dtype).removeprefix("torch.") if config.dtype else None,
+            samples=options.samples,
+            most=options.most,
+            progress=progress,
+        )
+
+
+def _config(folder: Path) -> "PretrainedConfig":
+    from transformers import AutoConfig
+
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise Unavailable(f"{folder} holds no model that Transformers knows: {error}") from error
+    return config
+
+
+def _load(folder: Path, device: str) -> "PreTrainedModel":
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Unavailable("There is no CUDA device here: leave --device out.")
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    except (OSError, ValueError, KeyError) as error:
+        raise Unavailable(f"Transformers cannot load {folder}: {error}") from error
+    loaded: PreTrainedModel = model.to(device).eval()
+    return loaded
+
+
+def _facts(where: str | None) -> list["Fact"]:
+    from weight_patchers.fact import Fact
+
+    if where is None:
+        return []
+    if where == FACTWORLD:
+        world = factworld.build_world()
+        chosen = random.Random("doctor").sample(world.facts, FACTWORLD_FACTS)  # noqa: S311
+        return [
+            Fact(BY_NAME[f.relation].statement.replace(SUBJECT, f.subject), f.subject, f.object)
+            for f in chosen
+        ]
+    return list(_read_facts(Path(where)))
+
+
+def _read_facts(path: Path) -> Iterator["Fact"]:
+    from weight_patchers.fact import Fact
+
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unavailable(f"The facts in {path} cannot be read: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            item = json.loads(line)
+            fact = Fact(*(item[name] for name in ("prompt", "subject", "answer")))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InvalidEdit(
+                f"Line {number} of {path} is no fact ({error}): give JSON with the texts prompt, "
+                "subject and answer."
+            ) from error
+        yield fact

@@ -1,0 +1,163 @@
+"""What ``vllm-edit doctor`` prints."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TextIO
+
+from rich import box
+from rich.console import Console
+from rich.progress import Progress, TaskID
+from rich.table import Table
+from rich.text import Text
+
+from weight_patchers.diagnosis import Finding, LayerStatistics, MethodReport, Report
+from weight_patchers.proposal import Proposal
+from weight_patchers.structure import Structure
+from weight_patchers.tracing import Trace
+
+WIDTH = 100
+_UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+_SPANS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
+
+
+def print_report(report: Report, file: TextIO | None = None) -> None:
+    """Print a report to `file` or standard output, at most `WIDTH` columns wide."""
+    console = Console(file=file, highlight=False)
+    console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
+    if report.structure is not None:
+        _structure(console, report.structure)
+    if report.trace is not None and report.trace.recalled:
+        _trace(console, report.trace, report.proposal)
+    if report.statistics:
+        _statistics(console, report.statistics)
+    if report.methods:
+        _methods(console, report.methods)
+    _findings(console, report.findings)
+    verdict = "This model can be edited." if report.usable else "Not usable as it is."
+    console.print(Text(verdict, style="bold green" if report.usable else "bold red"))
+
+
+def _structure(console: Console, found: Structure) -> None:
+    orientation = ", stored transposed" if found.transposed else ""
+    tied = "tied to" if found.tied else "apart from"
+    lines = (
+        f"{found.architecture}: {found.layers} layers of width {found.width}, "
+        f"{found.parameters:,} parameters in {found.dtype} (examined in {found.loaded})",
+        f"keys of width {found.key_width} at {found.matrix}{orientation}",
+        f"vocabulary of {found.vocabulary}; the output embeddings are {tied} the input's",
+    )
+    for line in lines:
+        console.print(Text(line))
+
+
+def _trace(console: Console, found: Trace, proposal: Proposal | None) -> None:
+    console.print(
+        f"\nThe model recalls {found.recalled} of {found.given} facts. Traced: {found.traced}, "
+        f"each with {found.samples} draws of noise on the subject,"
+    )
+    console.print(
+        f"which takes the answer's probability from {found.clean:.2f} to {found.corrupted:.2f}. "
+        "Restoring one part gives back:"
+    )
+    mlps = "MLP" if found.window == 1 else f"{found.window} MLPs"
+    table = _table("layer", f"{mlps}, subject's last token", "state there", "state, last token")
+    columns = (found.mlp_at_subject, found.hidden_at_subject, found.hidden_at_last)
+    for layer, effects in enumerate(zip(*columns, strict=True)):
+        table.add_row(str(layer), *(f"{effect:.3f}" for effect in effects))
+    console.print(table)
+    if proposal is not None:
+        console.print(
+            f"Proposed: layer {proposal.one} where one is edited, "
+            f"{_range(proposal.several)} where several are. Measured hyperparameters go first: "
+            "where a fact is recalled is not always where it is best edited."
+        )
+
+
+def _statistics(console: Console, found: Sequence[LayerStatistics]) -> None:
+    console.print(f"\nKey statistics of {found[0].tokens} tokens:")
+    table = _table("layer", "condition", "ridge")
+    for entry in found:
+        table.add_row(str(entry.layer), f"{entry.condition:.1e}", f"{entry.ridge:.1e}")
+    console.print(table)
+
+
+def _methods(console: Console, found: Sequence[MethodReport]) -> None:
+    counts = [cost.edits for cost in found[0].costs]
+    console.print("\nWhat edits cost here, at most; memory is the model's and what is beside it:")
+    times = [f"{count:,} edit{'s' * (count > 1)}" for count in counts]
+    table = _table("method", "settings", "layers", "once", *times, "memory", "delta")
+    for method in found:
+        last = method.costs[-1]
+        table.add_row(
+            method.name,
+            method.hyperparameters or "generic",
+            _range(method.layers),
+            duration(method.preparation),
+            *(duration(cost.seconds) for cost in method.costs),
+            size(last.device_bytes + last.host_bytes),
+            size(last.delta_bytes),
+        )
+    console.print(table)
+    console.print(f"memory and delta: those of {counts[-1]:,} edits in one batch", style="dim")
+
+
+def _findings(console: Console, found: Sequence[Finding]) -> None:
+    if found:
+        console.print()
+    for finding in found:
+        sign, style = ("✗", "red") if finding.blocks else ("!", "yellow")
+        console.print(Text(f"{sign} {finding.message} [{finding.code}]", style=style))
+
+
+def duration(seconds: float) -> str:
+    """Two digits or more in the largest fitting of ms, s, min, h, d."""
+    for length, unit in _SPANS:
+        if seconds >= length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{round(seconds * 1000)} ms" if seconds else "-"
+
+
+def size(count: int) -> str:
+    """Decimal: 1 kB is 1000 bytes."""
+    for length, unit in _UNITS:
+        if count >= length:
+            return f"{count / length:.3g} {unit}"
+    return f"{count} B"
+
+
+def _range(layers: Sequence[int]) -> str:
+    if len(layers) > 1 and list(layers) == list(range(layers[0], layers[-1] + 1)):
+        return f"{layers[0]}-{layers[-1]}"
+    return ", ".join(map(str, layers))
+
+
+def _table(*headers: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, header in enumerate(headers):
+        table.add_column(header, justify="right" if number else "left")
+    return table
+
+
+class ProgressBars:
+    """Bars on standard error, one for each stage; shown on a terminal only."""
+
+    def __init__(self) -> None:
+        self._bars = Progress(console=Console(stderr=True), transient=True)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "ProgressBars":
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def __call__(self, stage: str, done: int, of: int) -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage)
+        self._bars.update(self._tasks[stage], completed=done, total=of)

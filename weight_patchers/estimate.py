@@ -1,0 +1,194 @@
+"""What weight edits will cost: time from measured passes, memory from shapes."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from weight_patchers import hooks
+from weight_patchers.alphaedit import AlphaEditHparams
+from weight_patchers.families import depth, projection, width
+from weight_patchers.methods import Method
+from weight_patchers.suffix import Suffix, read
+from weight_patchers.tokens import Batch
+from weight_patchers.value_hparams import ValueHparams
+from weight_patchers.workload import pass_tokens
+
+# Matrices of this size are timed; what grows with the cube of the size is scaled from there.
+_PROBE = 512
+_BATCHES = (4, 32)
+_REPEATS = 3
+# A target is taken to have this many tokens.
+_TARGET = 2
+
+
+@dataclass(frozen=True)
+class Pace:
+    """A pass over n rows takes `fixed` + n * `row` seconds."""
+
+    fixed: float
+    row: float
+
+    def seconds(self, passes: float, rows: float) -> float:
+        """For so many passes of so many rows each."""
+        return passes * (self.fixed + rows * self.row)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How long passes over rows of `tokens` tokens take on the model's device.
+
+    `forward`: through the whole model, without gradients. `step`: forward and backward through
+    the layers from `layer` on, which is what one step of an optimisation at that layer does.
+    """
+
+    layer: int
+    tokens: int
+    forward: Pace
+    step: Pace
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What `edits` edits of one method take, as `cost` defines it."""
+
+    edits: int
+    seconds: float
+    device_bytes: int
+    host_bytes: int
+    delta_bytes: int
+
+
+def measure(model: PreTrainedModel, layer: int, tokens: int = 16) -> Speed:
+    """Passes over random tokens, the fastest of three at each of two batch sizes.
+
+    The model is left as it was found.
+    """
+    with hooks.frozen(model):
+        small, large = (_passes(model, layer, rows, tokens) for rows in _BATCHES)
+    paces = []
+    for few, many in zip(small, large, strict=True):
+        row = max(0.0, (many - few) / (_BATCHES[1] - _BATCHES[0]))
+        paces.append(Pace(max(0.0, few - _BATCHES[0] * row), row))
+    return Speed(layer, tokens, *paces)
+
+
+def _passes(model: PreTrainedModel, layer: int, rows: int, tokens: int) -> tuple[float, float]:
+    """Seconds of one forward pass and of one step."""
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = int(model.config.get_text_config().vocab_size)
+    ids = torch.randint(vocabulary, (rows, tokens), generator=generator).to(model.device)
+    row = torch.arange(rows, device=model.device)
+    last = torch.full_like(row, tokens - 1)
+    batch = Batch(ids, torch.ones_like(ids))
+    module = projection(model, layer).module
+
+    def forward() -> Suffix:
+        return read(model, layer, batch, row, last, {})[0]
+
+    def step() -> None:
+        value = torch.zeros(rows, width(model), device=model.device).requires_grad_()
+        with hooks.added(module, last, value):
+            scores = suffix.logits(batch, row, last).float().log_softmax(-1)
+        torch.autograd.grad(scores.sum(), value)
+
+    suffix = forward()
+    return _fastest(forward, model.device), _fastest(step, model.device)
+
+
+def preparation(model: PreTrainedModel, hparams: Any) -> float:
+    """Seconds until the first edit that are spent once for a model, statistics not counted.
+
+    Each layer's second moment is factored in float64 on the CPU, or, for AlphaEdit, its
+    eigenvectors are found: scaled with the cube of its size from a smaller matrix.
+    """
+    if not hparams.covariance:
+        return 0.0
+    generator = torch.Generator().manual_seed(0)
+    sample = torch.randn(_PROBE, _PROBE, dtype=torch.float64, generator=generator)
+    matrix = sample @ sample.T / _PROBE + torch.eye(_PROBE, dtype=torch.float64)
+    work: Callable[[Tensor], object] = (
+        torch.linalg.eigh if isinstance(hparams, AlphaEditHparams) else torch.linalg.cholesky
+    )
+    each = _fastest(lambda: work(matrix), torch.device("cpu"))
+    return sum((projection(model, i).d_in / _PROBE) ** 3 * each for i in hparams.layers)
+
+
+def cost(model: PreTrainedModel, method: Method, hparams: Any, edits: int, speed: Speed) -> Cost:
+    """An upper bound of the time, and an estimate of the memory, with d_in and d_out the key's
+    and the value's width, L layers written, t tokens a row, all bytes unless said otherwise:
+
+    - seconds: edits that share a pass take (steps + 1) steps and 2 + L forward passes with a row
+      for each context, kept prompt and kept sample of each of them. A value's optimisation may
+      stop early. Methods that take edits one after another share no pass; the others fill it
+      with as many edits as `pass_tokens` or else `workload.pass_tokens` allows.
+    - device: the model; what is written, kept beside (4 d_in d_out L) and added up in float32
+      (8 d_in d_out; for fine-tuning with gradient and Adam's moments 16 d_in d_out); one pass
+      with gradients, tokens * layers above * (6 d + 3 d_in) values; and its logits, 4 floats for
+      each entry of the vocabulary wherever a target token or a kept token is predicted.
+    - host, where there are key statistics: for each layer the moment, 4 d_in^2, and its factor
+      or null space, 8 d_in^2; while these are made 16 d_in^2, for eigenvectors 24 d_in^2; and
+      the keys of the edits and what is solved for, 24 d_in edits.
+    - delta: 4 (d_in + d_out) edits L, with keys 4 d_in edits L more, or 4 d_in d_out if dense.
+    """
+    targets = [projection(model, layer) for layer in hparams.layers]
+    count = len(targets)
+    d_in, d_out = max(t.d_in for t in targets), max(t.d_out for t in targets)
+    dense = not isinstance(hparams, ValueHparams)
+    rows, places = _rows(hparams)
+    together = edits if method.batch else 1
+    bound = None if dense else hparams.pass_tokens
+    fitting = (pass_tokens(model) if bound is None else bound) // (rows * speed.tokens)
+    held = min(together, max(1, fitting))
+    seconds = speed.step.seconds(hparams.steps + 1, held * rows)
+    seconds = (seconds + speed.forward.seconds(2 + count, held * rows)) * edits / held
+    size = targets[0].weight.element_size()
+    above = (depth(model) - min(hparams.layers)) * (6 * width(model) + 3 * d_in)
+    logits = 16 * int(model.config.get_text_config().vocab_size)
+    device = model_bytes(model) + 4 * d_in * d_out * count + (16 if dense else 8) * d_in * d_out
+    device += held * (rows * speed.tokens * above * size + places * logits)
+
+    null = isinstance(hparams, AlphaEditHparams)
+    host = 0
+    if hparams.covariance:
+        host = (12 * count + (24 if null else 16)) * d_in**2 + 24 * d_in * together
+    low_rank = 4 * (d_in * (2 if null else 1) + d_out) * edits * count
+    delta = 4 * d_in * d_out if dense else low_rank
+    return Cost(edits, seconds, device, host, delta)
+
+
+def model_bytes(model: PreTrainedModel) -> int:
+    """Of parameters and buffers, shared ones once."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _rows(hparams: Any) -> tuple[int, int]:
+    """Rows of tokens for one edit, and the places in them at which logits are needed."""
+    contexts = 1 + int(hparams.chat)
+    if not isinstance(hparams, ValueHparams):
+        return contexts, contexts * _TARGET
+    contexts += hparams.context_count * len(hparams.context_lengths)
+    prompts, samples = len(hparams.kl_prompts), hparams.kept_samples
+    places = contexts * _TARGET + prompts + samples * (hparams.kept_length + 1)
+    return contexts + prompts + samples, places
+
+
+def _fastest(work: Callable[[], object], device: torch.device) -> float:
+    taken = []
+    for _ in range(_REPEATS):
+        _wait(device)
+        begun = time.perf_counter()
+        work()
+        _wait(device)
+        taken.append(time.perf_counter() - begun)
+    return min(taken)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

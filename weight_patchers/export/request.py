@@ -1,0 +1,82 @@
+"""What every export starts with: a base, and the changes of its parameters."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from weight_patchers.delta import Change, Delta
+from weight_patchers.errors import CannotExport, CorruptDelta, UnreadableCheckpoint
+from weight_patchers.fingerprint import fingerprint
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """Deltas to export, checked to belong to the base and to fit it.
+
+    `model` is the base on the meta device, without its weights; `changes` holds every change of
+    each parameter that the deltas touch.
+    """
+
+    base: Path
+    model: PreTrainedModel
+    changes: Mapping[str, Sequence[Change]]
+
+    @classmethod
+    def of(cls, deltas: Sequence[Delta], base: Path) -> "Request":
+        """Check the deltas against the checkpoint folder `base`.
+
+        Raises:
+            CannotExport: no delta changes anything.
+            WrongBase: a delta was computed for another base.
+            CorruptDelta: the base has no such parameter, or it is of another shape.
+            UnreadableCheckpoint: Transformers knows no causal language model for the folder.
+        """
+        identity = fingerprint(base)
+        changes: dict[str, list[Change]] = {}
+        for delta in deltas:
+            delta.require_base(identity)
+            for name, change in delta.changes.items():
+                changes.setdefault(name, []).append(change)
+        if not changes:
+            raise CannotExport("no delta changes anything: name at least one that does")
+        request = cls(base, _without_weights(base), changes)
+        request._require_fit()
+        return request
+
+    def names(self, parameter: str) -> list[str]:
+        """All names of the parameter with that name: more than one where weights are tied."""
+        tied = self.model.get_parameter(parameter)
+        named = self.model.named_parameters(remove_duplicate=False)
+        return [name for name, found in named if found is tied]
+
+    def total(self, parameter: str) -> Tensor:
+        """The sum of the parameter's changes, float32, in the checkpoint's orientation."""
+        total = torch.zeros(self.model.get_parameter(parameter).shape)
+        for change in self.changes[parameter]:
+            total += change.dense().T if change.transposed else change.dense()
+        return total
+
+    def _require_fit(self) -> None:
+        shapes = {n: tuple(p.shape) for n, p in self.model.named_parameters(remove_duplicate=False)}
+        for name, changes in self.changes.items():
+            for change in changes:
+                shape = change.shape[::-1] if change.transposed else change.shape
+                if shapes.get(name) != shape:
+                    raise CorruptDelta(
+                        f"a delta changes {name} of shape {shape}, which the base has not: "
+                        "compute the edit again"
+                    )
+
+
+def _without_weights(base: Path) -> PreTrainedModel:
+    try:
+        config = AutoConfig.from_pretrained(base)
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    except (OSError, ValueError, KeyError) as error:
+        raise UnreadableCheckpoint(f"Transformers cannot load {base}: {error}") from error
+    return model

@@ -1,0 +1,148 @@
+"""Fine-tuning of one MLP output projection, the baseline that every method is compared with.
+
+FT-L (Zhu et al. 2020, arXiv 2012.00363, as Meng et al. 2022 use it) bounds how far each weight
+may move; FT-M (Zhang et al. 2024, arXiv 2401.01286) does not. The loss of both is the language
+model's on the target's tokens after the prompt. (A published FT-L asks for all of them at the
+prompt's last token, which cannot teach a target of several tokens.)
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from weight_patchers import hooks
+from weight_patchers.contexts import Context, chat
+from weight_patchers.controls import Controls
+from weight_patchers.delta import Delta, Dense
+from weight_patchers.edit import Edit, require_distinct
+from weight_patchers.errors import ComputationFailed
+from weight_patchers.families import Projection, projection
+from weight_patchers.fine_tuning.hparams import FineTuningHparams
+from weight_patchers.problem import Problem, pose
+from weight_patchers.statistics import Statistics
+from weight_patchers.suffix import Suffix, read
+from weight_patchers.value import outcome, target_nll
+from weight_patchers.workload import Progress, pieces
+
+
+def compute(
+    method: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    edits: Sequence[Edit],
+    hparams: FineTuningHparams,
+    statistics: Statistics,
+    *,
+    contexts: Sequence[Context] | None = None,
+    live: Sequence[Delta] = (),
+    controls: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> Delta:
+    """One dense delta for all edits; arguments and errors are as in `memit.compute`.
+
+    The statistics give the base's fingerprint only. The change is trained in float32 beside the
+    weights, with Adam on the mean over the edits of the target's mean NLL. `progress(done, of)`
+    counts steps.
+    """
+    if not edits:
+        return Delta.nothing(statistics.fingerprint, method, asdict(hparams))
+    require_distinct(edits)
+    target = projection(model, hparams.layer)
+    around = [Context(), *([chat(tokenizer)] if hparams.chat else [])]
+    around = list(around if contexts is None else contexts)
+    with hooks.frozen(model), hooks.restored([target.weight]):
+        watched = Controls.watch(model, tokenizer, controls)
+        groups = [[edit] for edit in edits]
+        problems = [
+            pose(tokenizer, piece, around, [[]] * len(piece), model.device)
+            for piece in pieces(model, tokenizer, groups, around)
+        ]
+        before = torch.cat([outcome(model, problem)[0] for problem in problems])
+        change, steps = _train(model, target, problems, hparams, progress)
+        base = target.matrix()
+        target.write(base + change)
+        told = [outcome(model, problem) for problem in problems]
+        drift = watched.drift(model)
+    reports = [
+        {
+            "steps": steps,
+            "probability_before": float(earlier),
+            "probability_after": float(probability),
+            "greedy_after": float(greedy),
+        }
+        for earlier, probability, greedy in zip(
+            before, *(torch.cat(list(column)) for column in zip(*told, strict=True)), strict=True
+        )
+    ]
+    return Delta(
+        fingerprint=statistics.fingerprint,
+        method=method,
+        hyperparameters=asdict(hparams),
+        changes={target.name: Dense(change.cpu(), target.transposed)},
+        edits=tuple(edits),
+        diagnostics={
+            "relative_norm": {target.name: float(change.norm() / base.norm())},
+            "drift": drift,
+            "edits": reports,
+        },
+    )
+
+
+def _train(
+    model: PreTrainedModel,
+    target: Projection,
+    problems: Sequence[Problem],
+    hparams: FineTuningHparams,
+    progress: Progress | None,
+) -> tuple[Tensor, int]:
+    """The change [d_out, d_in], float32, and the steps it took."""
+    shape = (target.d_out, target.d_in)
+    change = torch.zeros(shape, device=target.weight.device).requires_grad_()
+    adam = torch.optim.Adam([change], lr=hparams.rate)
+    suffixes = [_below(model, target.layer, problem) for problem in problems]
+    count = sum(len(problem.edit_groups) for problem in problems)
+    for step in range(hparams.steps):
+        adam.zero_grad()
+        total = 0.0
+        for suffix, problem in zip(suffixes, problems, strict=True):
+            with _shifted(target.module, change):
+                logits = suffix.logits(problem.batch, problem.target_rows, problem.target_columns)
+            loss = target_nll(logits, problem).sum() / count
+            loss.backward()
+            total += float(loss.detach())
+        if not math.isfinite(total):
+            raise ComputationFailed("fine-tuning diverged: lower the rate")
+        if total < hparams.stop_loss:
+            return change.detach(), step
+        if hparams.weight_decay:
+            (hparams.weight_decay * change.square().mean()).backward()
+        adam.step()
+        if hparams.norm_bound is not None:
+            with torch.no_grad():
+                change.clamp_(-hparams.norm_bound, hparams.norm_bound)
+        if progress is not None:
+            progress(step + 1, hparams.steps)
+    return change.detach(), hparams.steps
+
+
+def _below(model: PreTrainedModel, layer: int, problem: Problem) -> Suffix:
+    return read(model, layer, problem.batch, problem.target_rows, problem.target_columns, {})[0]
+
+
+@contextmanager
+def _shifted(module: nn.Module, change: Tensor) -> Iterator[None]:
+    """Inside, the linear map has `change` added to its matrix."""
+
+    def add(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output + (args[0].float() @ change.T).to(output.dtype)
+
+    handle = module.register_forward_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,17 @@
+"""MEMIT's hyperparameters."""
+
+from dataclasses import dataclass
+
+from weight_patchers.spread_hparams import SpreadHparams
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemitHparams(SpreadHparams):
+    """How MEMIT edits one model. Raises InvalidHyperparameters when a value is out of range."""
+
+    covariance_weight: float = 15000.0
+    """Weight of the key statistics C = E[k k^T] against the keys of the edits."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(self.covariance_weight > 0, "covariance_weight", "above 0")

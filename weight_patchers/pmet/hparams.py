@@ -1,0 +1,18 @@
+"""PMET's hyperparameters."""
+
+from dataclasses import dataclass
+
+from weight_patchers.memit.hparams import MemitHparams
+
+
+@dataclass(frozen=True, kw_only=True)
+class PmetHparams(MemitHparams):
+    """How PMET edits one model. Raises InvalidHyperparameters when a value is out of range."""
+
+    attention_pace: float = 1.0
+    """Length of the attention's steps, relative to the MLP's. What the attention takes over is
+    not written, so a pace below 1 makes the MLP find more of it; as published: 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(self.attention_pace > 0, "attention_pace", "above 0")

@@ -1,0 +1,193 @@
+"""Edits as rows of tokens: each prompt in each context, and what the model shall keep."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from weight_patchers.contexts import Context, continuations
+from weight_patchers.edit import Edit
+from weight_patchers.subject import Tokens, locate, target_ids
+from weight_patchers.tokens import Batch, pad
+from weight_patchers.value_hparams import ValueHparams
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A text about the subject: predictions at the token indices `places` shall stay."""
+
+    ids: tuple[int, ...]
+    subject: int
+    places: range
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Groups of edits; a group has one subject and gets one value.
+
+    Row i of `batch` belongs to group `owners[i]`; `subjects[i]` is the index of the subject's
+    last token in it, and `shares[i]` the row's share in its group's key: these sum to 1 within a
+    group, and are 0 for texts that are only kept. `bare[i]` marks a prompt without a context.
+    Target token `targets[j]`, of edit `target_edits[j]`, is predicted at (`target_rows[j]`,
+    `target_columns[j]`); the distributions to be kept are at (`kept_rows[j]`,
+    `kept_columns[j]`). `edit_groups[e]` is the group of edit e; edits are in the order given.
+    """
+
+    batch: Batch
+    owners: Tensor
+    subjects: Tensor
+    shares: Tensor
+    bare: Tensor
+    targets: Tensor
+    target_rows: Tensor
+    target_columns: Tensor
+    target_edits: Tensor
+    kept_rows: Tensor
+    kept_columns: Tensor
+    edit_groups: Tensor
+
+    @property
+    def groups(self) -> int:
+        """How many groups there are."""
+        return int(self.edit_groups.max()) + 1
+
+    def average(self, values: Tensor) -> Tensor:
+        """Mean of `values` [rows, d] by share, float32 [groups, d]."""
+        return self._weighted(values, self.shares)
+
+    def alone(self, values: Tensor) -> Tensor:
+        """Mean of `values` [rows, d] over the prompts without a context, float32 [groups, d]."""
+        count = torch.zeros(self.groups, device=self.bare.device).index_add_(
+            0, self.owners, self.bare.float()
+        )
+        return self._weighted(values, self.bare / count[self.owners])
+
+    def _weighted(self, values: Tensor, weights: Tensor) -> Tensor:
+        total = torch.zeros(self.groups, values.shape[-1], device=values.device)
+        return total.index_add_(0, self.owners, values.float() * weights[:, None])
+
+    def only(self, groups: Tensor) -> tuple["Problem", Tensor]:
+        """The problem of the groups that are marked in `groups` [groups], and its rows' indices.
+
+        Padding that no remaining row needs is cut off.
+        """
+        rows, edits = groups[self.owners], groups[self.edit_groups]
+        new_group, new_row, new_edit = (m.long().cumsum(0) - 1 for m in (groups, rows, edits))
+        mask = self.batch.mask[rows]
+        longest = int(mask.sum(1).max())
+        targets, kept = rows[self.target_rows], rows[self.kept_rows]
+        chosen = Problem(
+            batch=Batch(self.batch.ids[rows, :longest], mask[:, :longest]),
+            owners=new_group[self.owners[rows]],
+            subjects=self.subjects[rows],
+            shares=self.shares[rows],
+            bare=self.bare[rows],
+            targets=self.targets[targets],
+            target_rows=new_row[self.target_rows[targets]],
+            target_columns=self.target_columns[targets],
+            target_edits=new_edit[self.target_edits[targets]],
+            kept_rows=new_row[self.kept_rows[kept]],
+            kept_columns=self.kept_columns[kept],
+            edit_groups=new_group[self.edit_groups[edits]],
+        )
+        return chosen, rows.nonzero()[:, 0]
+
+
+def pose(
+    tokenizer: PreTrainedTokenizerBase,
+    groups: Sequence[Sequence[Edit]],
+    contexts: Sequence[Context],
+    kept: Sequence[Sequence[Kept]],
+    device: torch.device,
+    bare_share: float | None = None,
+) -> Problem:
+    """Tokenize the edits of each group in every context; `kept[i]` is what group i shall keep.
+
+    Every context has the same share in a group's key, or the bare prompt `bare_share` and the
+    others the rest. Raises InvalidEdit when a part has no tokens.
+    """
+    rows: list[tuple[int, ...]] = []
+    about: list[tuple[int, int, float, bool]] = []  # owner, subject, share, bare
+    targets: list[tuple[int, int, int, int]] = []  # token, row, column, edit
+    places: list[tuple[int, int]] = []
+    edit_groups: list[int] = []
+    shares = _shares(contexts, bare_share)
+    for owner, group in enumerate(groups):
+        for edit in group:
+            for context, share in zip(contexts, shares, strict=True):
+                found, target = _tokens(tokenizer, edit, context)
+                first = len(found.ids) - 1
+                for i, token in enumerate(target):
+                    targets.append((token, len(rows), first + i, len(edit_groups)))
+                rows.append(found.ids + target[:-1])
+                about.append((owner, found.subject, share / len(group), context.bare))
+            edit_groups.append(owner)
+        for text in kept[owner]:
+            places += [(len(rows), place) for place in text.places]
+            rows.append(text.ids)
+            about.append((owner, text.subject, 0.0, False))
+    owners, subjects, row_shares, bare = zip(*about, strict=True)
+    tokens, target_rows, target_columns, target_edits = torch.tensor(targets, device=device).T
+    kept_rows, kept_columns = torch.tensor(places, device=device).reshape(-1, 2).T.long()
+    return Problem(
+        batch=pad(rows, device),
+        owners=torch.tensor(owners, device=device),
+        subjects=torch.tensor(subjects, device=device),
+        shares=torch.tensor(row_shares, device=device),
+        bare=torch.tensor(bare, device=device),
+        targets=tokens,
+        target_rows=target_rows,
+        target_columns=target_columns,
+        target_edits=target_edits,
+        kept_rows=kept_rows,
+        kept_columns=kept_columns,
+        edit_groups=torch.tensor(edit_groups, device=device),
+    )
+
+
+def kept_texts(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    subjects: Sequence[str],
+    hp: ValueHparams,
+) -> list[list[Kept]]:
+    """For each subject the kept prompts, each at its end, and what the model itself says of it.
+
+    A sampled continuation of the subject is kept at every token from the subject's last on.
+    """
+    texts = []
+    for subject in subjects:
+        found = [locate(tokenizer, t.replace("{subject}", subject), subject) for t in hp.kl_prompts]
+        texts.append([Kept(f.ids, f.subject, range(len(f.ids) - 1, len(f.ids))) for f in found])
+    if hp.kept_samples:
+        starts = [locate(tokenizer, subject, subject) for subject in subjects]
+        said = continuations(
+            model,
+            [start.ids for start in starts],
+            count=hp.kept_samples,
+            length=hp.kept_length,
+            seed=hp.seed,
+        )
+        for mine, start, rows in zip(texts, starts, said, strict=True):
+            mine += [Kept(ids, start.subject, range(start.subject, len(ids))) for ids in rows]
+    return texts
+
+
+def _tokens(
+    tokenizer: PreTrainedTokenizerBase, edit: Edit, context: Context
+) -> tuple[Tokens, tuple[int, ...]]:
+    prompt = edit.prompt.rstrip(" ")
+    stop = len(context.before) + len(prompt)
+    text = context.before + prompt + context.after
+    found = locate(tokenizer, text, edit.subject, len(context.before), stop)
+    return found, target_ids(tokenizer, text, edit.target_new, joined=context.templated)
+
+
+def _shares(contexts: Sequence[Context], bare_share: float | None) -> list[float]:
+    others = sum(not context.bare for context in contexts)
+    if bare_share is None or others in {0, len(contexts)}:
+        return [1 / len(contexts)] * len(contexts)
+    bare = bare_share / (len(contexts) - others)
+    return [bare if context.bare else (1 - bare_share) / others for context in contexts]

@@ -1,0 +1,120 @@
+"""The upper part of a model, run again and again over rows whose lower part does not change.
+
+An optimisation that acts at one layer needs no layer below it more than once, and no logits but
+those it looks at. Both savings work on the model's own forward pass, so that its masks, position
+embeddings, final norm and logit scaling stay its own.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from weight_patchers import hooks
+from weight_patchers.errors import UnsupportedModel
+from weight_patchers.families import layers
+from weight_patchers.tokens import Batch
+
+
+@dataclass(frozen=True, eq=False)
+class Suffix:
+    """What decoder layer `start` is given for each row: `hidden` [rows, tokens, d].
+
+    `tupled` says that the model's decoder layers return tuples.
+    """
+
+    model: PreTrainedModel
+    start: int
+    hidden: Tensor
+    tupled: bool
+
+    def only(self, rows: Tensor, length: int) -> "Suffix":
+        """The same for some rows (indices or mask), cut to `length` tokens."""
+        return Suffix(self.model, self.start, self.hidden[rows, :length], self.tupled)
+
+    def logits(self, batch: Batch, rows: Tensor, columns: Tensor) -> Tensor:
+        """Logits [n, vocabulary] at the places (rows[i], columns[i]) of the batch, whose rows are
+        those of `hidden`. Differentiable in whatever hooks add from layer `start` on."""
+        with self._resumed():
+            return logits_at(self.model, batch, rows, columns)
+
+    @contextmanager
+    def _resumed(self) -> Iterator[None]:
+        def give(
+            _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            if args:
+                return (self.hidden, *args[1:]), kwargs
+            return args, kwargs | {"hidden_states": self.hidden}
+
+        def skip(hidden_states: Tensor, *_args: object, **_kwargs: object) -> object:
+            return (hidden_states, None) if self.tupled else hidden_states
+
+        stack = layers(self.model)
+        with ExitStack() as undo:
+            for layer in list(stack)[: self.start]:
+                undo.enter_context(_forward(layer, skip))
+            handle = stack[self.start].register_forward_pre_hook(give, with_kwargs=True)
+            undo.callback(handle.remove)
+            yield
+
+
+def read(
+    model: PreTrainedModel,
+    start: int,
+    batch: Batch,
+    rows: Tensor,
+    columns: Tensor,
+    modules: Mapping[int, nn.Module],
+) -> tuple[Suffix, Tensor, dict[int, Tensor]]:
+    """One full pass without gradients: the suffix, logits at the places, the modules' outputs."""
+    taken: list[Tensor] = []
+    tupled: list[bool] = []
+
+    def take(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        taken.append(args[0] if args else kwargs["hidden_states"])
+
+    def look(_module: nn.Module, _args: tuple[Any, ...], output: object) -> None:
+        tupled.append(isinstance(output, tuple))
+
+    layer = layers(model)[start]
+    with ExitStack() as undo, torch.no_grad():
+        undo.callback(layer.register_forward_pre_hook(take, with_kwargs=True).remove)
+        undo.callback(layer.register_forward_hook(look).remove)
+        _, made = undo.enter_context(hooks.captured({}, modules, len(batch.ids), stop=False))
+        logits = logits_at(model, batch, rows, columns)
+    return Suffix(model, start, taken[0], tupled[0]), logits, made
+
+
+def logits_at(model: PreTrainedModel, batch: Batch, rows: Tensor, columns: Tensor) -> Tensor:
+    """Logits [n, vocabulary] at (rows[i], columns[i]); no others are computed."""
+    head = model.get_output_embeddings()
+    if head is None:
+        raise UnsupportedModel(f"{type(model).__name__} has no language-model head")
+
+    def choose(_module: nn.Module, args: Sequence[Tensor]) -> tuple[Tensor]:
+        return (args[0][rows, columns][None],)
+
+    handle = head.register_forward_pre_hook(choose)
+    try:
+        logits: Tensor = model(**batch.arguments()).logits[0]
+    finally:
+        handle.remove()
+    return logits
+
+
+@contextmanager
+def _forward(module: nn.Module, function: Callable[..., object]) -> Iterator[None]:
+    """Another forward for one module, inside only."""
+    before = module.__dict__.get("forward")
+    module.forward = function
+    try:
+        yield
+    finally:
+        del module.forward
+        if before is not None:
+            module.forward = before
