@@ -17,7 +17,7 @@ from weight_patchers.families import layers, projection
 from weight_patchers.hyperparameters import find, override
 from weight_patchers.memit.update import columns
 from weight_patchers.solve import factorize
-from weight_patchers.workload import surround
+from weight_patchers.values.workload import surround
 
 RESULTS = Path(__file__).parent / "results"
 KEY_WIDTH, BATCH = 4096, 100

@@ -20,7 +20,7 @@ from benchmarks.subjects import Subject
 from weight_patchers import METHODS, Edit, Statistics, statistics
 from weight_patchers.families import depth, projection
 from weight_patchers.hyperparameters import find
-from weight_patchers.workload import observe, plan, surround
+from weight_patchers.values.workload import observe, plan, surround
 
 RESULTS = Path(__file__).parent / "results"
 TIMES = 10

@@ -27,6 +27,7 @@ class EditService:
         self._methods = tuple(methods)
         self._guard = guard
         self._lifecycle = Lifecycle(ledger, methods)
+        self._intake = asyncio.Lock()
         self._finished: dict[str, asyncio.Event] = {}
         self._queue: asyncio.Queue[Sequence[Edit]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
@@ -78,13 +79,9 @@ class EditService:
             InvalidEdit: one of them breaks a rule, or two exclude each other; none was recorded.
         """
         self._check(requests)
-        edits = await asyncio.to_thread(self._ledger.propose, self._proposals(requests))
-        for job in self._lifecycle.jobs(edits):
-            if self._lifecycle.method(job[0].request.method).queued:
-                self._finished |= {edit.id: asyncio.Event() for edit in job}
-                self._queue.put_nowait(job)
-            else:
-                await asyncio.shield(self._lifecycle.activate(job))
+        edits, quick = await asyncio.shield(self._take_in(requests))
+        for job in quick:
+            await asyncio.shield(self._lifecycle.activate(job))
         if wait:
             for edit in edits:
                 if event := self._finished.get(edit.id):
@@ -104,6 +101,21 @@ class EditService:
                 edit is still active.
         """
         return await asyncio.shield(self._lifecycle.take_back(edit_id))
+
+    async def _take_in(
+        self, requests: Sequence[EditRequest]
+    ) -> tuple[Sequence[Edit], Sequence[Sequence[Edit]]]:
+        """Record edits and queue their jobs, in one order; returns the jobs that need no queue."""
+        quick = []
+        async with self._intake:
+            edits = await asyncio.to_thread(self._ledger.propose, self._proposals(requests))
+            for job in self._lifecycle.jobs(edits):
+                if self._lifecycle.method(job[0].request.method).queued:
+                    self._finished |= {edit.id: asyncio.Event() for edit in job}
+                    self._queue.put_nowait(job)
+                else:
+                    quick.append(job)
+        return edits, quick
 
     def _check(self, requests: Sequence[EditRequest]) -> None:
         for request in requests:

@@ -4,13 +4,13 @@ Computing a delta is apart from applying it: nothing here keeps a change in the 
 given. Needs PyTorch, Transformers, safetensors and PyYAML only.
 """
 
-from weight_patchers.contexts import Context
 from weight_patchers.delta import Change, Delta, Dense, LowRank
 from weight_patchers.edit import Edit
 from weight_patchers.errors import PatcherError
 from weight_patchers.fingerprint import fingerprint
 from weight_patchers.methods import METHODS, Method
 from weight_patchers.statistics import Statistics
+from weight_patchers.values.contexts import Context
 
 __all__ = [
     "METHODS",

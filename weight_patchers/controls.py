@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from weight_patchers.subject import encode
-from weight_patchers.suffix import logits_at
 from weight_patchers.tokens import Batch, pad
+from weight_patchers.values.suffix import logits_at
 
 PROMPTS = (
     "The weather this morning was",

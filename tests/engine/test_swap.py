@@ -40,10 +40,13 @@ async def engine(tensor_parallel_size: int) -> AsyncIterator[Any]:
                 tensor_parallel_size=tensor_parallel_size,
             )
         )
+        context = client.engine_core.resources.ctx
         try:
             yield client
         finally:
             client.shutdown()
+            # The engine closes its sockets and leaves their context to the garbage collector.
+            context.destroy(linger=0)
 
 
 def delta(names: Sequence[str], change: Change) -> Delta:

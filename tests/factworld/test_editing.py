@@ -19,7 +19,7 @@ from vllm_edit.factworld.wordings import BY_NAME, SUBJECT
 from vllm_edit.factworld.world import World
 from weight_patchers import METHODS, Delta, Edit, fingerprint, statistics
 from weight_patchers.hyperparameters import find
-from weight_patchers.workload import surround
+from weight_patchers.values.workload import surround
 
 SINGLE = 100
 Patch = Callable[[str, Sequence[Edit]], Delta]

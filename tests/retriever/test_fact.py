@@ -20,6 +20,11 @@ def test_statement_ends_once(target: str, statement: str) -> None:
     assert replace(FACT, target_new=target).statement == statement
 
 
+def test_versions_of_a_fact_are_about_the_same() -> None:
+    assert replace(FACT, id="2", prompt="the employer of  ADA is").about == FACT.about
+    assert replace(FACT, prompt="The spouse of Ada is").about != FACT.about
+
+
 def test_a_good_fact_passes() -> None:
     check_fact(FACT, FactLimits())
     check_fact(replace(FACT, target_new="می\u200cرود"), FactLimits())

@@ -12,8 +12,8 @@ from weight_patchers import METHODS, Context, Delta, Edit, LowRank, Method, Stat
 from weight_patchers.errors import ConflictingEdits, InvalidHyperparameters, PatcherError
 from weight_patchers.families import layers, projection
 from weight_patchers.hyperparameters import build, find, override
-from weight_patchers.value import Site
-from weight_patchers.workload import find_values, observe, plan
+from weight_patchers.values.optimisation import Site
+from weight_patchers.values.workload import find_values, observe, plan
 
 BuildModel = Callable[..., PreTrainedModel]
 Collect = Callable[..., Statistics]

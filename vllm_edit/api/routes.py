@@ -99,6 +99,7 @@ async def get_edit(request: Request, edit_id: str) -> Response:
     responses={
         404: {"description": "No edit has that id."},
         409: {"description": "It is not in effect, so it cannot be taken back."},
+        500: {"description": "The rest of its batch cannot do without it; it is as it was."},
     },
 )
 async def roll_back_edit(request: Request, edit_id: str) -> Response:

@@ -15,8 +15,8 @@ from vllm_edit.factworld.wordings import BY_NAME, SUBJECT
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from weight_patchers.diagnosis import Report
-    from weight_patchers.fact import Fact
+    from weight_patchers.doctor.diagnosis import Report
+    from weight_patchers.doctor.fact import Fact
 
 FACTWORLD = "factworld"
 FACTWORLD_FACTS = 30
@@ -107,7 +107,7 @@ def _examine(options: argparse.Namespace) -> "Report":
     from vllm_edit.cli.doctor_report import ProgressBars
     from vllm_edit.editor.corpus import corpus_for
     from vllm_edit.engine.checkpoint import resolve
-    from weight_patchers.doctor import examine, refuse
+    from weight_patchers.doctor.examination import examine, refuse
 
     folder = resolve(options.model)
     bundled = folder.resolve() == factworld.checkpoint().resolve()
@@ -161,7 +161,7 @@ def _load(folder: Path, device: str) -> "PreTrainedModel":
 
 
 def _facts(where: str | None) -> list["Fact"]:
-    from weight_patchers.fact import Fact
+    from weight_patchers.doctor.fact import Fact
 
     if where is None:
         return []
@@ -176,7 +176,7 @@ def _facts(where: str | None) -> list["Fact"]:
 
 
 def _read_facts(path: Path) -> Iterator["Fact"]:
-    from weight_patchers.fact import Fact
+    from weight_patchers.doctor.fact import Fact
 
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -10,10 +10,10 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
-from weight_patchers.diagnosis import Finding, LayerStatistics, MethodReport, Report
-from weight_patchers.proposal import Proposal
-from weight_patchers.structure import Structure
-from weight_patchers.tracing import Trace
+from weight_patchers.doctor.diagnosis import Finding, LayerStatistics, MethodReport, Report
+from weight_patchers.doctor.proposal import Proposal
+from weight_patchers.doctor.structure import Structure
+from weight_patchers.doctor.tracing import Trace
 
 WIDTH = 100
 _UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))

@@ -167,7 +167,7 @@ def _stored(
     output: Path, layers: Sequence[int], fingerprint: str, source: str, dtype: str, count: int
 ) -> dict[int, Any]:
     """The entry of each layer that is stored, by layer."""
-    from weight_patchers.storage import find
+    from weight_patchers.statistics.storage import find
 
     found: dict[int, Any] = {}
     for layer in sorted(set(layers)):
@@ -177,7 +177,7 @@ def _stored(
 
 def _row(output: Path, entry: Any, seconds: str) -> str:
     from weight_patchers.solve import factorize
-    from weight_patchers.storage import load_moment
+    from weight_patchers.statistics.storage import load_moment
 
     moment = load_moment(output / entry.name)
     factor = factorize(moment)

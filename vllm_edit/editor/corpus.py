@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from vllm_edit.errors import Unavailable
-from weight_patchers.texts import COLUMN, Source, open_source
+from weight_patchers.statistics.texts import COLUMN, Source, open_source
 
 
 def corpus_for(model: Path, text: str | Path | None, column: str = COLUMN) -> Source:

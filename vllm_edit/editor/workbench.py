@@ -13,11 +13,11 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from vllm_edit.editor.corpus import corpus_for
 from vllm_edit.errors import InvalidEdit, Unavailable
 from weight_patchers import Delta, Edit, Statistics, fingerprint, statistics
-from weight_patchers.contexts import Context
 from weight_patchers.hyperparameters import find, override
 from weight_patchers.methods import METHODS
-from weight_patchers.value_hparams import ValueHparams
-from weight_patchers.workload import surround
+from weight_patchers.values.contexts import Context
+from weight_patchers.values.hparams import ValueHparams
+from weight_patchers.values.workload import surround
 
 Progress = Callable[[str, int, int], None]
 

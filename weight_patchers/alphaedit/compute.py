@@ -9,14 +9,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from weight_patchers.alphaedit.hparams import AlphaEditHparams
 from weight_patchers.alphaedit.update import columns, null_space
-from weight_patchers.contexts import Context
 from weight_patchers.delta import Delta
 from weight_patchers.edit import Edit
 from weight_patchers.families import Projection, layers, projection
 from weight_patchers.spreading import Spread, spread
 from weight_patchers.statistics import Statistics
-from weight_patchers.value import Site
-from weight_patchers.workload import Progress
+from weight_patchers.values.contexts import Context
+from weight_patchers.values.optimisation import Site
+from weight_patchers.values.workload import Progress
 
 METHOD = "alphaedit"
 

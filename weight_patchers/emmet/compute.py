@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from weight_patchers.contexts import Context
 from weight_patchers.delta import Delta
 from weight_patchers.edit import Edit
 from weight_patchers.emmet.hparams import EmmetHparams
@@ -13,8 +12,9 @@ from weight_patchers.emmet.update import columns
 from weight_patchers.families import Projection, layers
 from weight_patchers.spreading import Spread, spread
 from weight_patchers.statistics import Statistics
-from weight_patchers.value import Site
-from weight_patchers.workload import Progress
+from weight_patchers.values.contexts import Context
+from weight_patchers.values.optimisation import Site
+from weight_patchers.values.workload import Progress
 
 METHOD = "emmet"
 

@@ -8,7 +8,6 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from weight_patchers import hooks
-from weight_patchers.contexts import Context
 from weight_patchers.controls import Controls
 from weight_patchers.delta import Delta, LowRank
 from weight_patchers.edit import Edit
@@ -16,8 +15,9 @@ from weight_patchers.errors import ComputationFailed
 from weight_patchers.families import projection
 from weight_patchers.rome.hparams import RomeHparams
 from weight_patchers.statistics import Statistics
-from weight_patchers.value import Site
-from weight_patchers.workload import Progress, find_values, observe, plan, report, surround
+from weight_patchers.values.contexts import Context
+from weight_patchers.values.optimisation import Site
+from weight_patchers.values.workload import Progress, find_values, observe, plan, report, surround
 
 METHOD = "rome"
 

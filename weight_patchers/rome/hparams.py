@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from weight_patchers.value_hparams import ValueHparams
+from weight_patchers.values.hparams import ValueHparams
 
 KEYS = ("averaged", "mixed", "prompt")
 

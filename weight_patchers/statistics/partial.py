@@ -9,9 +9,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from weight_patchers.sampling import batch_tokens
-from weight_patchers.storage import write
-from weight_patchers.sums import Sums
+from weight_patchers.statistics.sampling import batch_tokens
+from weight_patchers.statistics.storage import write
+from weight_patchers.statistics.sums import Sums
 
 SECONDS = 60.0
 

@@ -8,8 +8,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from weight_patchers.errors import InvalidEdit
 from weight_patchers.subject import encode, locate, target_ids
-from weight_patchers.suffix import logits_at
 from weight_patchers.tokens import pad
+from weight_patchers.values.suffix import logits_at
 
 
 @dataclass(frozen=True)

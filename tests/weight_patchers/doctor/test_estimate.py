@@ -6,7 +6,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tests.weight_patchers.conftest import DENSE, FINGERPRINT
 from weight_patchers import Edit, LowRank, statistics
-from weight_patchers.estimate import Pace, Speed, cost, measure, model_bytes, preparation
+from weight_patchers.doctor.estimate import Pace, Speed, cost, measure, model_bytes, preparation
 from weight_patchers.hyperparameters import find, override
 from weight_patchers.methods import METHODS
 

@@ -7,17 +7,17 @@ from dataclasses import replace
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from weight_patchers import statistics
-from weight_patchers.contexts import chat as chat_context
-from weight_patchers.diagnosis import Finding, LayerStatistics, MethodReport, Report
+from weight_patchers.doctor.diagnosis import Finding, LayerStatistics, MethodReport, Report
+from weight_patchers.doctor.estimate import cost, measure, preparation
+from weight_patchers.doctor.fact import Fact
+from weight_patchers.doctor.proposal import Proposal, propose
+from weight_patchers.doctor.structure import describe, require_editable
+from weight_patchers.doctor.tracing import Trace, trace
 from weight_patchers.errors import PatcherError
-from weight_patchers.estimate import cost, measure, preparation
-from weight_patchers.fact import Fact
 from weight_patchers.hyperparameters import find, shipped
 from weight_patchers.methods import METHODS
-from weight_patchers.proposal import Proposal, propose
-from weight_patchers.structure import describe, require_editable
 from weight_patchers.subject import encode
-from weight_patchers.tracing import Trace, trace
+from weight_patchers.values.contexts import chat as chat_context
 
 EDITS = (1, 10, 1000)
 # Layers proposed from fewer facts than this are proposed with a warning.

@@ -3,10 +3,10 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from weight_patchers.estimate import Cost
-from weight_patchers.proposal import Proposal
-from weight_patchers.structure import Structure
-from weight_patchers.tracing import Trace
+from weight_patchers.doctor.estimate import Cost
+from weight_patchers.doctor.proposal import Proposal
+from weight_patchers.doctor.structure import Structure
+from weight_patchers.doctor.tracing import Trace
 
 
 @dataclass(frozen=True)

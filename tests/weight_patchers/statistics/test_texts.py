@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from weight_patchers.errors import UnreadableText
-from weight_patchers.texts import from_dataset, open_source
+from weight_patchers.statistics.texts import from_dataset, open_source
 
 
 def _jsonl(path: Path, rows: list[object]) -> Path:

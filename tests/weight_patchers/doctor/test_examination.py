@@ -7,9 +7,9 @@ from transformers import ByT5Tokenizer, LlamaConfig, PreTrainedModel, PreTrained
 from transformers import T5Config as EncoderDecoderConfig
 
 from tests.weight_patchers.conftest import DENSE, FAMILIES, LINES, MIXTURES
-from weight_patchers.diagnosis import Report
-from weight_patchers.doctor import EDITS, examine, refuse
-from weight_patchers.fact import Fact
+from weight_patchers.doctor.diagnosis import Report
+from weight_patchers.doctor.examination import EDITS, examine, refuse
+from weight_patchers.doctor.fact import Fact
 from weight_patchers.methods import METHODS
 
 BuildModel = Callable[..., PreTrainedModel]

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from weight_patchers.proposal import Proposal, propose
-from weight_patchers.tracing import Trace
+from weight_patchers.doctor.proposal import Proposal, propose
+from weight_patchers.doctor.tracing import Trace
 
 
 def _trace(effects: list[float], clean: float = 0.9, corrupted: float = 0.1) -> Trace:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from weight_patchers import hooks
+from weight_patchers.doctor.fact import Fact, Statement, probabilities, recalls, state
 from weight_patchers.errors import ComputationFailed, InvalidEdit
-from weight_patchers.fact import Fact, Statement, probabilities, recalls, state
 from weight_patchers.families import depth, layers, projection
 
 # MLPs are restored together in windows of 10 of GPT-2 XL's 48 layers (section 2.2).

@@ -13,10 +13,10 @@ from weight_patchers import hooks
 from weight_patchers.alphaedit import AlphaEditHparams
 from weight_patchers.families import depth, projection, width
 from weight_patchers.methods import Method
-from weight_patchers.suffix import Suffix, read
 from weight_patchers.tokens import Batch
-from weight_patchers.value_hparams import ValueHparams
-from weight_patchers.workload import pass_tokens
+from weight_patchers.values.hparams import ValueHparams
+from weight_patchers.values.suffix import Suffix, read
+from weight_patchers.values.workload import pass_tokens
 
 # Matrices of this size are timed; what grows with the cube of the size is scaled from there.
 _PROBE = 512

@@ -16,12 +16,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from weight_patchers import hooks
 from weight_patchers.errors import UnusableStatistics
 from weight_patchers.families import projection
-from weight_patchers.partial import SECONDS, Partial, Sample
-from weight_patchers.sampling import sample_keys
 from weight_patchers.solve import Factor, factorize
-from weight_patchers.storage import Entry, find, load_moment, save_moment
-from weight_patchers.sums import Sums
-from weight_patchers.texts import Source
+from weight_patchers.statistics.partial import SECONDS, Partial, Sample
+from weight_patchers.statistics.sampling import sample_keys
+from weight_patchers.statistics.storage import Entry, find, load_moment, save_moment
+from weight_patchers.statistics.sums import Sums
+from weight_patchers.statistics.texts import Source
 
 TOKENS_PER_DIMENSION = 10
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from weight_patchers.contexts import Context, continuations
 from weight_patchers.edit import Edit
 from weight_patchers.subject import Tokens, locate, target_ids
 from weight_patchers.tokens import Batch, pad
-from weight_patchers.value_hparams import ValueHparams
+from weight_patchers.values.contexts import Context, continuations
+from weight_patchers.values.hparams import ValueHparams
 
 
 @dataclass(frozen=True)

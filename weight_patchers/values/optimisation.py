@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 
 from weight_patchers import hooks
 from weight_patchers.errors import ComputationFailed
-from weight_patchers.problem import Problem
-from weight_patchers.suffix import Suffix, logits_at, read
-from weight_patchers.value_hparams import ValueHparams
+from weight_patchers.values.hparams import ValueHparams
+from weight_patchers.values.problem import Problem
+from weight_patchers.values.suffix import Suffix, logits_at, read
 
 
 @dataclass(frozen=True, eq=False)

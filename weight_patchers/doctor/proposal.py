@@ -6,7 +6,7 @@ settings that were measured go before these.
 
 from dataclasses import dataclass
 
-from weight_patchers.tracing import Trace
+from weight_patchers.doctor.tracing import Trace
 
 # As many layers as MEMIT writes in GPT-2 XL and in Llama models.
 _MOST_LAYERS = 5

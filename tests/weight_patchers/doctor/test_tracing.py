@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tests.weight_patchers.conftest import DENSE, MIXTURES
+from weight_patchers.doctor.fact import Fact, Statement, state
+from weight_patchers.doctor.proposal import propose
+from weight_patchers.doctor.tracing import Trace, trace
 from weight_patchers.errors import ComputationFailed, InvalidEdit, UnsupportedModel
-from weight_patchers.fact import Fact, Statement, state
 from weight_patchers.families import layers, projection
-from weight_patchers.proposal import propose
-from weight_patchers.tracing import Trace, trace
 
 BuildModel = Callable[..., PreTrainedModel]
 DTYPES = (torch.float32, torch.bfloat16)

@@ -1,8 +1,8 @@
 import pytest
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
+from weight_patchers.doctor.fact import Fact, state
 from weight_patchers.errors import InvalidEdit, UnsupportedTokenizer
-from weight_patchers.fact import Fact, state
 
 
 def test_a_fact_becomes_tokens(tokenizer: PreTrainedTokenizerFast) -> None:

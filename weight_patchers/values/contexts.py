@@ -9,8 +9,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from weight_patchers import hooks
 from weight_patchers.errors import UnsupportedTokenizer
-from weight_patchers.suffix import logits_at
 from weight_patchers.tokens import pad
+from weight_patchers.values.suffix import logits_at
 
 # Started from these where the tokenizer has no beginning-of-text token.
 _STARTS = ("The", "In", "Because", "I", "You", "A", "When", "For", "As", "It")

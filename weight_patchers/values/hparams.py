@@ -10,7 +10,7 @@ SCALES = ("relative", "absolute")
 
 @dataclass(frozen=True, kw_only=True)
 class ValueHparams:
-    """`weight_patchers.value` states what the optimisation does with them.
+    """`weight_patchers.values.optimisation` states what the optimisation does with them.
 
     Raises InvalidHyperparameters when a value is out of its range.
     """

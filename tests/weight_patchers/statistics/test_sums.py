@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from weight_patchers.sums import Sums
+from weight_patchers.statistics.sums import Sums
 
 WIDTH = 40
 

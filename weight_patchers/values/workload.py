@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from weight_patchers import contexts as surroundings
 from weight_patchers import hooks
-from weight_patchers.contexts import Context
 from weight_patchers.edit import Edit
 from weight_patchers.families import Projection
-from weight_patchers.problem import Problem, kept_texts, pose
-from weight_patchers.value import Site, Values, optimise, outcome
-from weight_patchers.value_hparams import ValueHparams
+from weight_patchers.values import contexts as surroundings
+from weight_patchers.values.contexts import Context
+from weight_patchers.values.hparams import ValueHparams
+from weight_patchers.values.optimisation import Site, Values, optimise, outcome
+from weight_patchers.values.problem import Problem, kept_texts, pose
 
 # A pass may take this share of the model's own memory, and is no smaller than this many tokens.
 _MEMORY_SHARE = 0.1
