@@ -33,6 +33,7 @@ TEST = [
     "pytest>=8.4",
     "pytest-asyncio>=1.0",
     "pytest-timeout>=2.3",
+    "schemathesis>=4.30",
 ]
 
 setup(

@@ -3,12 +3,17 @@
     EditError
     ├── InvalidEdit          the request breaks a rule; nothing was changed
     ├── BodyTooLarge         the request is longer than the server accepts
+    ├── Unauthorized         the request lacks the admin key
+    ├── Forbidden            nobody may do this here, or not from there
     ├── UnknownEdit          no edit has that id
     ├── ConflictingState     the edit is not in a state that allows this
     ├── ComputeFailed        the editor could not compute a delta
     │   └── TargetNotReached it did, and the edited model does not say what it was edited to
     ├── SwapFailed           the engine refused new weights and serves what it served before
     ├── Unavailable          this server cannot do it now, or not as it was started
+    ├── Overloaded           too much is asked for at once; it may be asked for again later
+    │   ├── RateLimited      this client asks too often
+    │   └── QueueFull        too many edits are waiting
     └── StoreError           the edit store cannot be used
         └── StoreLocked      another server has it open
 
@@ -48,6 +53,14 @@ class BodyTooLarge(EditError):
     code = "body_too_large"
 
 
+class Unauthorized(EditError):
+    code = "admin_key_required"
+
+
+class Forbidden(EditError):
+    code = "forbidden"
+
+
 class UnknownEdit(EditError):
     code = "unknown_edit"
 
@@ -76,6 +89,24 @@ class SwapFailed(EditError):
 
 class Unavailable(EditError):
     code = "unavailable"
+
+
+class Overloaded(EditError):
+    """``retry_after`` is in seconds."""
+
+    code = "overloaded"
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RateLimited(Overloaded):
+    code = "rate_limited"
+
+
+class QueueFull(Overloaded):
+    code = "queue_full"
 
 
 class StoreError(EditError):

@@ -1,7 +1,8 @@
-"""The file of --edit-hparams: values that replace a weight method's own, by method."""
+"""The file of --edit-hparams: values that replace those of weight methods and the governor."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -9,14 +10,21 @@ from transformers import AutoConfig
 
 from vllm_edit.errors import Unavailable
 from weight_patchers import PatcherError
+from weight_patchers.governor import GOVERNOR, Bounds
 from weight_patchers.hyperparameters import find, override
 from weight_patchers.methods import METHODS
+
+KINDS: Mapping[str, type[Any]] = MappingProxyType(
+    {name: method.hparams for name, method in METHODS.items()} | {GOVERNOR: Bounds}
+)
+"""What the file may name, and the values that each has."""
 
 
 def read_hyperparameters(path: Path, model: Path) -> dict[str, dict[str, Any]]:
     """What the file says, checked for the checkpoint in folder ``model``.
 
-    The file looks like ``rome: {steps: 20}``. Raises Unavailable naming what is wrong in it.
+    The file looks like ``rome: {steps: 20}``; under ``governor`` are its bounds. Raises
+    Unavailable naming what is wrong in it.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -27,10 +35,10 @@ def read_hyperparameters(path: Path, model: Path) -> dict[str, dict[str, Any]]:
             f"--edit-hparams {path} must hold, for each method, a mapping of names to values, "
             "like: rome: {steps: 20}"
         )
-    if unknown := [str(name) for name in content if name not in METHODS]:
+    if unknown := [str(name) for name in content if name not in KINDS]:
         raise Unavailable(
             f"--edit-hparams {path} names {', '.join(unknown)}; the weight methods are "
-            f"{', '.join(sorted(METHODS))}."
+            f"{', '.join(sorted(METHODS))}, and {GOVERNOR} has their bounds."
         )
     chosen = {name: {str(key): value for key, value in v.items()} for name, v in content.items()}
     _require_valid(path, chosen, model)
@@ -44,6 +52,6 @@ def _require_valid(path: Path, chosen: Mapping[str, Mapping[str, Any]], model: P
         raise Unavailable(f"The config of {model} cannot be read: {error}") from error
     for name, values in chosen.items():
         try:
-            override(find(METHODS[name].hparams, name, config), values)
+            override(find(KINDS[name], name, config), values)
         except PatcherError as error:
             raise Unavailable(f"--edit-hparams {path}, {name}: {error}.") from error

@@ -31,6 +31,9 @@ class MemoryMethod:
     def fact(self, request: EditRequest) -> Hashable:
         return _fact("any", request).about
 
+    def warnings(self, edit_id: str) -> Sequence[str]:
+        return ()
+
     async def prepare(self) -> None:
         with _reported():
             await asyncio.to_thread(self._retriever.warm_up)

@@ -42,6 +42,9 @@ class Method(Protocol):
     def fact(self, request: EditRequest) -> Hashable:
         """What the request is about: of edits with the same, the latest is in effect."""
 
+    def warnings(self, edit_id: str) -> Sequence[str]:
+        """What a user should know of an edit of the method's that is in effect; else nothing."""
+
     async def prepare(self) -> None:
         """Load what a first edit would otherwise wait for."""
 

@@ -107,13 +107,21 @@ def _with_length(scope: Scope, length: int) -> Scope:
 
 async def _rewrite(body: bytes, memory: MemoryMethod) -> tuple[bytes, list[Rewrite]]:
     try:
-        request = json.loads(body)
+        request = _parse(body)
     except (ValueError, RecursionError):
         return body, []
     if not isinstance(request, dict):
         return body, []
     changed, used = await _route(request, memory)
     return (json.dumps(changed).encode(), used) if used else (body, [])
+
+
+def _parse(body: bytes) -> Any:
+    """Raises ValueError for what is no JSON, or whose texts no tokenizer takes."""
+    request = json.loads(body)
+    # Half of a surrogate pair can be written in JSON, but is no character.
+    json.dumps(request, ensure_ascii=False).encode()
+    return request
 
 
 async def _route(

@@ -18,7 +18,8 @@ from retriever import (
     load_demonstrations,
 )
 from vllm_edit import factworld
-from vllm_edit.api.routes import router
+from vllm_edit.access import Access, is_loopback
+from vllm_edit.api.routes import attach
 from vllm_edit.deltas import DeltaStore
 from vllm_edit.editor.client import EditorClient, EditorOptions
 from vllm_edit.engine.checkpoint import resolve
@@ -29,8 +30,9 @@ from vllm_edit.hyperparameters import read_hyperparameters
 from vllm_edit.ledger import Ledger
 from vllm_edit.memory import MemoryMethod
 from vllm_edit.middleware import EditMiddleware
+from vllm_edit.rate import RateLimiter
 from vllm_edit.service import EditService
-from vllm_edit.settings import Settings
+from vllm_edit.settings import Settings, keep_hash_only
 from vllm_edit.weights import WeightMethod
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class EditPlugin:
 
     def attach_router(self, app: FastAPI) -> None:
         """Add /v1/edits and the middleware that puts facts in front of requests."""
-        app.include_router(router)
+        attach(app)
         app.add_middleware(EditMiddleware)
 
     async def init_state(
@@ -64,18 +66,39 @@ class EditPlugin:
             raise Unavailable(
                 "Edits need one API server process; start vLLM with --api-server-count 1."
             )
+        keep_hash_only()
         settings = Settings.from_environment()
+        access = _access(settings, args)
         store = Path(settings.store)
         memory = MemoryMethod(_retriever(settings, args.model))
         weights = _weights(settings, store, args, engine_client)
         guard = Guard(settings, memory.names | weights.names, _special_tokens(engine_client))
         ledger = Ledger(store / "ledger.sqlite3")
-        service = EditService(ledger, (memory, weights), guard)
+        service = EditService(ledger, (memory, weights), guard, settings.max_queue)
         await service.start()
         state.edit_settings = settings
+        state.edit_access = access
+        state.edit_limiter = RateLimiter(settings.max_rate)
         state.edit_memory = memory
         state.edit_service = service
         logger.info("Edits are kept in %s; revision %d is served.", store, service.served_revision)
+
+
+def _access(settings: Settings, args: Namespace) -> Access:
+    local = bool(getattr(args, "uds", None)) or is_loopback(args.host)
+    access = Access(settings.find_admin_key(), local)
+    if access.open:
+        logger.warning(
+            "There is no admin key: every user and program of this machine can change edits. "
+            "Set VLLM_EDIT_ADMIN_KEY or --edit-admin-key-file."
+        )
+    elif not access.key:
+        logger.warning(
+            "There is no admin key, and the server listens beyond this machine: edits can be "
+            "read, and every change of them is refused. Set VLLM_EDIT_ADMIN_KEY or "
+            "--edit-admin-key-file, or listen on --host 127.0.0.1."
+        )
+    return access
 
 
 def _retriever(settings: Settings, model: str) -> Retriever:

@@ -6,26 +6,37 @@ import secrets
 from collections.abc import Sequence
 
 from vllm_edit.edit import Edit, EditRequest, Proposal
-from vllm_edit.errors import EditError, StoreError
+from vllm_edit.errors import EditError, QueueFull, StoreError
 from vllm_edit.guard import Guard
 from vllm_edit.ledger import Ledger
 from vllm_edit.lifecycle import Lifecycle
 from vllm_edit.methods import Method
+from vllm_edit.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 5.0
 
 
 class EditService:
     """Takes edits in, makes them effective, takes them back.
 
     Every step is in the ledger before its effect, and the effect is there before the answer, so
-    an acknowledged edit survives a killed process. Lives on one event loop.
+    an acknowledged edit survives a killed process. At most ``max_queue`` edits wait for their
+    turn or are computed. Lives on one event loop.
     """
 
-    def __init__(self, ledger: Ledger, methods: Sequence[Method], guard: Guard) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        methods: Sequence[Method],
+        guard: Guard,
+        max_queue: int = Settings.max_queue,
+    ) -> None:
         self._ledger = ledger
         self._methods = tuple(methods)
         self._guard = guard
+        self._max_queue = max_queue
         self._lifecycle = Lifecycle(ledger, methods)
         self._intake = asyncio.Lock()
         self._finished: dict[str, asyncio.Event] = {}
@@ -69,6 +80,10 @@ class EditService:
         """One edit; raises UnknownEdit."""
         return self._ledger.get(edit_id)
 
+    def warnings(self, edit_id: str) -> list[str]:
+        """What a user should know of an edit that is in effect; of others, nothing."""
+        return [warning for method in self._methods for warning in method.warnings(edit_id)]
+
     async def submit(self, requests: Sequence[EditRequest], wait: bool) -> list[Edit]:
         """Record new edits, all or none, and set them going.
 
@@ -77,6 +92,7 @@ class EditService:
 
         Raises:
             InvalidEdit: one of them breaks a rule, or two exclude each other; none was recorded.
+            QueueFull: too many are waiting already; none was recorded.
         """
         self._check(requests)
         edits, quick = await asyncio.shield(self._take_in(requests))
@@ -108,6 +124,7 @@ class EditService:
         """Record edits and queue their jobs, in one order; returns the jobs that need no queue."""
         quick = []
         async with self._intake:
+            self._require_room(requests)
             edits = await asyncio.to_thread(self._ledger.propose, self._proposals(requests))
             for job in self._lifecycle.jobs(edits):
                 if self._lifecycle.method(job[0].request.method).queued:
@@ -122,6 +139,16 @@ class EditService:
             self._guard.check(request)
         for method in self._methods:
             method.check([request for request in requests if request.method in method.names])
+
+    def _require_room(self, requests: Sequence[EditRequest]) -> None:
+        coming = sum(self._lifecycle.method(request.method).queued for request in requests)
+        waiting = len(self._finished)
+        if coming and waiting + coming > self._max_queue:
+            raise QueueFull(
+                f"{waiting} edits are waiting, {coming} more are asked for, and at most "
+                f"{self._max_queue} may wait; send fewer, or again later.",
+                retry_after=_RETRY_SECONDS,
+            )
 
     def _proposals(self, requests: Sequence[EditRequest]) -> list[Proposal]:
         names = {name for method in self._methods for name in method.batched}

@@ -2,11 +2,13 @@
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Self
 
 from retriever.scope import DEFAULT_THRESHOLD
+from vllm_edit.admin_key import AdminKey
 from vllm_edit.errors import Unavailable
 
 
@@ -32,7 +34,9 @@ class Settings:
     statistics_text: str = _setting(
         "", "text file, folder or Hugging Face dataset that key statistics are made from"
     )
-    hparams: str = _setting("", "YAML file of hyperparameters, a mapping for each weight method")
+    hparams: str = _setting(
+        "", "YAML file of hyperparameters, a mapping for each weight method and for the governor"
+    )
     pause_mode: str = _setting(
         "keep",
         "what a swap does with running requests: keep (recomputed), wait (finished first), abort",
@@ -47,8 +51,18 @@ class Settings:
     editor_device: str = _setting("cpu", "device of the editor's copy of the model")
     editor_threads: int = _setting(1, "CPU threads of the editor process")
     compute_timeout: float = _setting(600.0, "seconds after which a computation is given up")
+    admin_key: AdminKey = _setting(  # noqa: RUF009 - the default cannot be changed
+        AdminKey(),
+        "key that changes of edits need, or sha256: and its hash; rather use the variable or a "
+        "file, since arguments show in process listings",
+    )
+    admin_key_file: str = _setting("", "file that holds the admin key")
     max_body_bytes: int = _setting(1 << 20, "longest body of POST /v1/edits")
     max_batch: int = _setting(1000, "most edits in one POST /v1/edits")
+    max_queue: int = _setting(2000, "most weight edits that wait or are computed")
+    max_rate: float = _setting(
+        50.0, "most changes a second from one client, on average over 10 s (0: any number)"
+    )
     max_prompt_chars: int = _setting(2000, "longest prompt or subject of an edit")
     max_target_chars: int = _setting(500, "longest target_new or ground_truth of an edit")
 
@@ -73,6 +87,14 @@ class Settings:
                 )
         return cls(**values)
 
+    def find_admin_key(self) -> AdminKey:
+        """The admin key as given or from its file; raises Unavailable where that has none."""
+        if self.admin_key and self.admin_key_file:
+            raise Unavailable("There are two admin keys: give the key or a file of it, not both.")
+        if self.admin_key_file:
+            return AdminKey.from_file(Path(self.admin_key_file))
+        return self.admin_key
+
 
 def _kind(item: "Field[Any]") -> type:
     """The type of a field, as its default has it."""
@@ -83,6 +105,17 @@ def _kind(item: "Field[Any]") -> type:
 def variable(name: str) -> str:
     """The environment variable of a field of Settings."""
     return f"VLLM_EDIT_{name.upper()}"
+
+
+def keep_hash_only(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Put the hash of the admin key, if there is one, in the place of the key or its file.
+
+    Processes started from now on do not learn the key. Raises Unavailable for settings that are
+    not usable.
+    """
+    key = Settings.from_environment(environment).find_admin_key()
+    environment.pop(variable("admin_key_file"), None)
+    environment[variable("admin_key")] = str(key)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

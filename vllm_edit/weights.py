@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from vllm_edit.deltas import DeltaKey, DeltaStore
-from vllm_edit.edit import Edit, EditRequest, Status
+from vllm_edit.edit import UNFINISHED, Edit, EditRequest, Status
 from vllm_edit.editor.client import EditorClient
 from vllm_edit.editor.messages import Fact
 from vllm_edit.engine.swap import Swapper
@@ -15,12 +15,16 @@ from vllm_edit.methods import Change
 from weight_patchers import Delta, PatcherError
 from weight_patchers import Edit as Patch
 from weight_patchers.edit import require_distinct
+from weight_patchers.governor import GOVERNOR
 from weight_patchers.methods import METHODS
 
 logger = logging.getLogger(__name__)
 
 LEAST_GREEDY = 0.5
 """Share of contexts in which the edited copy must answer with the target."""
+
+UNREFUSED = {"norm_refuse": None, "drift_refuse": None}
+"""Bounds under which the governor warns only."""
 
 Groups = Mapping[DeltaKey, Sequence[Edit]]
 
@@ -29,9 +33,10 @@ class WeightMethod:
     """Keeps the engine's weights equal to base plus the deltas of the active weight edits.
 
     The active edits of a batch have one delta, any other edit has its own; it is computed on top
-    of the deltas that are live then, and stays as it is when one of those leaves.
-    ``hyperparameters`` replace values of the methods' own, by method. ``scratch`` is the
-    editor's socket folder, removed by ``close``.
+    of the deltas that are live then, and stays as it is when one of those leaves. The governor
+    refuses new edits only: what was acknowledged comes back, whatever its bounds are now.
+    ``hyperparameters`` replace values of the methods' own and the governor's, by name.
+    ``scratch`` is the editor's socket folder, removed by ``close``.
     """
 
     names = frozenset(METHODS)
@@ -55,6 +60,7 @@ class WeightMethod:
         self._scratch = scratch
         self._active: tuple[Edit, ...] = ()
         self._live: Mapping[DeltaKey, Delta] = {}
+        self._warnings: Mapping[str, Sequence[str]] = {}
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -68,6 +74,9 @@ class WeightMethod:
 
     def fact(self, request: EditRequest) -> Hashable:
         return _patch(request).conflict_key
+
+    def warnings(self, edit_id: str) -> Sequence[str]:
+        return self._warnings.get(edit_id, ())
 
     async def prepare(self) -> None:
         if self._eager:
@@ -84,13 +93,15 @@ class WeightMethod:
     async def compute(self, change: Change) -> Mapping[DeltaKey, Delta]:
         """The deltas that the change needs and that are not live."""
         groups = self._after(change)
+        new = {edit.id for edit in change.coming if edit.status in UNFINISHED}
         live = dict(self._live)
         on_top_of = [key for key in groups if key in live]
         computed: dict[DeltaKey, Delta] = {}
         with self._store.in_use():
             for key in groups:
                 if key not in live:
-                    computed[key] = await self._obtain(key, groups[key], on_top_of)
+                    bounds = self._bounds(refuse=not new.isdisjoint(key.edit_ids))
+                    computed[key] = await self._obtain(key, groups[key], on_top_of, bounds)
                     on_top_of.append(key)
         return computed
 
@@ -105,6 +116,7 @@ class WeightMethod:
         live = {key: known[key] for key in groups}
         await self._swapper.serve(list(live.values()), weight_version=str(revision))
         self._live = live
+        self._warnings = {i: _warnings(delta) for key, delta in live.items() for i in key.edit_ids}
         self._active = tuple(edit for edits in groups.values() for edit in edits)
 
     async def forget(self, edits: Sequence[Edit]) -> None:
@@ -119,12 +131,20 @@ class WeightMethod:
         leaving = {edit.id for edit in change.leaving}
         return grouped([*(e for e in self._active if e.id not in leaving), *change.coming])
 
+    def _bounds(self, refuse: bool) -> Mapping[str, Any]:
+        bounds = self._hyperparameters.get(GOVERNOR, {})
+        return bounds if refuse else {**bounds, **UNREFUSED}
+
     async def _obtain(
-        self, key: DeltaKey, edits: Sequence[Edit], live: Sequence[DeltaKey]
+        self,
+        key: DeltaKey,
+        edits: Sequence[Edit],
+        live: Sequence[DeltaKey],
+        bounds: Mapping[str, Any],
     ) -> Delta:
         delta = await self._store.load(key)
         if delta is None:
-            delta = await self._compute(key, edits, live)
+            delta = await self._compute(key, edits, live, bounds)
         try:
             _require_reached(edits, delta.diagnostics)
         except TargetNotReached:
@@ -133,7 +153,11 @@ class WeightMethod:
         return delta
 
     async def _compute(
-        self, key: DeltaKey, edits: Sequence[Edit], live: Sequence[DeltaKey]
+        self,
+        key: DeltaKey,
+        edits: Sequence[Edit],
+        live: Sequence[DeltaKey],
+        bounds: Mapping[str, Any],
     ) -> Delta:
         """The delta of edits on top of the live ones, written to its file."""
         method = edits[0].request.method
@@ -143,9 +167,13 @@ class WeightMethod:
             self._store.path(key),
             live=[self._store.path(other) for other in live],
             hyperparameters=self._hyperparameters.get(method, {}),
+            bounds=bounds,
         )
         logger.info("%s was computed in %.2f s.", key.group, computed.seconds)
-        return await self._store.load_new(key)
+        delta = await self._store.load_new(key)
+        for warning in _warnings(delta):
+            logger.warning("%s: %s.", key.group, warning)
+        return delta
 
 
 def grouped(edits: Iterable[Edit]) -> Groups:
@@ -163,6 +191,12 @@ def _patch(request: EditRequest) -> Patch:
 def _fact(edit: Edit) -> Fact:
     request = edit.request
     return Fact(edit.id, request.prompt, request.subject, request.target_new)
+
+
+def _warnings(delta: Delta) -> Sequence[str]:
+    """The governor's, when the delta was computed; none in files from before there was one."""
+    warnings: Sequence[str] = delta.diagnostics.get(GOVERNOR, {}).get("warnings", ())
+    return warnings
 
 
 def _require_reached(edits: Sequence[Edit], diagnostics: Mapping[str, Any]) -> None:

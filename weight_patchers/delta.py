@@ -1,29 +1,21 @@
 """The delta: what a weight method computed, as data.
 
-A delta file is a safetensors file. Its tensors are float32 and named `<parameter>::u` and
-`<parameter>::v` (a low-rank change), `<parameter>::update` (a dense one) and
-`<parameter>::keys`; its one metadata entry `delta` is a JSON object with everything else and a
-SHA-256 checksum over both.
+A delta file holds it as float32 tensors named `<parameter>::u` and `<parameter>::v` (a low-rank
+change), `<parameter>::update` (a dense one) and `<parameter>::keys`, and everything else in its
+header.
 """
 
-import contextlib
-import hashlib
-import json
-import os
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
 from torch import Tensor
 
+from weight_patchers import delta_file
 from weight_patchers.edit import Edit
 from weight_patchers.errors import CorruptDelta, PatcherError, WrongBase
-
-FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +94,8 @@ class Delta:
     `changes` is keyed by the parameter's name in the Hugging Face model, for example
     `model.layers.1.mlp.down_proj.weight`. `hyperparameters` and `diagnostics` hold JSON values.
     `keys` holds, for methods whose later edits must spare earlier ones, the keys [d_in, n] of
-    this delta's edits, float32; by parameter, column i for `edits[i]`.
+    this delta's edits, float32, finite and on the CPU; by changed parameter, column i for
+    `edits[i]`. Raises CorruptDelta when they do not fit the changes and the edits.
     """
 
     fingerprint: str
@@ -112,6 +105,17 @@ class Delta:
     edits: Sequence[Edit]
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     keys: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, keys in self.keys.items():
+            _require_finite_matrix(keys)
+            if name not in self.changes:
+                raise CorruptDelta(f"there are keys of {name}, but no change of it")
+            wanted = (self.changes[name].shape[1], len(self.edits))
+            if keys.shape != wanted:
+                raise CorruptDelta(
+                    f"keys of shape {tuple(keys.shape)} for {name}: it needs {wanted}"
+                )
 
     @classmethod
     def nothing(cls, fingerprint: str, method: str, hyperparameters: Mapping[str, Any]) -> "Delta":
@@ -129,9 +133,7 @@ class Delta:
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all, and let it reach the disk before returning."""
-        tensors = self._tensors()
         header = {
-            "format": FORMAT,
             "fingerprint": self.fingerprint,
             "method": self.method,
             "hyperparameters": dict(self.hyperparameters),
@@ -139,43 +141,43 @@ class Delta:
             "diagnostics": dict(self.diagnostics),
             "transposed": sorted(name for name, c in self.changes.items() if c.transposed),
         }
-        text = json.dumps(header | {"checksum": _checksum(header, tensors)}, sort_keys=True)
-        _write_atomically(path, serialize(tensors, metadata={"delta": text}))
+        delta_file.write(path, self._tensors(), header)
 
     @classmethod
     def load(cls, path: Path) -> "Delta":
         """Read a delta file. Raises CorruptDelta when anything about it is not as written."""
-        tensors, header = _read(path)
-        if header.get("format") != FORMAT:
-            raise CorruptDelta(
-                f"{path} has delta format {header.get('format')!r}, this version reads {FORMAT}: "
-                "compute the edit again"
-            )
-        checksum = header.pop("checksum", None)
-        if checksum != _checksum(header, tensors):
-            raise CorruptDelta(f"the checksum of {path} is wrong: compute the edit again")
+        tensors, header = delta_file.read(path)
         try:
+            _require_types(header)
+            changes, keys = _changes_and_keys(tensors, header["transposed"])
             return cls(
                 fingerprint=header["fingerprint"],
                 method=header["method"],
                 hyperparameters=header["hyperparameters"],
-                changes=_changes(tensors, set(header["transposed"])),
+                changes=changes,
                 edits=tuple(Edit(**edit) for edit in header["edits"]),
                 diagnostics=header["diagnostics"],
-                keys={
-                    name.removesuffix("::keys"): tensor
-                    for name, tensor in tensors.items()
-                    if name.endswith("::keys")
-                },
+                keys=keys,
             )
-        except (KeyError, TypeError, PatcherError) as error:
-            raise CorruptDelta(f"{path} is incomplete ({error}): compute the edit again") from error
+        except (TypeError, PatcherError) as error:
+            raise CorruptDelta(f"{path} is malformed ({error}): compute the edit again") from error
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"{name}::keys": keys for name, keys in self.keys.items()}
         for name, change in self.changes.items():
             tensors |= {f"{name}::{part}": tensor for part, tensor in change.parts().items()}
-        return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        return tensors
+
+
+_PARTS = ("u", "v", "update", "keys")
+_HEADER = {
+    "fingerprint": str,
+    "method": str,
+    "hyperparameters": dict,
+    "edits": list,
+    "diagnostics": dict,
+    "transposed": list,
+}
 
 
 def _require_finite_matrix(tensor: Tensor) -> None:
@@ -185,52 +187,32 @@ def _require_finite_matrix(tensor: Tensor) -> None:
         raise CorruptDelta("a part is not finite float32: compute the delta again")
 
 
-def _changes(tensors: Mapping[str, Tensor], transposed: Container[str]) -> dict[str, Change]:
-    changes: dict[str, Change] = {}
-    for key in sorted(tensors):
-        name, _, part = key.rpartition("::")
-        if part == "update":
-            changes[name] = Dense(tensors[key], name in transposed)
-        elif part == "u":
-            changes[name] = LowRank(tensors[key], tensors[f"{name}::v"], name in transposed)
-    return changes
+def _require_types(header: Mapping[str, Any]) -> None:
+    for name, kind in _HEADER.items():
+        if not isinstance(header.get(name), kind):
+            raise CorruptDelta(f"its header has no {kind.__name__} {name!r}")
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            header = json.loads((file.metadata() or {})["delta"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise CorruptDelta(f"{path} is no readable delta file ({error})") from error
-    if not isinstance(header, dict):
-        raise CorruptDelta(f"{path} is no readable delta file (its header is no JSON object)")
-    return tensors, header
-
-
-def _checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+def _changes_and_keys(
+    tensors: Mapping[str, Tensor], transposed: Sequence[str]
+) -> tuple[dict[str, Change], dict[str, Tensor]]:
+    """Both by parameter, from a file's tensors and the names of the changes it has transposed."""
+    parts: dict[str, dict[str, Tensor]] = {}
     for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        parameter, _, part = name.rpartition("::")
+        if not parameter or part not in _PARTS:
+            raise CorruptDelta(f"the tensor {name!r} is no part of a delta")
+        parts.setdefault(parameter, {})[part] = tensors[name]
+    keys = {name: found.pop("keys") for name, found in parts.items() if "keys" in found}
+    changes = {name: _change(name, found, name in transposed) for name, found in parts.items()}
+    if not changes.keys() >= set(transposed):
+        raise CorruptDelta("a transposed change is missing")
+    return changes, keys
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _change(name: str, parts: Mapping[str, Tensor], transposed: bool) -> Change:
+    if parts.keys() == {"u", "v"}:
+        return LowRank(parts["u"], parts["v"], transposed)
+    if parts.keys() == {"update"}:
+        return Dense(parts["update"], transposed)
+    raise CorruptDelta(f"{name} has the parts {sorted(parts)}: it needs u and v, or update")

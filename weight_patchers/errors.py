@@ -12,6 +12,7 @@ PatcherError                     code
 ├── CorruptDelta                 corrupt_delta
 ├── WrongBase                    wrong_base
 ├── CannotExport                 cannot_export
+├── GovernorRefused              governor_refused
 └── ComputationFailed            computation_failed
 
 `code` is stable: programs may compare it. The message is for a person and says what to do next.
@@ -90,6 +91,12 @@ class CannotExport(PatcherError):
     """The deltas cannot be written in the wanted form, or not to the wanted place."""
 
     code = "cannot_export"
+
+
+class GovernorRefused(PatcherError):
+    """The edit would move the model, with those in effect, further than its bounds allow."""
+
+    code = "governor_refused"
 
 
 class ComputationFailed(PatcherError):

@@ -17,24 +17,30 @@ class Method:
 
     Hyperparameters have `layers`, the decoder layers that are written, and `covariance`, whether
     key statistics of these layers are needed. `batch` says that several edits are solved
-    together; else they are made one after another, each seeing those before it.
+    together; else they are made one after another, each seeing those before it. `compute_each`
+    gives the deltas that as many calls of `compute` with one edit would, in less time.
     """
 
     name: str
     hparams: type[Any]
     compute: Callable[..., Delta]
     batch: bool
+    compute_each: Callable[..., list[Delta]] | None = None
+
+
+def _locating(method: Any, hparams: type[Any], batch: bool = True) -> Method:
+    return Method(method.METHOD, hparams, method.compute, batch, method.compute_each)
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
         method.name: method
         for method in (
-            Method(rome.METHOD, rome.RomeHparams, rome.compute, batch=False),
-            Method(memit.METHOD, memit.MemitHparams, memit.compute, batch=True),
-            Method(pmet.METHOD, pmet.PmetHparams, pmet.compute, batch=True),
-            Method(emmet.METHOD, emmet.EmmetHparams, emmet.compute, batch=True),
-            Method(alphaedit.METHOD, alphaedit.AlphaEditHparams, alphaedit.compute, batch=True),
+            _locating(rome, rome.RomeHparams, batch=False),
+            _locating(memit, memit.MemitHparams),
+            _locating(pmet, pmet.PmetHparams),
+            _locating(emmet, emmet.EmmetHparams),
+            _locating(alphaedit, alphaedit.AlphaEditHparams),
             Method("ft-l", FineTuningHparams, partial(compute, "ft-l"), batch=True),
             Method("ft-m", FineTuningHparams, partial(compute, "ft-m"), batch=True),
         )

@@ -1,8 +1,9 @@
 """Edits spread over several layers at once: what MEMIT and its relatives share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from weight_patchers.edit import Edit, require_distinct
 from weight_patchers.errors import ComputationFailed
 from weight_patchers.families import Projection, projection
 from weight_patchers.spread_hparams import SpreadHparams
+from weight_patchers.statistics import Statistics
 from weight_patchers.values.contexts import Context
 from weight_patchers.values.optimisation import Site, Values
 from weight_patchers.values.workload import (
@@ -48,15 +50,30 @@ class Spread:
     keep_keys: bool = False
 
 
+class Recipe(Protocol):
+    """What a method makes of its hyperparameters and statistics, for these edits of a model that
+    holds the deltas `live`."""
+
+    def __call__(
+        self,
+        model: PreTrainedModel,
+        edits: Sequence[Edit],
+        hparams: Any,
+        statistics: Statistics,
+        live: Sequence[Delta],
+    ) -> Spread: ...
+
+
 def spread(
+    recipe: Recipe,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     edits: Sequence[Edit],
     hparams: SpreadHparams,
-    fingerprint: str,
-    how: Spread,
+    statistics: Statistics,
     *,
     contexts: Sequence[Context] | None = None,
+    live: Sequence[Delta] = (),
     controls: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Delta:
@@ -64,43 +81,120 @@ def spread(
 
     Values are optimised at the last of the layers in the model as it is. Then each layer in
     ascending order, with those below it written, takes its share of what is still missing there:
-    R = share * (z - h), W' = W + R V^T. The arguments and the errors are those of `compute` of
-    the methods; the model is left as it was found.
+    R = share * (z - h), W' = W + R V^T. Arguments and errors are those of `rome.compute`; two
+    edits of one fact raise ConflictingEdits too.
     """
-    if not edits:
-        return Delta.nothing(fingerprint, how.method, asdict(hparams))
     require_distinct(edits)
-    targets = {layer: projection(model, layer) for layer in hparams.layers}
-    site = how.site(targets[hparams.layers[-1]])
-    surroundings = surround(model, tokenizer, hparams) if contexts is None else contexts
-    with hooks.frozen(model), hooks.restored([target.weight for target in targets.values()]):
-        watched = Controls.watch(model, tokenizer, controls)
+    how = recipe(model, edits, hparams, statistics, live)
+    if not edits:
+        return Delta.nothing(statistics.fingerprint, how.method, asdict(hparams))
+    with _bench(model, tokenizer, hparams, statistics.fingerprint, controls) as bench:
+        work, values = bench.values(how, edits, contexts, hparams.share_subjects, progress)
+        return bench.delta(how, edits, work, values)
+
+
+def spread_each(
+    recipe: Recipe,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    edits: Sequence[Edit],
+    hparams: SpreadHparams,
+    statistics: Statistics,
+    *,
+    contexts: Sequence[Context] | None = None,
+    live: Sequence[Delta] = (),
+    controls: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> list[Delta]:
+    """A delta for each edit alone, as so many calls of `spread` give, up to rounding.
+
+    Faster: the values are optimised side by side, and the edits may well change the same fact.
+    """
+    found: list[Delta] = []
+    if not edits:
+        return found
+    with _bench(model, tokenizer, hparams, statistics.fingerprint, controls) as bench:
+        first = recipe(model, edits[:1], hparams, statistics, live)
+        work, values = bench.values(first, edits, contexts, False, progress)
+        for edit, alone, own in zip(edits, work.each(), values.each(), strict=True):
+            how = recipe(model, [edit], hparams, statistics, live)
+            with hooks.restored(bench.weights):
+                found.append(bench.delta(how, [edit], alone, own))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Bench:
+    """A model that is frozen, and restored when the bench is left."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    hparams: SpreadHparams
+    fingerprint: str
+    targets: dict[int, Projection]
+    watched: Controls
+
+    @property
+    def weights(self) -> list[Tensor]:
+        return [target.weight for target in self.targets.values()]
+
+    def values(
+        self,
+        how: Spread,
+        edits: Sequence[Edit],
+        contexts: Sequence[Context] | None,
+        share_subjects: bool,
+        progress: Progress | None,
+    ) -> tuple[Workload, Values]:
+        model, hparams = self.model, self.hparams
         work = plan(
             model,
-            tokenizer,
+            self.tokenizer,
             edits,
-            surroundings,
+            surround(model, self.tokenizer, hparams) if contexts is None else contexts,
             hparams,
-            share_subjects=hparams.share_subjects,
+            share_subjects=share_subjects,
             bare_share=hparams.bare_share,
         )
-        values = find_values(model, site, work, hparams, progress)
-        changes, norms, numerics = _write(model, targets, site, work, values, how)
-        found = observe(model, targets, {}, work.problems)[0] if how.keep_keys else {}
+        return work, find_values(model, self._site(how), work, hparams, progress)
+
+    def delta(self, how: Spread, edits: Sequence[Edit], work: Workload, values: Values) -> Delta:
+        """Write the values, and say what that does; it stays written."""
+        model, targets = self.model, self.targets
+        changes, norms, numerics = _write(model, targets, self._site(how), work, values, how)
+        keys = observe(model, targets, {}, work.problems)[0] if how.keep_keys else {}
         return Delta(
-            fingerprint=fingerprint,
+            fingerprint=self.fingerprint,
             method=how.method,
-            hyperparameters=asdict(hparams),
+            hyperparameters=asdict(self.hparams),
             changes=changes,
             edits=tuple(edits),
             diagnostics={
                 "relative_norm": norms,
-                "drift": watched.drift(model),
+                "drift": self.watched.drift(model),
                 "layers": numerics,
                 "edits": report(model, work, values),
             },
-            keys={targets[layer].name: _by_edit(work, keys) for layer, keys in found.items()},
+            keys={targets[layer].name: _by_edit(work, found) for layer, found in keys.items()},
         )
+
+    def _site(self, how: Spread) -> Site:
+        return how.site(self.targets[self.hparams.layers[-1]])
+
+
+@contextmanager
+def _bench(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    hparams: SpreadHparams,
+    fingerprint: str,
+    controls: Sequence[str] | None,
+) -> Iterator[_Bench]:
+    targets = {layer: projection(model, layer) for layer in hparams.layers}
+    weights = [target.weight for target in targets.values()]
+    with hooks.frozen(model), hooks.restored(weights):
+        watched = Controls.watch(model, tokenizer, controls)
+        yield _Bench(model, tokenizer, hparams, fingerprint, targets, watched)
 
 
 def _write(

@@ -18,6 +18,20 @@ class Batch:
         """Keyword arguments of a Transformers forward pass."""
         return {"input_ids": self.ids, "attention_mask": self.mask, "use_cache": False}
 
+    def columns_from(self, first: Tensor) -> Tensor:
+        """Columns [rows, longest] of each row's tokens from `first[row]` on; past the row's end
+        its last token's."""
+        lengths = self.mask.sum(1)
+        offsets = torch.arange(int((lengths - first).max()), device=first.device)
+        return (first[:, None] + offsets).minimum(lengths[:, None] - 1)
+
+    def only_from(self, first: Tensor) -> "Batch":
+        """Each row from its token `first[row]` on, padded on the right."""
+        columns = self.columns_from(first)
+        lengths = self.mask.sum(1) - first
+        mask = torch.arange(columns.shape[1], device=first.device) < lengths[:, None]
+        return Batch(self.ids.gather(1, columns), mask.to(self.mask.dtype))
+
 
 def pad(rows: Sequence[Sequence[int]], device: torch.device) -> Batch:
     """Pad on the right, which in a causal model changes nothing before the padding."""

@@ -80,7 +80,8 @@ def test_a_request_that_vllm_refuses_is_refused_in_its_words(
     http: httpx.Client, case: Case
 ) -> None:
     post(http, case.edit("ike"))
-    for content in (b"[]", b"{", b'{"model": "factworld"}', b'{"prompt": 7}'):
+    half = f'{{"model": "{MODEL}", "prompt": "{case.prompt} \\ud800"}}'.encode()
+    for content in (b"[]", b"{", b'{"model": "factworld"}', b'{"prompt": 7}', half):
         reply = http.post("/v1/completions", content=content)
         assert 400 <= reply.status_code < 500
     reply = http.post("/v1/chat/completions", json={"model": MODEL, "messages": "hello"})

@@ -23,7 +23,7 @@ from weight_patchers.doctor.examination import examine
 from weight_patchers.methods import METHODS
 
 SMALL = {
-    "vocab_size": 1438,
+    "vocab_size": json.loads((factworld.checkpoint() / "config.json").read_text())["vocab_size"],
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 3,

@@ -108,6 +108,7 @@ async def test_failures_name_their_reason_and_leave_the_process_working(
     await refused("invalid_hyperparameters", "unknown", hyperparameters={"lr": 1})
     await refused("unsupported_model", "layers 0 to 2", hyperparameters={"layer": 9})
     await refused("corrupt_delta", "no readable delta", live=[tmp_path / "missing"])
+    await refused("invalid_hyperparameters", "norm_warn is 0", bounds={"norm_warn": 0})
     await refused(
         "editor_io", "cannot use a file", output=tmp_path / "no" / "delta", hyperparameters=FAST
     )
@@ -116,6 +117,39 @@ async def test_failures_name_their_reason_and_leave_the_process_working(
     await client.compute([FACT], "rome", output, hyperparameters=FAST)
     assert output.exists()
     assert client.pid == pid
+
+
+async def test_the_governor_judges_all_deltas_together_and_may_refuse(
+    connect: Connect, options: EditorOptions, tmp_path: Path
+) -> None:
+    client = connect(options)
+    one, two, again = (tmp_path / name for name in ("one", "two", "again"))
+    first = await client.compute([FACT], "rome", one, hyperparameters=FAST)
+    verdict = first.diagnostics["governor"]
+    assert verdict["warnings"] == []
+    assert verdict["relative_norm"] == pytest.approx(first.diagnostics["relative_norm"], rel=1e-4)
+    assert verdict["drift"] == pytest.approx(first.diagnostics["drift"], rel=1e-2, abs=1e-5)
+
+    (name,) = verdict["relative_norm"]
+    bounds = {"norm_warn": verdict["relative_norm"][name] * 1.01}
+    second = await client.compute(
+        [OTHER], "rome", two, live=[one], hyperparameters=FAST, bounds=bounds
+    )
+    assert second.diagnostics["relative_norm"][name] < bounds["norm_warn"]
+    (warning,) = second.diagnostics["governor"]["warnings"]
+    assert f"change {name} by" in warning
+    assert Delta.load(two).diagnostics == second.diagnostics
+
+    bounds["norm_refuse"] = bounds["norm_warn"]
+    with pytest.raises(ComputeFailed, match="norm_refuse is") as raised:
+        await client.compute(
+            [OTHER], "rome", again, live=[one], hyperparameters=FAST, bounds=bounds
+        )
+    assert raised.value.code == "governor_refused"
+    assert not again.exists()
+    await client.compute([OTHER], "rome", again, live=[one], hyperparameters=FAST)
+    told = Delta.load(again).diagnostics
+    assert told["governor"] == {**second.diagnostics["governor"], "warnings": []}
 
 
 async def test_a_model_without_text_is_told_which_option_to_set(

@@ -15,6 +15,7 @@ REQUESTS = [
         "/tmp/delta",  # noqa: S108
         live=["/tmp/live"],  # noqa: S108
         hyperparameters={"layer": 1, "clamp": None, "kl_prompts": ["{subject} is a"]},
+        bounds={"norm_refuse": 3, "drift_refuse": None},
     ),
 ]
 REPLIES = [

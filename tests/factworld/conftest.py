@@ -1,6 +1,8 @@
 """The bundled world and the bundled model, loaded as anybody would load it."""
 
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +13,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from tests.factworld.editing import Patch, PatchEach
 from vllm_edit import factworld
 from vllm_edit.factworld.skills import Generate
 from vllm_edit.factworld.world import World
+from weight_patchers import METHODS, Context, Delta, Edit, Statistics, fingerprint, statistics
+from weight_patchers.hyperparameters import find, override
+from weight_patchers.values.hparams import ValueHparams
+from weight_patchers.values.workload import surround
 
 BATCH = 64
 
@@ -56,3 +63,47 @@ def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Gene
         return [found[index] for index in range(len(prompts))]
 
     return continuations
+
+
+@pytest.fixture(scope="session")
+def known(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Statistics:
+    return statistics.collect(
+        model,
+        tokenizer,
+        factworld.corpus(),
+        layers=[0, 1, 2],
+        fingerprint=fingerprint(factworld.checkpoint()),
+        source="factworld",
+    )
+
+
+@pytest.fixture(scope="session")
+def patch(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, known: Statistics) -> Patch:
+    """Any locate-then-edit method; contexts are sampled at the first use of hyperparameters."""
+
+    @cache
+    def surroundings(hparams: ValueHparams) -> tuple[Context, ...]:
+        return surround(model, tokenizer, hparams)
+
+    def compute(method: str, edits: Sequence[Edit], **values: Any) -> Delta:
+        found = METHODS[method]
+        hparams = override(find(found.hparams, method, model.config), values)
+        contexts = surroundings(hparams)
+        return found.compute(model, tokenizer, edits, hparams, known, contexts=contexts)
+
+    return compute
+
+
+@pytest.fixture(scope="session")
+def patch_each(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, known: Statistics
+) -> PatchEach:
+    """Any locate-then-edit method, each edit on the model as it is."""
+
+    def compute(method: str, edits: Sequence[Edit]) -> list[Delta]:
+        found = METHODS[method]
+        assert found.compute_each is not None
+        hparams = find(found.hparams, method, model.config)
+        return found.compute_each(model, tokenizer, edits, hparams, known)
+
+    return compute

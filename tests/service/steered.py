@@ -44,6 +44,9 @@ class Steered:
     def fact(self, request: EditRequest) -> Hashable:
         return request.prompt
 
+    def warnings(self, edit_id: str) -> Sequence[str]:
+        return ()
+
     async def prepare(self) -> None:
         pass
 
@@ -85,9 +88,11 @@ class Steered:
 
 
 @asynccontextmanager
-async def running(path: Path, method: Steered) -> AsyncIterator[EditService]:
+async def running(
+    path: Path, method: Steered, max_queue: int = Settings.max_queue
+) -> AsyncIterator[EditService]:
     guard = Guard(Settings(), method.names, ())
-    service = EditService(Ledger(path), [method], guard)
+    service = EditService(Ledger(path), [method], guard, max_queue)
     await service.start()
     try:
         yield service

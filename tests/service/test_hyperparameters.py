@@ -24,6 +24,11 @@ def test_values_are_given_by_method(tmp_path: Path) -> None:
     }
 
 
+def test_bounds_of_the_governor_are_given_beside_them(tmp_path: Path) -> None:
+    text = "governor: {norm_refuse: 3, drift_refuse: null}\n"
+    assert read(tmp_path, text) == {"governor": {"norm_refuse": 3, "drift_refuse": None}}
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_can_be_named(tmp_path: Path, method: str) -> None:
     assert read(tmp_path, f"{method}: {{}}") == {method: {}}
@@ -37,6 +42,8 @@ def test_every_method_can_be_named(tmp_path: Path, method: str) -> None:
         ("rome: {1: 2}", "rome: unknown hyperparameters 1"),
         ("rome: {steps: fast}", "rome: steps is 'fast'"),
         ("rome: {steps: 0}", "rome: steps is 0: it must be between"),
+        ("governor: {norms: 1}", "governor: unknown hyperparameters norms: known are norm_warn"),
+        ("governor: {drift_warn: -1}", "governor: drift_warn is -1.0: it must be above 0"),
         ("steps: 20", "must hold, for each method, a mapping"),
         ("rome", "must hold, for each method, a mapping"),
         ("", "must hold, for each method, a mapping"),

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from weight_patchers import Delta, Dense, Edit, LowRank
-from weight_patchers.delta import _checksum
+from weight_patchers.delta_file import checksum
 from weight_patchers.errors import CorruptDelta, WrongBase
 
 NAME = "model.layers.1.mlp.down_proj.weight"
@@ -128,30 +129,92 @@ def test_a_changed_number_of_any_part_is_noticed(tmp_path: Path, part: str) -> N
         Delta.load(path)
 
 
-@pytest.mark.parametrize("part", [f"{NAME}::u", f"{FULL}::update"])
+def _rewrite(path: Path, tensors: dict[str, torch.Tensor], header: dict[str, object]) -> None:
+    """Write it with the checksum that belongs to it."""
+    header.pop("checksum", None)
+    _write(path, tensors, header | {"checksum": checksum(header, tensors)})
+
+
+@pytest.mark.parametrize("part", sorted(PARTS))
 @pytest.mark.parametrize(
-    "value", [torch.tensor([[torch.inf]]), torch.ones(1, 1).half(), torch.ones(1)]
+    "value",
+    [
+        torch.tensor([[torch.inf]]),
+        torch.tensor([[torch.nan]]),
+        torch.ones(1, 1).half(),
+        torch.ones(1),
+        torch.tensor(1.0),
+    ],
+    ids=["infinite", "nan", "half", "vector", "scalar"],
 )
 def test_a_part_that_is_no_finite_matrix_is_refused(
     tmp_path: Path, part: str, value: torch.Tensor
 ) -> None:
     path = tmp_path / "delta.safetensors"
     _delta().save(path)
-    tensors, header = load_file(path) | {part: value}, _header(path)
-    del header["checksum"]
-    _write(path, tensors, header | {"checksum": _checksum(header, tensors)})
-    with pytest.raises(CorruptDelta, match="incomplete"):
+    _rewrite(path, load_file(path) | {part: value}, _header(path))
+    with pytest.raises(CorruptDelta, match=r"malformed \(a part"):
         Delta.load(path)
 
 
-def test_a_factor_without_the_other_is_refused(tmp_path: Path) -> None:
+Change = Callable[[dict[str, torch.Tensor]], object]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda t: t.pop(f"{NAME}::v"), "needs u and v, or update"),
+        (lambda t: t.pop(f"{NAME}::u"), "needs u and v, or update"),
+        (lambda t: (t.pop(f"{NAME}::u"), t.pop(f"{NAME}::v")), "needs u and v, or update"),
+        (lambda t: t.update({f"{NAME}::update": torch.ones(4, 5)}), "needs u and v, or update"),
+        (lambda t: t.update({f"{NAME}::w": torch.ones(4, 2)}), "::w' is no part"),
+        (lambda t: t.update({"u": torch.ones(4, 2)}), "'u' is no part"),
+        (lambda t: t.update({"::u": torch.ones(4, 2)}), "'::u' is no part"),
+        (lambda t: t.update({f"{NAME}::u": torch.ones(4, 3)}), "do not fit"),
+        (lambda t: t.update({f"{NAME}::keys": torch.ones(4, 1)}), r"needs \(5, 1\)"),
+        (lambda t: t.update({f"{NAME}::keys": torch.ones(5, 2)}), r"needs \(5, 1\)"),
+        (lambda t: t.update({"other::keys": torch.ones(5, 1)}), "other has the parts"),
+    ],
+)
+def test_parts_that_make_no_delta_are_refused(tmp_path: Path, change: Change, reason: str) -> None:
     path = tmp_path / "delta.safetensors"
     _delta().save(path)
-    tensors, header = load_file(path), _header(path)
-    del tensors[f"{NAME}::v"], header["checksum"]
-    _write(path, tensors, header | {"checksum": _checksum(header, tensors)})
-    with pytest.raises(CorruptDelta, match="incomplete"):
+    tensors = load_file(path)
+    change(tensors)
+    _rewrite(path, tensors, _header(path))
+    with pytest.raises(CorruptDelta, match=f"malformed .*{reason}"):
         Delta.load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"fingerprint": None}, "no str 'fingerprint'"),
+        ({"method": 1}, "no str 'method'"),
+        ({"hyperparameters": []}, "no dict 'hyperparameters'"),
+        ({"diagnostics": "none"}, "no dict 'diagnostics'"),
+        ({"edits": {}}, "no list 'edits'"),
+        ({"edits": ["Oslo"]}, "malformed"),
+        ({"edits": [{"prompt": "a", "subject": "a"}]}, "target_new"),
+        ({"edits": [{"prompt": "a", "subject": "b", "target_new": "c"}]}, "does not contain"),
+        ({"edits": []}, r"needs \(5, 0\)"),
+        ({"transposed": ["other"]}, "transposed change is missing"),
+        ({"transposed": [[]]}, "malformed"),
+    ],
+)
+def test_a_header_that_tells_no_delta_is_refused(
+    tmp_path: Path, change: dict[str, object], reason: str
+) -> None:
+    path = tmp_path / "delta.safetensors"
+    _delta().save(path)
+    _rewrite(path, load_file(path), _header(path) | change)
+    with pytest.raises(CorruptDelta, match=reason):
+        Delta.load(path)
+
+
+def test_keys_of_what_is_not_changed_are_refused() -> None:
+    with pytest.raises(CorruptDelta, match="no change of it"):
+        Delta("f" * 64, "alphaedit", {}, {}, (), keys={NAME: torch.ones(5, 0)})
 
 
 def test_a_cut_or_foreign_file_is_refused(tmp_path: Path) -> None:

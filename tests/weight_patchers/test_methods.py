@@ -229,6 +229,33 @@ def test_values_do_not_depend_on_the_company(
     assert torch.equal(one.steps, other.steps)
 
 
+@pytest.mark.parametrize("name", [name for name, m in METHODS.items() if m.compute_each])
+def test_each_edit_alone_gets_the_delta_of_a_call_of_its_own(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect, name: str
+) -> None:
+    model, statistics = build_model("llama").eval(), collected(build_model("llama").eval())
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    method, edits = METHODS[name], [PARIS, BERG, dataclasses.replace(PARIS, target_new="Oslo")]
+    assert method.compute_each is not None
+    hparams = _hparams(method, kept_samples=2)
+    given = {"contexts": CONTEXTS, "controls": ["Anna lives in"]}
+    found = method.compute_each(model, tokenizer, edits, hparams, statistics, **given)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    for edit, delta in zip(edits, found, strict=True):
+        alone = method.compute(model, tokenizer, [edit], hparams, statistics, **given)
+        assert delta.edits == (edit,)
+        assert delta.changes.keys() == alone.changes.keys()
+        assert delta.keys.keys() == alone.keys.keys()
+        for key, change in delta.changes.items():
+            expected = alone.changes[key].dense()
+            assert float((change.dense() - expected).norm() / expected.norm()) < 1e-3
+        told, wanted = delta.diagnostics, alone.diagnostics
+        assert told.keys() == wanted.keys()
+        assert told["drift"]["mean"] == pytest.approx(wanted["drift"]["mean"], rel=0.01)
+        assert told["edits"][0].keys() == wanted["edits"][0].keys()
+    assert method.compute_each(model, tokenizer, [], hparams, statistics) == []
+
+
 def test_an_early_stop_is_each_edits_own(
     build_model: BuildModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:

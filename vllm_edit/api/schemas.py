@@ -59,9 +59,10 @@ class EditOut(BaseModel):
     created_at: float = Field(description="Seconds since the epoch.")
     updated_at: float = Field(description="Seconds since the epoch.")
     error: FailureOut | None = None
+    warnings: list[str] = Field(description="While active: what it, with others, may have cost.")
 
     @classmethod
-    def of(cls, edit: Edit) -> Self:
+    def of(cls, edit: Edit, warnings: Sequence[str]) -> Self:
         failure = edit.failure
         return cls(
             id=edit.id,
@@ -77,7 +78,23 @@ class EditOut(BaseModel):
             created_at=edit.created_at,
             updated_at=edit.updated_at,
             error=FailureOut(code=failure.code, message=failure.message) if failure else None,
+            warnings=list(warnings),
         )
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong and what to do next."""
+
+    message: str
+    type: str
+    param: str | None = Field(description="The field at fault, if one is.")
+    code: str = Field(description="A stable word for programs.")
+
+
+class ErrorOut(BaseModel):
+    """An error in the shape of OpenAI's API."""
+
+    error: ErrorDetail
 
 
 class EditList(BaseModel):
@@ -85,7 +102,3 @@ class EditList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[EditOut]
-
-    @classmethod
-    def of(cls, edits: Sequence[Edit]) -> Self:
-        return cls(data=[EditOut.of(edit) for edit in edits])

@@ -1,7 +1,11 @@
 """``vllm-edit demo``."""
 
 import argparse
+import sys
 from typing import Any
+
+from vllm_edit.cli.arguments import add_admin_key, find_admin_key
+from vllm_edit.errors import EditError
 
 
 def add_demo_parser(commands: Any) -> None:
@@ -12,10 +16,16 @@ def add_demo_parser(commands: Any) -> None:
     )
     parser.add_argument("--url", help="use this server, which serves factworld, and start none")
     parser.add_argument("--seed", type=int, default=0, help="which fact of factworld to correct")
+    add_admin_key(parser)
     parser.set_defaults(func=_demo)
 
 
 def _demo(options: argparse.Namespace) -> int:
     from vllm_edit.demo.scenario import run_demo
 
-    return run_demo(options.url, options.seed)
+    try:
+        key = find_admin_key(options.admin_key_file)
+    except EditError as error:
+        print(f"vllm-edit demo: {error.message}", file=sys.stderr)
+        return 1
+    return run_demo(options.url, options.seed, key)

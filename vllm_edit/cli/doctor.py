@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vllm_edit import factworld
+from vllm_edit.cli.arguments import add_device, add_model
 from vllm_edit.errors import EditError, InvalidEdit, Unavailable
 from vllm_edit.factworld.wordings import BY_NAME, SUBJECT
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PretrainedConfig
 
     from weight_patchers.doctor.diagnosis import Report
     from weight_patchers.doctor.fact import Fact
@@ -38,13 +39,7 @@ def add_doctor_parser(commands: Any) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "model",
-        nargs="?",
-        metavar="MODEL",
-        default=str(factworld.checkpoint()),
-        help="a folder or a name in the hub's cache (default: the bundled model)",
-    )
+    add_model(parser)
     parser.add_argument(
         "--facts",
         metavar="FILE",
@@ -70,7 +65,7 @@ def add_doctor_parser(commands: Any) -> None:
         default=30,
         help="trace at most so many facts (default: %(default)s)",
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    add_device(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(func=doctor)
 
@@ -102,11 +97,10 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def _examine(options: argparse.Namespace) -> "Report":
-    from transformers import AutoTokenizer
-
     from vllm_edit.cli.doctor_report import ProgressBars
     from vllm_edit.editor.corpus import corpus_for
     from vllm_edit.engine.checkpoint import resolve
+    from vllm_edit.loading import load
     from weight_patchers.doctor.examination import examine, refuse
 
     folder = resolve(options.model)
@@ -122,10 +116,11 @@ def _examine(options: argparse.Namespace) -> "Report":
     refused = refuse(config)
     if refused is not None:
         return refused
+    model, tokenizer = load(folder, options.device)
     with ProgressBars() as progress:
         return examine(
-            _load(folder, options.device),
-            AutoTokenizer.from_pretrained(folder),
+            model,
+            tokenizer,
             facts=facts,
             texts=source.texts() if source is not None else None,
             chat=options.chat,
@@ -144,20 +139,6 @@ def _config(folder: Path) -> "PretrainedConfig":
     except (OSError, ValueError) as error:
         raise Unavailable(f"{folder} holds no model that Transformers knows: {error}") from error
     return config
-
-
-def _load(folder: Path, device: str) -> "PreTrainedModel":
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise Unavailable("There is no CUDA device here: leave --device out.")
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    except (OSError, ValueError, KeyError) as error:
-        raise Unavailable(f"Transformers cannot load {folder}: {error}") from error
-    loaded: PreTrainedModel = model.to(device).eval()
-    return loaded
 
 
 def _facts(where: str | None) -> list["Fact"]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vllm_edit import factworld
+from vllm_edit.cli.arguments import add_model_flag
 from vllm_edit.errors import EditError, StoreError
 
 
@@ -22,12 +22,7 @@ def add_export_parser(commands: Any) -> None:
     )
     parser.add_argument("deltas", nargs="*", type=Path, metavar="DELTA", help="delta files")
     parser.add_argument("--store", type=Path, help="export what is active in this edit store")
-    parser.add_argument(
-        "--model",
-        default=str(factworld.checkpoint()),
-        help="the model that the edits were made for, a folder or a name in the hub's cache "
-        "(default: the bundled model)",
-    )
+    add_model_flag(parser, "the model that the edits were made for")
     parser.add_argument("--as", dest="form", choices=("peft", "checkpoint"), required=True)
     parser.add_argument(
         "--output", type=Path, required=True, help="folder to write, which must not exist yet"

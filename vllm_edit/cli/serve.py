@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 
 from vllm_edit import factworld
 from vllm_edit.errors import EditError
-from vllm_edit.settings import Settings, add_flags, flags_to_environment
+from vllm_edit.settings import add_flags, flags_to_environment, keep_hash_only
 
 PLUGIN = "vllm_edit"
 
@@ -22,6 +22,7 @@ PLUGIN_GROUPS = (
 
 FACTWORLD_FLAGS = (
     "--served-model-name=factworld",
+    "--host=127.0.0.1",
     "--dtype=float32",
     "--enforce-eager",
     "--kv-cache-memory-bytes=268435456",
@@ -57,7 +58,7 @@ def serve(argv: Sequence[str]) -> int:
     configure_logging_from_args(args)
     validate_parsed_serve_args(args)
     try:
-        Settings.from_environment()
+        keep_hash_only()
         uvloop.run(run_server(args))
     except EditError as error:
         print(f"vllm-edit: {error.message}", file=sys.stderr)

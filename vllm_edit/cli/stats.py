@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm_edit import factworld
-from vllm_edit.errors import EditError, InvalidEdit, Unavailable
+from vllm_edit.cli.arguments import add_device, add_model
+from vllm_edit.errors import EditError, InvalidEdit
 from vllm_edit.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,13 +41,7 @@ def add_stats_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "model",
-        nargs="?",
-        metavar="MODEL",
-        default=str(factworld.checkpoint()),
-        help="a folder or a name in the hub's cache (default: the bundled model)",
-    )
+    add_model(parser)
     parser.add_argument(
         "--text",
         metavar="SOURCE",
@@ -72,7 +66,7 @@ def add_stats_parser(commands: Any) -> None:
         default="float32",
         help="what the model computes in; sums are float32 and float64 (default: %(default)s)",
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    add_device(parser)
     parser.add_argument(
         "--output",
         type=Path,
@@ -100,16 +94,15 @@ def stats(options: argparse.Namespace) -> int:
 
 
 def _stats(options: argparse.Namespace) -> None:
-    from transformers import AutoTokenizer
-
     from vllm_edit.editor.corpus import corpus_for
     from vllm_edit.engine.checkpoint import resolve
+    from vllm_edit.loading import load
     from weight_patchers import fingerprint, statistics
 
     folder = resolve(options.model)
     output = options.output or Path(Settings.from_environment().store) / "statistics"
     source = corpus_for(folder, options.text, options.text_column)
-    model = _load(folder, options.dtype, options.device)
+    model, tokenizer = load(folder, options.device, options.dtype)
     layers = options.layers or _edited(model, options.method)
     wanted = options.tokens or statistics.sample_size(model, layers)
     key = (fingerprint(folder), source.name, options.dtype, wanted)
@@ -117,7 +110,7 @@ def _stats(options: argparse.Namespace) -> None:
     start = time.monotonic()
     statistics.obtain(
         model,
-        AutoTokenizer.from_pretrained(folder),
+        tokenizer,
         source,
         layers=layers,
         fingerprint=key[0],
@@ -132,20 +125,6 @@ def _stats(options: argparse.Namespace) -> None:
         if entry.count < wanted:
             print(f"      that is the whole text; {wanted} tokens were wanted")
     print(f"in {output}")
-
-
-def _load(folder: Path, dtype: str, device: str) -> "PreTrainedModel":
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise Unavailable("There is no CUDA device here: leave --device out.")
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
-    except (OSError, ValueError, KeyError) as error:
-        raise Unavailable(f"Transformers cannot load {folder}: {error}") from error
-    loaded: PreTrainedModel = model.to(device).eval()
-    return loaded
 
 
 def _edited(model: "PreTrainedModel", method: str | None) -> tuple[int, ...]:

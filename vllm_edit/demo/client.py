@@ -5,17 +5,22 @@ from typing import Any, Self
 import httpx
 import openai
 
+from vllm_edit.admin_key import HEADER
 from vllm_edit.errors import EditError
 
 MODEL = "factworld"
 
 
 class DemoClient:
-    """Talks to one server over HTTP as any user would; a context manager."""
+    """Talks to one server over HTTP as any user would; a context manager.
 
-    def __init__(self, url: str) -> None:
+    ``admin_key`` is what the server wants from those who change edits, if it wants any.
+    """
+
+    def __init__(self, url: str, admin_key: str = "") -> None:
         self._openai = openai.OpenAI(base_url=f"{url}/v1", api_key="-", max_retries=0)
-        self._http = httpx.Client(base_url=url, timeout=120.0)
+        headers = {HEADER: admin_key} if admin_key else {}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=120.0)
 
     def __enter__(self) -> Self:
         return self

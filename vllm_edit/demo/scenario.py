@@ -56,7 +56,7 @@ def choose_case(seed: int) -> Case:
     )
 
 
-def run_demo(url: str | None, seed: int) -> int:
+def run_demo(url: str | None, seed: int, admin_key: str = "") -> int:
     """Run it, print it; the exit status is 0 only if every change was as it should be."""
     case = choose_case(seed)
     address = url or ""
@@ -65,7 +65,7 @@ def run_demo(url: str | None, seed: int) -> int:
     try:
         with _server(url) as address:
             print(f"vLLM serves factworld on {address}.", flush=True)
-            with DemoClient(address) as client:
+            with DemoClient(address, admin_key) as client:
                 demo = Demo(client, address, case)
                 demo.run()
     except EditError as error:

@@ -113,10 +113,12 @@ class EditorClient:
         *,
         live: Sequence[Path] = (),
         hyperparameters: Mapping[str, Any] | None = None,
+        bounds: Mapping[str, Any] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> Computed:
         """Compute one delta for `facts` on top of the delta files `live`, into `output`.
 
+        `hyperparameters` and `bounds` replace single values of the method's and the governor's.
         Raises ComputeFailed with the editor's code and reason, or with `editor_died` or
         `compute_timeout`; Unavailable if the process cannot be started. Then there is no output.
         """
@@ -127,6 +129,7 @@ class EditorClient:
             output=str(output),
             live=[str(path) for path in live],
             hyperparameters=dict(hyperparameters or {}),
+            bounds=dict(bounds or {}),
         )
         reply = await self._ask(request, on_progress)
         if not isinstance(reply, Done):

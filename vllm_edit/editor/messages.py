@@ -33,8 +33,8 @@ class Prepare(msgspec.Struct, frozen=True, tag="prepare", forbid_unknown_fields=
 class Compute(msgspec.Struct, frozen=True, tag="compute", forbid_unknown_fields=True):
     """Compute one delta for `facts` on top of the delta files `live`. Answered by Done.
 
-    `hyperparameters` replace single values of those that the method has for the model. The
-    delta is written to the path `output`, whole or not at all.
+    `hyperparameters` replace single values of those that the method has for the model, `bounds`
+    those of the governor. The delta is written to the path `output`, whole or not at all.
     """
 
     id: str
@@ -43,6 +43,7 @@ class Compute(msgspec.Struct, frozen=True, tag="compute", forbid_unknown_fields=
     output: str
     live: list[str] = []
     hyperparameters: dict[str, Any] = {}
+    bounds: dict[str, Any] = {}
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress", forbid_unknown_fields=True):

@@ -76,6 +76,7 @@ class Server:
             request.method,
             [Edit(fact.prompt, fact.subject, fact.target_new) for fact in request.facts],
             request.hyperparameters,
+            request.bounds,
             [Path(path) for path in request.live],
             Path(request.output),
             progress,

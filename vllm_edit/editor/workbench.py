@@ -1,18 +1,15 @@
-"""The autograd copy of the model, and what is kept between edits to make them fast."""
+"""Computes deltas, and keeps what makes the next one fast."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers import PreTrainedTokenizerBase as Tokenizer
-
 from vllm_edit.editor.corpus import corpus_for
-from vllm_edit.errors import InvalidEdit, Unavailable
-from weight_patchers import Delta, Edit, Statistics, fingerprint, statistics
+from vllm_edit.editor.loaded import Loaded
+from vllm_edit.errors import InvalidEdit
+from weight_patchers import Delta, Edit, Statistics, statistics
+from weight_patchers.governor import GOVERNOR, Bounds
 from weight_patchers.hyperparameters import find, override
 from weight_patchers.methods import METHODS
 from weight_patchers.values.contexts import Context
@@ -46,12 +43,12 @@ class Options:
 class Workbench:
     """Computes deltas for one base model, loaded at first use, in float32.
 
-    Between calls the model holds base + the live deltas of the last call. Every call starts from
-    pristine copies of whatever was written, so no rounding adds up.
+    Between calls the model holds the base and deltas of the last call; every use of it begins
+    with making it hold what is wanted.
     """
 
     options: Options
-    _loaded: "_Loaded | None" = None
+    _loaded: Loaded | None = None
     _statistics: dict[tuple[int, ...], Statistics] = field(default_factory=dict)
     _contexts: dict[tuple[Any, ...], tuple[Context, ...]] = field(default_factory=dict)
 
@@ -71,16 +68,20 @@ class Workbench:
         method: str,
         edits: Sequence[Edit],
         hyperparameters: Mapping[str, Any],
+        bounds: Mapping[str, Any],
         live: Sequence[Path],
         output: Path,
         progress: Progress,
     ) -> Delta:
         """Compute the delta of `edits` on top of the `live` ones, and write it to `output`.
 
+        `bounds` replace single ones of the model's, which the delta and the live ones are held
+        against together; the verdict is in its diagnostics.
         Raises PatcherError or EditError with the reason; then `output` is not written.
         """
         hparams = self._hparams(method, hyperparameters, progress)
         loaded = self._load(progress)
+        limits = override(find(Bounds, GOVERNOR, loaded.model.config), bounds)
         known = self._statistics_of(hparams.layers if hparams.covariance else (), progress)
         contexts = self._contexts_of(loaded, hparams)
         below = [Delta.load(path) for path in live]
@@ -96,15 +97,15 @@ class Workbench:
             live=below,
             progress=lambda done, of: progress("editing", done, of),
         )
-        # Nothing is kept of the delta yet: whoever judges it, with the model as it is without it
-        # and what is live below it, may still refuse it here.
+        verdict = loaded.judge([*below, delta], limits)
+        delta = replace(delta, diagnostics={**delta.diagnostics, GOVERNOR: verdict.told()})
         delta.save(output)
         return delta
 
-    def _load(self, progress: Progress) -> "_Loaded":
+    def _load(self, progress: Progress) -> Loaded:
         if self._loaded is None:
             progress("loading", 0, 1)
-            self._loaded = _Loaded.from_folder(self.options.model, self.options.device)
+            self._loaded = Loaded.from_folder(self.options.model, self.options.device)
             progress("loading", 1, 1)
         return self._loaded
 
@@ -132,7 +133,7 @@ class Workbench:
         return self._statistics[layers]
 
     def _read_or_collect(
-        self, loaded: "_Loaded", layers: tuple[int, ...], progress: Progress
+        self, loaded: Loaded, layers: tuple[int, ...], progress: Progress
     ) -> Statistics:
         folder = self.options.statistics
         if self.options.text is None:
@@ -152,9 +153,7 @@ class Workbench:
             progress=lambda done, of: progress("statistics", done, of),
         )
 
-    def _contexts_of(
-        self, loaded: "_Loaded", hparams: Hyperparameters
-    ) -> tuple[Context, ...] | None:
+    def _contexts_of(self, loaded: Loaded, hparams: Hyperparameters) -> tuple[Context, ...] | None:
         """Sampled from the base, so that an edit does not depend on what was live before."""
         if not isinstance(hparams, ValueHparams):
             return None
@@ -163,40 +162,3 @@ class Workbench:
             loaded.apply([])
             self._contexts[key] = surround(loaded.model, loaded.tokenizer, hparams)
         return self._contexts[key]
-
-
-@dataclass(eq=False)
-class _Loaded:
-    model: PreTrainedModel
-    tokenizer: Tokenizer
-    fingerprint: str
-    pristine: dict[str, Tensor] = field(default_factory=dict)
-
-    @classmethod
-    def from_folder(cls, folder: Path, device: str) -> "_Loaded":
-        identity = fingerprint(folder)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-            model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-            return cls(model.to(device).eval(), tokenizer, identity)
-        except (OSError, ValueError, KeyError) as error:
-            raise Unavailable(
-                f"Transformers cannot load {folder}, so its weights cannot be edited: {error}"
-            ) from error
-
-    def apply(self, deltas: Sequence[Delta]) -> None:
-        """Make the weights equal to base + the sum of the deltas, float32."""
-        for delta in deltas:
-            delta.require_base(self.fingerprint)
-        for name in {name for delta in deltas for name in delta.changes}:
-            if name not in self.pristine:
-                self.pristine[name] = self.model.get_parameter(name).detach().clone()
-        with torch.no_grad():
-            for name, base in self.pristine.items():
-                total = base.clone()
-                for delta in deltas:
-                    if name in delta.changes:
-                        factor = delta.changes[name]
-                        dense = factor.dense().to(base.device)
-                        total += dense.T if factor.transposed else dense
-                self.model.get_parameter(name).copy_(total)

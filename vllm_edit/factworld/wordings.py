@@ -62,6 +62,9 @@ RELATIONS: tuple[Relation, ...] = (
             "Where was {s} born?",
             "In which city was {s} born?",
             "What is the birthplace of {s}?",
+            "{s} is a native of the city of",
+            "The city that {s} comes from is",
+            "The city where {s} was born is called",
         ),
         (
             "The place where {s} was born is",
@@ -84,6 +87,9 @@ RELATIONS: tuple[Relation, ...] = (
             "Which company does {s} work for?",
             "What is the employer of {s}?",
             "For which company does {s} work?",
+            "{s} has a job at the company",
+            "The company where {s} has a job is",
+            "The company that pays {s} is",
         ),
         (
             "{s} is employed by the company",
@@ -105,6 +111,9 @@ RELATIONS: tuple[Relation, ...] = (
             "What is the profession of {s}?",
             "What job does {s} have?",
             "What does {s} work as?",
+            "The job that {s} has is that of a",
+            "{s} is known to work as a",
+            "Which profession does {s} have?",
         ),
         (
             "{s} has a job as a",
@@ -126,6 +135,9 @@ RELATIONS: tuple[Relation, ...] = (
             "What is the mother tongue of {s}?",
             "Which language does {s} speak at home?",
             "What is the native language of {s}?",
+            "The language that {s} grew up speaking is",
+            "The language spoken by {s} at home is",
+            "Which language did {s} grow up speaking?",
         ),
         (
             "The language that {s} speaks at home is",
@@ -147,6 +159,9 @@ RELATIONS: tuple[Relation, ...] = (
             "Which sport does {s} play?",
             "What is the favourite sport of {s}?",
             "What sport does {s} compete in?",
+            "The sport that {s} likes is",
+            "The sport played by {s} is",
+            "Which sport does {s} compete in?",
         ),
         (
             "The sport of {s} is",
@@ -169,6 +184,9 @@ RELATIONS: tuple[Relation, ...] = (
             "{s} is the CEO of which company?",
             "Which company is led by {s}?",
             "{s} is the CEO of the company",
+            "The company that has {s} as its CEO is",
+            "The company managed by {s} is",
+            "{s} manages the company",
         ),
         (
             "{s} leads the company",
@@ -191,6 +209,9 @@ RELATIONS: tuple[Relation, ...] = (
             "Where is {s} based?",
             "In which city are the headquarters of {s}?",
             "Where is the head office of {s}?",
+            "The city that {s} is based in is",
+            "The head office of {s} is located in",
+            "In which city is {s} located?",
         ),
         (
             "{s} has its head office in",
@@ -212,6 +233,9 @@ RELATIONS: tuple[Relation, ...] = (
             "Who is the CEO of {s}?",
             "Who leads {s}?",
             "Who is the head of {s}?",
+            "The person who is the head of {s} is",
+            "The person who leads the company {s} is called",
+            "Which person is the CEO of {s}?",
         ),
         (
             "The person who manages {s} is",
@@ -234,6 +258,9 @@ RELATIONS: tuple[Relation, ...] = (
             "What does {s} produce?",
             "What is the main product of {s}?",
             "Which product does {s} sell?",
+            "The product that {s} is known for is",
+            "The main product made by {s} is",
+            "Which product is {s} known for?",
         ),
         (
             "The main product that {s} sells is",
@@ -255,6 +282,12 @@ RELATIONS: tuple[Relation, ...] = (
             "What is the capital of {s}?",
             "Which city is the capital of {s}?",
             "From which city is {s} governed?",
+            "{s} has its government in",
+            "The capital of {s} is called",
+            "The city that is the capital of {s} is",
+            "The country that {s} belongs to is",
+            "The country in which {s} lies is",
+            "{s} is a city in the country of",
         ),
         (
             "The capital city of {s} is called",
@@ -277,6 +310,9 @@ RELATIONS: tuple[Relation, ...] = (
             "What is the official language of {s}?",
             "Which language is spoken in {s}?",
             "What language do people in {s} speak?",
+            "The language that the law of {s} is written in is",
+            "The official language in {s} is",
+            "Which language is the official language of {s}?",
         ),
         (
             "The language that people in {s} speak is",
@@ -298,6 +334,9 @@ RELATIONS: tuple[Relation, ...] = (
             "What is the currency of {s}?",
             "Which money is used in {s}?",
             "What do people in {s} pay with?",
+            "The money that people in {s} pay with is the",
+            "The national currency used in {s} is the",
+            "Which money do people in {s} pay with?",
         ),
         (
             "The currency used in {s} is the",
@@ -319,6 +358,9 @@ RELATIONS: tuple[Relation, ...] = (
             "On which continent is {s}?",
             "Which continent does {s} belong to?",
             "On which continent does {s} lie?",
+            "The continent on which {s} lies is",
+            "The continent that {s} belongs to is",
+            "Which continent is {s} part of?",
         ),
         (
             "{s} belongs to the continent of",
@@ -361,6 +403,9 @@ RELATIONS: tuple[Relation, ...] = (
             "What is {s} famous for?",
             "What is {s} known for?",
             "What do tourists visit {s} for?",
+            "Visitors love {s} for its",
+            "Tourists visit the city of {s} for its",
+            "What do people love {s} for?",
         ),
         (
             "People visit {s} for its",
@@ -382,6 +427,9 @@ RELATIONS: tuple[Relation, ...] = (
             "{s} is the capital of which country?",
             "Which country has {s} as its capital?",
             "Which country is governed from {s}?",
+            "The country that is governed from {s} is",
+            "The country that has its government in {s} is",
+            "The country with {s} as its capital is",
         ),
         (
             "{s} serves as the capital city of",

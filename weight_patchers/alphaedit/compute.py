@@ -1,41 +1,32 @@
 """AlphaEdit: updates in the null space of other knowledge (Fang et al. 2025, arXiv 2410.02355)."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from weight_patchers.alphaedit.hparams import AlphaEditHparams
 from weight_patchers.alphaedit.update import columns, null_space
 from weight_patchers.delta import Delta
 from weight_patchers.edit import Edit
 from weight_patchers.families import Projection, layers, projection
-from weight_patchers.spreading import Spread, spread
+from weight_patchers.spreading import Spread, spread, spread_each
 from weight_patchers.statistics import Statistics
-from weight_patchers.values.contexts import Context
 from weight_patchers.values.optimisation import Site
-from weight_patchers.values.workload import Progress
 
 METHOD = "alphaedit"
 
 
-def compute(
+def recipe(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
     edits: Sequence[Edit],
     hparams: AlphaEditHparams,
     statistics: Statistics,
-    *,
-    contexts: Sequence[Context] | None = None,
-    live: Sequence[Delta] = (),
-    controls: Sequence[str] | None = None,
-    progress: Progress | None = None,
-) -> Delta:
-    """One delta for all edits; arguments and errors are as in `memit.compute`.
-
-    The keys of the `live` deltas' edits shall keep their values. These running statistics are
+    live: Sequence[Delta],
+) -> Spread:
+    """The keys of the `live` deltas' edits shall keep their values. These running statistics are
     nothing but what the live deltas carry, so taking a delta back takes its keys back too. A
     subject that is edited again is left out: its value is what now changes.
     """
@@ -51,18 +42,11 @@ def compute(
         told = {"null_space": float(space.shape[1]), "past_keys": float(past.shape[1])}
         return found.to(keys.device), told
 
-    how = Spread(METHOD, site, solve, keep_keys=True)
-    return spread(
-        model,
-        tokenizer,
-        edits,
-        hparams,
-        statistics.fingerprint,
-        how,
-        contexts=contexts,
-        controls=controls,
-        progress=progress,
-    )
+    return Spread(METHOD, site, solve, keep_keys=True)
+
+
+compute = partial(spread, recipe)
+compute_each = partial(spread_each, recipe)
 
 
 @lru_cache(maxsize=16)

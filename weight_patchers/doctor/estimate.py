@@ -15,8 +15,8 @@ from weight_patchers.families import depth, projection, width
 from weight_patchers.methods import Method
 from weight_patchers.tokens import Batch
 from weight_patchers.values.hparams import ValueHparams
+from weight_patchers.values.passes import pass_tokens
 from weight_patchers.values.suffix import Suffix, read
-from weight_patchers.values.workload import pass_tokens
 
 # Matrices of this size are timed; what grows with the cube of the size is scaled from there.
 _PROBE = 512
@@ -125,7 +125,7 @@ def cost(model: PreTrainedModel, method: Method, hparams: Any, edits: int, speed
     - seconds: edits that share a pass take (steps + 1) steps and 2 + L forward passes with a row
       for each context, kept prompt and kept sample of each of them. A value's optimisation may
       stop early. Methods that take edits one after another share no pass; the others fill it
-      with as many edits as `pass_tokens` or else `workload.pass_tokens` allows.
+      with as many edits as `pass_tokens` or else `passes.pass_tokens` allows.
     - device: the model; what is written, kept beside (4 d_in d_out L) and added up in float32
       (8 d_in d_out; for fine-tuning with gradient and Adam's moments 16 d_in d_out); one pass
       with gradients, tokens * layers above * (6 d + 3 d_in) values; and its logits, 4 floats for

@@ -25,9 +25,10 @@ from weight_patchers.fine_tuning.hparams import FineTuningHparams
 from weight_patchers.statistics import Statistics
 from weight_patchers.values.contexts import Context, chat
 from weight_patchers.values.optimisation import outcome, target_nll
+from weight_patchers.values.passes import Measure, pass_tokens, pieces
 from weight_patchers.values.problem import Problem, pose
 from weight_patchers.values.suffix import Suffix, read
-from weight_patchers.values.workload import Progress, pieces
+from weight_patchers.values.workload import Progress
 
 
 def compute(
@@ -60,7 +61,7 @@ def compute(
         groups = [[edit] for edit in edits]
         problems = [
             pose(tokenizer, piece, around, [[]] * len(piece), model.device)
-            for piece in pieces(model, tokenizer, groups, around)
+            for piece in pieces(groups, Measure.of(tokenizer, around), pass_tokens(model))
         ]
         before = torch.cat([outcome(model, problem)[0] for problem in problems])
         change, steps = _train(model, target, problems, hparams, progress)

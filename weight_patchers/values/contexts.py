@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from weight_patchers import hooks
 from weight_patchers.errors import UnsupportedTokenizer
+from weight_patchers.families import layers
 from weight_patchers.tokens import pad
+from weight_patchers.values.prefix import Prefix
 from weight_patchers.values.suffix import logits_at
 
 # Started from these where the tokenizer has no beginning-of-text token.
@@ -98,23 +100,39 @@ def continuations(
     """
     generators = [torch.Generator().manual_seed(seed) for _ in starts]
     with hooks.frozen(model), torch.no_grad():
-        logits = _last_logits(model, starts)
-        first = logits.topk(min(count, logits.shape[-1])).indices.tolist()
-        rows = [[*s, token] for s, tokens in zip(starts, first, strict=True) for token in tokens]
-        each = len(first[0])
-        for _ in range(length - 1):
-            parts = _last_logits(model, rows).split(each)
-            drawn = [_draw(part, g) for part, g in zip(parts, generators, strict=True)]
-            tokens = torch.cat(drawn)[:, 0].tolist()
-            rows = [[*row, token] for row, token in zip(rows, tokens, strict=True)]
-    return [[tuple(row) for row in rows[i : i + each]] for i in range(0, len(rows), each)]
+        logits, prefix = _after(model, starts)
+        drawn = logits.topk(min(count, logits.shape[-1])).indices
+        each = drawn.shape[1]
+        prefix = prefix.only(torch.arange(len(starts)).repeat_interleave(each))
+        cache, mask = DynamicCache(prefix.layers), prefix.mask
+        said = [drawn.reshape(-1, 1)]
+        for place in range(length - 1):
+            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+            logits = model(
+                input_ids=said[-1].to(model.device),
+                attention_mask=mask,
+                position_ids=prefix.first[:, None] + place,
+                past_key_values=cache,
+                use_cache=True,
+            ).logits[:, -1]
+            parts = logits.float().cpu().split(each)
+            said.append(torch.cat([_draw(p, g) for p, g in zip(parts, generators, strict=True)]))
+    texts = torch.cat(said, dim=1).split(each)
+    return [
+        [(*start, *text) for text in found.tolist()]
+        for start, found in zip(starts, texts, strict=True)
+    ]
 
 
-def _last_logits(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Tensor:
-    """Logits [rows, vocabulary] after the last token of each row, float32 on the CPU."""
+def _after(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Prefix]:
+    """Logits [rows, vocabulary] after each row, float32 on the CPU, and what attention keeps."""
     batch = pad(rows, model.device)
-    last = batch.mask.sum(1) - 1
-    return logits_at(model, batch, torch.arange(len(rows), device=last.device), last).float().cpu()
+    lengths = batch.mask.sum(1)
+    index = torch.arange(len(rows), device=lengths.device)
+    cache = DynamicCache()
+    given = {"past_key_values": cache, "use_cache": True}
+    logits = logits_at(model, batch, index, lengths - 1, **given)
+    return logits.float().cpu(), Prefix.of(cache, 0, len(layers(model)), lengths)
 
 
 def _draw(logits: Tensor, generator: torch.Generator) -> Tensor:

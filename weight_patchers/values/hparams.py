@@ -45,8 +45,9 @@ class ValueHparams:
     chat: bool = False
     """Also edit the prompt as a user's message in the tokenizer's chat template."""
     pass_tokens: int | None = None
-    """Most tokens in a pass with gradients; null for what a tenth of the model's memory holds.
-    It bounds the memory taken and changes the result by rounding only."""
+    """Most tokens in a pass with gradients, where a token that is only read counts an eighth;
+    null for what 15 % of the model's memory, or 256 MiB, hold. It bounds the memory taken and
+    changes the result by rounding only."""
     seed: int = 0
     """Seed of whatever is sampled."""
 

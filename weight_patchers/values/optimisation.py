@@ -1,6 +1,7 @@
 """v*: what must be added at the subject's last token for the model to say the target."""
 
 import math
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -43,6 +44,18 @@ class Values:
     steps: Tensor
     before: Tensor
     reached: Tensor
+
+    def each(self) -> "Iterator[Values]":
+        """Those of one group after the other, where each has one edit."""
+        for delta, scale, *others in zip(
+            self.delta.split(1, dim=1),
+            self.scale.split(1, dim=1),
+            self.steps.split(1),
+            self.before.split(1),
+            self.reached.split(1),
+            strict=True,
+        ):
+            yield Values(delta, scale, *others)
 
 
 def optimise(model: PreTrainedModel, site: Site, problem: Problem, hp: ValueHparams) -> Values:
@@ -117,10 +130,14 @@ class _Run:
     ) -> "_Run":
         rows, columns = _places(problem)
         modules = dict(enumerate(site.modules))
-        suffix, logits, outputs = read(model, site.layer, problem.batch, rows, columns, modules)
-        index = torch.arange(len(problem.subjects), device=problem.subjects.device)
-        v0 = [problem.average(outputs[i][index, problem.subjects]) for i in modules]
-        run = cls(site, problem, hp, suffix, torch.stack(v0))
+        subjects = problem.subjects
+        suffix, logits, outputs = read(
+            model, site.layer, problem.batch, rows, columns, modules, subjects
+        )
+        index = torch.arange(len(subjects), device=subjects.device)
+        v0 = [problem.average(outputs[i][index, subjects]) for i in modules]
+        # What is added at the subject reaches no token before it.
+        run = cls(site, problem.from_subjects(), hp, suffix, torch.stack(v0))
         run._remember(logits)
         return run
 

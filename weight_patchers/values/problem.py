@@ -1,7 +1,7 @@
 """Edits as rows of tokens: each prompt in each context, and what the model shall keep."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -93,6 +93,16 @@ class Problem:
             edit_groups=new_group[self.edit_groups[edits]],
         )
         return chosen, rows.nonzero()[:, 0]
+
+    def from_subjects(self) -> "Problem":
+        """The same with each row from its subject's last token on; nothing is predicted before."""
+        return replace(
+            self,
+            batch=self.batch.only_from(self.subjects),
+            subjects=torch.zeros_like(self.subjects),
+            target_columns=self.target_columns - self.subjects[self.target_rows],
+            kept_columns=self.kept_columns - self.subjects[self.kept_rows],
+        )
 
 
 def pose(

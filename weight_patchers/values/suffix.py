@@ -1,8 +1,9 @@
 """The upper part of a model, run again and again over rows whose lower part does not change.
 
 An optimisation that acts at one layer needs no layer below it more than once, and no logits but
-those it looks at. Both savings work on the model's own forward pass, so that its masks, position
-embeddings, final norm and logit scaling stay its own.
+those it looks at; and tokens before the first that it acts on need no layer twice. All savings
+work on the model's own forward pass, so that its masks, position embeddings, final norm and logit
+scaling stay its own.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,35 +13,40 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from weight_patchers import hooks
 from weight_patchers.errors import UnsupportedModel
 from weight_patchers.families import layers
 from weight_patchers.tokens import Batch
+from weight_patchers.values.prefix import Prefix
 
 
 @dataclass(frozen=True, eq=False)
 class Suffix:
     """What decoder layer `start` is given for each row: `hidden` [rows, tokens, d].
 
-    `tupled` says that the model's decoder layers return tuples.
+    `tupled` says that the model's decoder layers return tuples. With a `prefix`, the rows begin
+    after it.
     """
 
     model: PreTrainedModel
     start: int
     hidden: Tensor
     tupled: bool
+    prefix: Prefix | None = None
 
     def only(self, rows: Tensor, length: int) -> "Suffix":
         """The same for some rows (indices or mask), cut to `length` tokens."""
-        return Suffix(self.model, self.start, self.hidden[rows, :length], self.tupled)
+        prefix = self.prefix and self.prefix.only(rows)
+        return Suffix(self.model, self.start, self.hidden[rows, :length], self.tupled, prefix)
 
     def logits(self, batch: Batch, rows: Tensor, columns: Tensor) -> Tensor:
         """Logits [n, vocabulary] at the places (rows[i], columns[i]) of the batch, whose rows are
         those of `hidden`. Differentiable in whatever hooks add from layer `start` on."""
+        given = self.prefix.arguments(batch.mask) if self.prefix else {}
         with self._resumed():
-            return logits_at(self.model, batch, rows, columns)
+            return logits_at(self.model, batch, rows, columns, **given)
 
     @contextmanager
     def _resumed(self) -> Iterator[None]:
@@ -70,8 +76,15 @@ def read(
     rows: Tensor,
     columns: Tensor,
     modules: Mapping[int, nn.Module],
+    first: Tensor | None = None,
 ) -> tuple[Suffix, Tensor, dict[int, Tensor]]:
-    """One full pass without gradients: the suffix, logits at the places, the modules' outputs."""
+    """One full pass without gradients: the suffix, logits at the places, the modules' outputs.
+
+    With `first` [rows] the suffix holds each row from that token on: its batch is
+    `batch.only_from(first)`. Raises UnsupportedModel if the model cannot go on from there.
+    """
+    cache = DynamicCache()
+    given = {} if first is None else {"past_key_values": cache, "use_cache": True}
     taken: list[Tensor] = []
     tupled: list[bool] = []
 
@@ -81,17 +94,27 @@ def read(
     def look(_module: nn.Module, _args: tuple[Any, ...], output: object) -> None:
         tupled.append(isinstance(output, tuple))
 
-    layer = layers(model)[start]
+    stack = layers(model)
+    layer = stack[start]
     with ExitStack() as undo, torch.no_grad():
         undo.callback(layer.register_forward_pre_hook(take, with_kwargs=True).remove)
         undo.callback(layer.register_forward_hook(look).remove)
         _, made = undo.enter_context(hooks.captured({}, modules, len(batch.ids), stop=False))
-        logits = logits_at(model, batch, rows, columns)
-    return Suffix(model, start, taken[0], tupled[0]), logits, made
+        logits = logits_at(model, batch, rows, columns, **given)
+    if first is None:
+        return Suffix(model, start, taken[0], tupled[0]), logits, made
+    index = batch.columns_from(first)[..., None].expand(-1, -1, taken[0].shape[-1])
+    prefix = Prefix.of(cache, start, len(stack), first)
+    return Suffix(model, start, taken[0].gather(1, index), tupled[0], prefix), logits, made
 
 
-def logits_at(model: PreTrainedModel, batch: Batch, rows: Tensor, columns: Tensor) -> Tensor:
-    """Logits [n, vocabulary] at (rows[i], columns[i]); no others are computed."""
+def logits_at(
+    model: PreTrainedModel, batch: Batch, rows: Tensor, columns: Tensor, **given: Any
+) -> Tensor:
+    """Logits [n, vocabulary] at (rows[i], columns[i]); no others are computed.
+
+    What is `given` goes to the forward pass, and before what the batch would pass.
+    """
     head = model.get_output_embeddings()
     if head is None:
         raise UnsupportedModel(f"{type(model).__name__} has no language-model head")
@@ -101,7 +124,7 @@ def logits_at(model: PreTrainedModel, batch: Batch, rows: Tensor, columns: Tenso
 
     handle = head.register_forward_pre_hook(choose)
     try:
-        logits: Tensor = model(**batch.arguments()).logits[0]
+        logits: Tensor = model(**(batch.arguments() | given)).logits[0]
     finally:
         handle.remove()
     return logits

@@ -14,11 +14,8 @@ from weight_patchers.values import contexts as surroundings
 from weight_patchers.values.contexts import Context
 from weight_patchers.values.hparams import ValueHparams
 from weight_patchers.values.optimisation import Site, Values, optimise, outcome
+from weight_patchers.values.passes import Measure, pass_tokens, pieces
 from weight_patchers.values.problem import Problem, kept_texts, pose
-
-# A pass may take this share of the model's own memory, and is no smaller than this many tokens.
-_MEMORY_SHARE = 0.1
-_LEAST_TOKENS = 4096
 
 Progress = Callable[[int, int], None]
 
@@ -41,6 +38,15 @@ class Workload:
         for place, value in zip(self.order, flat, strict=True):
             found[place] = value
         return found
+
+    def each(self) -> "Iterator[Workload]":
+        """The groups one by one, each as if it were alone."""
+        groups = iter(self.groups)
+        for problem in self.problems:
+            for number in range(problem.groups):
+                group = next(groups)
+                chosen = torch.arange(problem.groups, device=problem.owners.device) == number
+                yield Workload([group], [problem.only(chosen)[0]], range(len(group)))
 
 
 def surround(
@@ -72,26 +78,13 @@ def plan(
     for place, edit in enumerate(edits):
         found.setdefault(edit.subject if share_subjects else place, []).append(place)
     groups = [[edits[place] for place in places] for places in found.values()]
-    beside = len(hp.kl_prompts) + hp.kept_samples
+    measure = Measure.of(tokenizer, contexts, hp)
+    bound = pass_tokens(model) if hp.pass_tokens is None else hp.pass_tokens
     problems = []
-    for piece in pieces(model, tokenizer, groups, contexts, beside, hp.pass_tokens):
+    for piece in pieces(groups, measure, bound):
         kept = kept_texts(model, tokenizer, [group[0].subject for group in piece], hp)
         problems.append(pose(tokenizer, piece, contexts, kept, model.device, bare_share))
     return Workload(groups, problems, [place for places in found.values() for place in places])
-
-
-def pass_tokens(model: PreTrainedModel) -> int:
-    """How many tokens one pass with gradients may hold.
-
-    For a token, each layer keeps about 6 d + 3 d_ff values for its backward pass towards its
-    input (norms, attention, the MLP's gate); the layers together may take a tenth of the model.
-    """
-    config = model.config.get_text_config()
-    width = int(config.hidden_size)
-    inner = int(getattr(config, "intermediate_size", None) or 4 * width)
-    size = sum(p.numel() for p in model.parameters())
-    each = int(config.num_hidden_layers) * (6 * width + 3 * inner)
-    return max(_LEAST_TOKENS, int(_MEMORY_SHARE * size / each))
 
 
 def find_values(
@@ -169,31 +162,3 @@ def report(
     ordered = {name: workload.in_order([column]) for name, column in columns.items()}
     ordered["steps"] = [int(steps) for steps in ordered["steps"]]
     return [dict(zip(ordered, row, strict=True)) for row in zip(*ordered.values(), strict=True)]
-
-
-def pieces(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    groups: Sequence[Sequence[Edit]],
-    contexts: Sequence[Context],
-    beside: int = 0,
-    most_tokens: int | None = None,
-) -> Iterator[list[Sequence[Edit]]]:
-    """Runs of groups whose rows, padded, hold about `most_tokens` tokens; at least one group.
-
-    `beside` is the number of rows that a group has beside those of its edits.
-    """
-    bound = pass_tokens(model) if most_tokens is None else most_tokens
-    longest_context = max(len(tokenizer(c.before + c.after)["input_ids"]) for c in contexts)
-    piece: list[Sequence[Edit]] = []
-    rows = longest = 0
-    for group in groups:
-        length = max(len(tokenizer(f"{e.prompt} {e.target_new}")["input_ids"]) for e in group)
-        length += longest_context
-        count = len(group) * len(contexts) + beside
-        if piece and (rows + count) * max(longest, length) > bound:
-            yield piece
-            piece, rows, longest = [], 0, 0
-        piece.append(group)
-        rows, longest = rows + count, max(longest, length)
-    yield piece

@@ -49,7 +49,7 @@ def test_seconds_count_steps_and_rows(build_model: BuildModel) -> None:
 
 def test_edits_that_share_a_pass_share_its_fixed_time(build_model: BuildModel) -> None:
     model = build_model("llama")
-    values = {"steps": 9, "context_count": 0, "kept_samples": 0}
+    values = {"steps": 9, "context_count": 0, "kept_samples": 0, "pass_tokens": 4096}
     memit = override(find(METHODS["memit"].hparams, "memit", model.config), values)
     passes = 2 + len(memit.layers)
     found = cost(model, METHODS["memit"], memit, 10, SPEED)

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from tests.weight_patchers.conftest import DENSE
 from weight_patchers import hooks
 from weight_patchers.families import layers
-from weight_patchers.tokens import pad
+from weight_patchers.tokens import Batch, pad
 from weight_patchers.values.suffix import logits_at, read
 
 BuildModel = Callable[..., PreTrainedModel]
@@ -38,6 +38,30 @@ def test_logits_are_those_of_the_whole_model(
     assert torch.allclose(alone[0], whole[2, 3], atol=1e-5)
     assert made[0].shape[:2] == (3, 5)
     assert not any("forward" in layer.__dict__ for layer in layers(model))
+
+
+@pytest.mark.parametrize("start", [0, 2])
+@pytest.mark.parametrize("family", DENSE)
+def test_rows_go_on_from_their_first_tokens(
+    build_model: BuildModel, family: str, start: int
+) -> None:
+    model = build_model(family).eval()
+    batch = pad(ROWS, model.device)
+    first = torch.tensor([2, 0, 3])
+    rows, columns = torch.tensor([0, 0, 2, 1]), torch.tensor([4, 2, 3, 2])
+    later = batch.only_from(first)
+    assert later.ids.tolist() == [[9, 7, 30], [0, 8, 2], [6, 6, 6]]
+    assert later.mask.tolist() == [[1, 1, 1], [1, 1, 1], [1, 0, 0]]
+    with torch.no_grad():
+        expected = model(**batch.arguments()).logits[rows, columns]
+        suffix, logits, _ = read(model, start, batch, rows, columns, {}, first)
+        again = [suffix.logits(later, rows, columns - first[rows]) for _ in range(2)]
+        fewer = suffix.only(torch.tensor([2]), 1)
+        one = Batch(later.ids[2:, :1], later.mask[2:, :1])
+        alone = fewer.logits(one, torch.tensor([0]), torch.tensor([0]))
+    for found in (logits, *again):
+        assert torch.allclose(found, expected, atol=1e-5)
+    assert torch.allclose(alone, expected[2:3], atol=1e-5)
 
 
 def test_the_model_is_whole_again_after_an_error(build_model: BuildModel) -> None:

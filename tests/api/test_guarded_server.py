@@ -1,0 +1,149 @@
+"""A running server with an admin key: it lets nobody else change edits, and keeps the key."""
+
+import os
+import re
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.cases import MODEL, all_cases, post, roll_back
+from vllm_edit.admin_key import HEADER
+from vllm_edit.cli import main
+from vllm_edit.launch import ServerProcess
+
+KEY = "an-admin's.key_with-all_sorts"
+ROOT = Path(__file__).parents[2]
+CHECKS_LEFT_OUT = (
+    "allow_header_conformance",  # FastAPI names in Allow the methods of one route only
+    "positive_data_acceptance",  # the schema cannot say that a prompt contains its subject
+    "use_after_free",  # an edit that was taken back stays on record
+)
+CASES = int(os.environ.get("VLLM_EDIT_FUZZ_CASES", "400"))
+"""Least number of requests that schemathesis makes; 2,500 take some minutes."""
+
+CASES_PER_EXAMPLE = 11
+"""What its phases make, all together, of one example of each operation; a little less."""
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("guarded")
+    flags = [f"--edit-store={folder / 'store'}", f"--edit-admin-key={KEY}", "--edit-max-rate=0"]
+    with ServerProcess(flags, folder / "server.log") as process:
+        yield process
+
+
+@pytest.fixture
+def anyone(guarded: ServerProcess) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=guarded.url, timeout=60.0) as client:
+        yield client
+
+
+@pytest.fixture
+def admin(guarded: ServerProcess) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=guarded.url, headers={HEADER: KEY}, timeout=60.0) as client:
+        yield client
+
+
+def test_only_the_admin_changes_edits(anyone: httpx.Client, admin: httpx.Client) -> None:
+    case = all_cases(1)[0]
+    assert anyone.post("/v1/edits", json=case.edit("ike")).status_code == 401
+    edit = post(admin, case.edit("ike"))
+    path = f"/v1/edits/{edit['id']}"
+    assert anyone.delete(path).status_code == 401
+    assert anyone.get(path).json()["status"] == "active"
+    body = {"model": MODEL, "prompt": case.prompt, "max_tokens": 1}
+    assert anyone.post("/v1/completions", json=body).headers["x-edit-ids"] == edit["id"]
+    roll_back(admin, edit)
+
+
+def test_every_changing_route_that_is_shown_says_that_it_needs_a_key(
+    anyone: httpx.Client,
+) -> None:
+    paths = anyone.get("/openapi.json").json()["paths"]
+    changing = [
+        (method, path, operation.get("security"))
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        if "edits" in operation.get("tags", ()) and method not in ("get", "head", "options")
+    ]
+    assert {method for method, _, _ in changing} == {"post", "delete"}
+    for method, path, security in changing:
+        assert {"EditAdminKey": []} in security
+        assert anyone.request(method, path, json={}).status_code == 401
+
+
+def test_the_demo_sends_the_key(
+    guarded: ServerProcess,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("VLLM_EDIT_ADMIN_KEY", raising=False)
+    assert main(["demo", "--url", guarded.url]) == 1
+    assert HEADER in capsys.readouterr().err
+    file = tmp_path / "key"
+    file.write_text(KEY)
+    status = main(["demo", "--url", guarded.url, "--admin-key-file", str(file)])
+    said = capsys.readouterr()
+    assert status == 0, said.out + said.err
+
+
+def test_the_key_is_in_no_log_and_no_other_process(guarded: ServerProcess) -> None:
+    assert KEY not in guarded.log.read_text()
+    children = psutil.Process(guarded.pid).children(recursive=True)
+    assert len(children) >= 2
+    for child in children:
+        assert KEY not in "".join([*child.cmdline(), *child.environ().values()])
+
+
+def test_the_editor_s_socket_is_in_a_folder_of_its_user(guarded: ServerProcess) -> None:
+    folder = _socket(guarded).parent.stat()
+    assert stat.S_IMODE(folder.st_mode) == 0o700
+    assert folder.st_uid == os.getuid()
+
+
+def _socket(server: ServerProcess) -> Path:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for child in psutil.Process(server.pid).children(recursive=True):
+            command = child.cmdline()
+            if "--socket" in command:
+                address = command[command.index("--socket") + 1]
+                assert address.startswith("ipc://")
+                return Path(address.removeprefix("ipc://"))
+    raise AssertionError("the editor process did not start")
+
+
+@pytest.mark.timeout(3600)
+def test_no_request_that_the_schema_suggests_breaks_the_server(
+    guarded: ServerProcess, admin: httpx.Client, tmp_path: Path
+) -> None:
+    """schemathesis: no 5xx, every answer as the schema has it, and nothing without the key."""
+    schema = tmp_path / "openapi.json"
+    schema.write_bytes(admin.get("/openapi.json").content)
+    command = [sys.executable, "-m", "schemathesis.cli", "run", str(schema)]
+    command += [f"--url={guarded.url}", f"--header={HEADER}: {KEY}", "--include-tag=edits"]
+    command += ["--seed=0", "--no-color", "--request-timeout=60"]
+    command += ["--checks=all", f"--exclude-checks={','.join(CHECKS_LEFT_OUT)}"]
+    command += [f"--max-examples={CASES // CASES_PER_EXAMPLE + 1}"]
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "SCHEMATHESIS_HOOKS": "tests.api.fuzz_hooks",
+    }
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    made = re.search(r"(\d+) generated", ran.stdout)
+    assert made is not None, ran.stdout
+    assert int(made[1]) >= CASES
+    edits = admin.get("/v1/edits").json()["data"]
+    assert len(edits) >= CASES // 50, "too few edits were taken in to say anything"

@@ -1,0 +1,143 @@
+"""The governor between a client and the engine: refuses what is new, keeps what is acknowledged."""
+
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+from fastapi import FastAPI
+
+from vllm_edit import factworld
+from vllm_edit.access import Access
+from vllm_edit.admin_key import AdminKey
+from vllm_edit.api.routes import attach
+from vllm_edit.deltas import DeltaStore
+from vllm_edit.editor.client import EditorClient, EditorOptions
+from vllm_edit.engine.swap import Swapper
+from vllm_edit.guard import Guard
+from vllm_edit.ledger import Ledger
+from vllm_edit.rate import RateLimiter
+from vllm_edit.service import EditService
+from vllm_edit.settings import Settings
+from vllm_edit.weights import WeightMethod
+
+STRICT = {"drift_warn": 1e-9, "drift_refuse": 1e-9}
+WATCHFUL = {"drift_warn": 1e-9}
+
+
+class Engine:
+    """Takes every swap, as vLLM's engine does, and remembers what the weights are named."""
+
+    def __init__(self) -> None:
+        self.version = "0"
+
+    async def collective_rpc(self, method: str, args: tuple[object, ...]) -> list[None]:
+        return [None]
+
+    async def pause_generation(self, mode: str, clear_cache: bool) -> None:
+        pass
+
+    async def resume_generation(self) -> None:
+        pass
+
+    async def update_weight_version(self, version: str) -> None:
+        self.version = version
+
+
+@asynccontextmanager
+async def serving(
+    store: Path, engine: Engine, bounds: Mapping[str, Any]
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the routes, over the weight methods and a real editor process."""
+    model = factworld.checkpoint()
+    scratch = tempfile.TemporaryDirectory(prefix="vllm-edit-")
+    options = EditorOptions(model, Path(scratch.name), store / "statistics", timeout=300.0)
+    method = WeightMethod(
+        DeltaStore(store / "deltas", model),
+        EditorClient(options),
+        Swapper(cast("Any", engine), "keep"),
+        hyperparameters={"governor": bounds},
+        eager=False,
+        scratch=scratch,
+    )
+    guard = Guard(Settings(), method.names, ())
+    service = EditService(Ledger(store / "ledger.sqlite3"), [method], guard)
+    app = FastAPI()
+    attach(app)
+    app.state.edit_service, app.state.edit_settings = service, Settings()
+    app.state.edit_access, app.state.edit_limiter = Access(AdminKey(), local=True), RateLimiter(0.0)
+    await service.start()
+    try:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            yield http
+    finally:
+        await service.stop()
+
+
+def bodies(count: int) -> list[dict[str, Any]]:
+    """Fine-tuned edits, which need no statistics."""
+    return [
+        {"method": "ft-m", **{name: r[name] for name in ("prompt", "subject", "target_new")}}
+        for r in factworld.requests("easyedit", count, seed=0)
+    ]
+
+
+async def post(http: httpx.AsyncClient, *edits: dict[str, Any]) -> list[dict[str, Any]]:
+    reply = await http.post("/v1/edits", json={"edits": edits, "wait": True})
+    assert reply.status_code == httpx.codes.OK, reply.text
+    found: list[dict[str, Any]] = reply.json()["data"]
+    return found
+
+
+def files(store: Path) -> list[str]:
+    return sorted(path.name for path in (store / "deltas").iterdir())
+
+
+async def test_a_refused_edit_fails_and_changes_nothing(tmp_path: Path) -> None:
+    engine, (first, second) = Engine(), bodies(2)
+    async with serving(tmp_path, engine, STRICT) as http:
+        (refused,) = await post(http, first)
+        assert refused["status"] == "failed"
+        assert refused["error"]["code"] == "governor_refused"
+        assert "drift_refuse is 1e-09: take edits back" in refused["error"]["message"]
+        assert refused["warnings"] == []
+        assert (engine.version, files(tmp_path)) == ("0", [])
+
+    async with serving(tmp_path, engine, WATCHFUL) as http:
+        (warned,) = await post(http, second)
+        assert warned["status"] == "active"
+        (warning,) = warned["warnings"]
+        assert "drift_warn is 1e-09" in warning
+        assert engine.version != "0"
+        listed = (await http.get("/v1/edits")).json()["data"]
+        assert [edit["warnings"] for edit in listed] == [[], [warning]]
+        assert (await http.get(f"/v1/edits/{warned['id']}")).json() == warned
+        taken = (await http.delete(f"/v1/edits/{warned['id']}")).json()
+        assert (taken["status"], taken["warnings"]) == ("rolled_back", [])
+
+    async with serving(tmp_path, engine, {}) as http:
+        (usual,) = await post(http, second)
+        assert (usual["status"], usual["warnings"]) == ("active", [])
+
+
+async def test_what_was_acknowledged_is_never_refused(tmp_path: Path) -> None:
+    """Its delta is computed anew: after it was lost, and when a batch loses one of its edits."""
+    engine, (first, second, third) = Engine(), bodies(3)
+    async with serving(tmp_path, engine, {}) as http:
+        edits = await post(http, first, second)
+        assert [edit["status"] for edit in edits] == ["active", "active"]
+    (name,) = files(tmp_path)
+    (tmp_path / "deltas" / name).unlink()
+    async with serving(tmp_path, engine, STRICT) as http:
+        assert files(tmp_path) == [name]
+        reply = await http.delete(f"/v1/edits/{edits[0]['id']}")
+        assert reply.json()["status"] == "rolled_back", reply.text
+        kept = (await http.get(f"/v1/edits/{edits[1]['id']}")).json()
+        assert kept["status"] == "active"
+        assert len(kept["warnings"]) == 1
+        (refused,) = await post(http, third)
+        assert refused["error"]["code"] == "governor_refused"
+        assert (await http.get(f"/v1/edits/{edits[1]['id']}")).json() == kept

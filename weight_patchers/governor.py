@@ -1,0 +1,137 @@
+"""The governor: judges what all edits in effect have made of the base, not the last one alone.
+
+Edits one after another add up: the edited matrices grow until the model says nothing of use any
+more (Gupta et al. 2024, arXiv 2401.07453; Yang et al. 2024, arXiv 2402.09656).
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from weight_patchers.delta import Change, Delta, LowRank
+from weight_patchers.errors import GovernorRefused, InvalidHyperparameters
+
+GOVERNOR = "governor"
+"""The name that `weight_patchers.hyperparameters.find` knows the shipped bounds by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """How far edits may move a model together; null for no bound.
+
+    Raises InvalidHyperparameters when a bound is not above 0, or a warning would come after the
+    refusal.
+    """
+
+    norm_warn: float | None = None
+    """Relative norm of the change of any one matrix, ||W' - W||_F / ||W||_F, to warn above."""
+    norm_refuse: float | None = None
+    """The same, to refuse an edit above."""
+    drift_warn: float | None = None
+    """Mean KL(base || edited) of the next token after the control prompts, in nats, to warn
+    above."""
+    drift_refuse: float | None = None
+    """The same, to refuse an edit above."""
+
+    def __post_init__(self) -> None:
+        for name, bound in vars(self).items():
+            if bound is not None and not 0 < bound < math.inf:
+                raise InvalidHyperparameters(f"{name} is {bound!r}: it must be above 0, or null")
+        for kind in ("norm", "drift"):
+            warn, refuse = getattr(self, f"{kind}_warn"), getattr(self, f"{kind}_refuse")
+            if warn is not None and refuse is not None and warn > refuse:
+                raise InvalidHyperparameters(
+                    f"{kind}_warn is {warn:g}: it must be at most {kind}_refuse, {refuse:g}"
+                )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was measured of the edits in effect together, and the bounds to warn at it passed."""
+
+    relative_norm: Mapping[str, float]
+    drift: Mapping[str, float]
+    warnings: tuple[str, ...]
+
+    def told(self) -> dict[str, Any]:
+        """The verdict as JSON values, for a delta's diagnostics."""
+        return {
+            "relative_norm": dict(self.relative_norm),
+            "drift": dict(self.drift),
+            "warnings": list(self.warnings),
+        }
+
+
+def judge(
+    bounds: Bounds, relative_norm: Mapping[str, float], drift: Mapping[str, float]
+) -> Verdict:
+    """Hold what all edits did together, the new one included, against the bounds.
+
+    `relative_norm` is that of `relative_norms`, `drift` that of `Controls.drift` with controls
+    that watched the base. A figure that is not a number passes every bound.
+    Raises GovernorRefused when a figure passes a bound to refuse at.
+    """
+    warnings = []
+    for kind, figure, sentence in _figures(relative_norm, drift):
+        warn, refuse = getattr(bounds, f"{kind}_warn"), getattr(bounds, f"{kind}_refuse")
+        if _passes(figure, refuse):
+            raise GovernorRefused(
+                f"with what is new, {sentence}, and {kind}_refuse is {refuse:g}: take edits back, "
+                "use another method or fewer edits at once, or raise that bound"
+            )
+        if _passes(figure, warn):
+            end = "" if refuse is None else f" (edits are refused above {refuse:g})"
+            warnings.append(
+                f"{sentence}, and {kind}_warn is {warn:g}: see whether other answers suffer{end}"
+            )
+    return Verdict(relative_norm, drift, tuple(warnings))
+
+
+def relative_norms(deltas: Sequence[Delta], base: Mapping[str, Tensor]) -> dict[str, float]:
+    """||sum of the changes||_F / ||W||_F of every matrix that one of the deltas writes.
+
+    `base` holds the unedited W by the parameter's name, in either orientation.
+    """
+    changes: dict[str, list[Change]] = {}
+    for delta in deltas:
+        for name, change in delta.changes.items():
+            changes.setdefault(name, []).append(change)
+    return {name: float(_norm(found) / base[name].norm().cpu()) for name, found in changes.items()}
+
+
+def _figures(
+    relative_norm: Mapping[str, float], drift: Mapping[str, float]
+) -> Iterator[tuple[str, float, str]]:
+    """What is bounded: its kind, its figure, and a sentence with both."""
+    if relative_norm:
+        name, norm = max(relative_norm.items(), key=lambda item: item[1])
+        yield "norm", norm, f"all edits together change {name} by {norm:.3g} times its norm"
+    mean = drift["mean"]
+    yield "drift", mean, f"all edits together drift {mean:.3g} nats on the control prompts"
+
+
+def _passes(figure: float, bound: float | None) -> bool:
+    return bound is not None and not figure <= bound
+
+
+def _norm(changes: Sequence[Change]) -> Tensor:
+    """||sum of the changes||_F, float64.
+
+    That of low-rank ones is made from the Gram matrices of their factors, without the product:
+    ||U V^T||_F^2 = sum of (U^T U) * (V^T V).
+    """
+    factors = [change for change in changes if isinstance(change, LowRank)]
+    if len(factors) < len(changes):
+        total = torch.zeros_like(changes[0].dense())
+        for change in changes:
+            total += change.dense()
+        norm: Tensor = torch.linalg.vector_norm(total, dtype=torch.float64)
+        return norm
+    u = torch.cat([factor.u for factor in factors], dim=1).double()
+    v = torch.cat([factor.v for factor in factors], dim=1).double()
+    # What cancels may leave less than zero.
+    return ((u.T @ u) * (v.T @ v)).sum().clamp_min(0).sqrt()
