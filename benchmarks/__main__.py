@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import editing, sampling
+from benchmarks import editing, sampling, swap
 
 
 def main() -> None:
@@ -11,6 +11,7 @@ def main() -> None:
     commands = parser.add_subparsers(metavar="NAME", required=True)
     editing.add_parser(commands)
     sampling.add_parser(commands)
+    swap.add_parser(commands)
     options = parser.parse_args()
     options.func(options)
 

@@ -37,6 +37,12 @@ class Retriever:
         self._memory = Memory()
         self._lock = threading.Lock()
 
+    def sibling(self) -> "Retriever":
+        """An empty retriever that shares the encoder, the demonstrations and the settings."""
+        other = Retriever(self._encoder, settings=self.settings)
+        other._demonstrations = self._demonstrations
+        return other
+
     def __len__(self) -> int:
         """Facts stored, those not in effect included."""
         with self._lock:

@@ -19,11 +19,24 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+TENANTS = {"acme": "acme's own", "globex": "globex's own"}
+"""The tenants of the shared server, and their keys."""
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """``vllm-edit serve`` on factworld, shared by the whole session."""
     folder = tmp_path_factory.mktemp("server")
-    flags = [f"--edit-store={folder / 'store'}", "--enable-prompt-tokens-details"]
+    tenants = folder / "tenants.yaml"
+    tenants.write_text(json.dumps(TENANTS))
+    flags = [
+        f"--edit-store={folder / 'store'}",
+        f"--edit-tenant-keys={tenants}",
+        "--enable-prompt-tokens-details",
+        "--enable-lora",
+        "--max-lora-rank=64",
+        "--max-loras=4",
+    ]
     with ServerProcess(flags, folder / "server.log") as process:
         yield process
 
@@ -33,6 +46,10 @@ def http(server: ServerProcess) -> Iterator[httpx.Client]:
     """A plain HTTP client of the shared server; takes back every edit the test left active."""
     with httpx.Client(base_url=server.url, timeout=180.0) as client:
         yield client
+        client.delete("/v1/edit-split")
+        for edit_set in client.get("/v1/edit-sets").json()["data"]:
+            client.patch(f"/v1/edit-sets/{edit_set['name']}", json={"frozen": False})
+            client.delete(f"/v1/edit-sets/{edit_set['name']}").raise_for_status()
         for edit in client.get("/v1/edits").json()["data"]:
             if edit["status"] not in ("failed", "rolled_back"):
                 client.delete(f"/v1/edits/{edit['id']}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vllm_edit.api.routes import router
+from vllm_edit.api.attach import router
 from vllm_edit.cli import _parser
 from vllm_edit.memory import MemoryMethod
 from vllm_edit.settings import Settings

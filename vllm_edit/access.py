@@ -4,15 +4,18 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from vllm_edit.admin_key import HEADER, AdminKey
 from vllm_edit.errors import Forbidden, Unauthorized
+from vllm_edit.hashed_key import HashedKey
+
+ADMIN_HEADER = "X-Edit-Admin-Key"
+"""The request header that carries the admin key."""
 
 
 @dataclass(frozen=True)
 class Access:
     """``local`` tells that only this machine reaches the server."""
 
-    key: AdminKey
+    key: HashedKey
     local: bool
 
     @property
@@ -30,8 +33,8 @@ class Access:
         if self.key:
             if given is None or not self.key.matches(given):
                 raise Unauthorized(
-                    f"Changing edits needs the admin key of this server: send it in {HEADER} or "
-                    "as Authorization: Bearer."
+                    "Changing edits needs the admin key of this server: send it in "
+                    f"{ADMIN_HEADER} or as Authorization: Bearer."
                 )
         elif not self.local:
             raise Forbidden(

@@ -27,7 +27,9 @@ class EditRequest:
     """One change of knowledge as a client asks for it.
 
     ``prompt`` contains ``subject``; after the edit the model continues ``prompt`` with
-    ``target_new``. ``ground_truth`` is what it said before, if the client knows.
+    ``target_new``. ``ground_truth`` is what it said before, if the client knows. ``edit_set`` names
+    the set that the edit belongs to, if it does to one. ``pause_mode`` says what happens to running
+    requests when a weight edit comes or goes, where it is not to be as for the others.
     """
 
     method: str
@@ -35,6 +37,8 @@ class EditRequest:
     subject: str
     target_new: str
     ground_truth: str | None = None
+    edit_set: str | None = None
+    pause_mode: str | None = None
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,23 @@
 
     EditError
     ├── InvalidEdit          the request breaks a rule; nothing was changed
+    ├── InvalidEditSet       so does the request for an edit set
+    ├── InvalidSplit         so does the rule for splitting traffic
+    ├── InvalidChoice        the request chooses two variants at once
     ├── BodyTooLarge         the request is longer than the server accepts
     ├── Unauthorized         the request lacks the admin key
     ├── Forbidden            nobody may do this here, or not from there
-    ├── UnknownEdit          no edit has that id
-    ├── ConflictingState     the edit is not in a state that allows this
+    ├── Unknown              there is no such thing
+    │   ├── UnknownEdit      no edit has that id
+    │   ├── UnknownEditSet   no edit set has that name
+    │   ├── UnknownVariant   no variant of the model has that name
+    │   └── UnknownSplit     default traffic is not split
+    ├── ConflictingState     the edit or the set is not in a state that allows this
     ├── ComputeFailed        the editor could not compute a delta
     │   └── TargetNotReached it did, and the edited model does not say what it was edited to
     ├── SwapFailed           the engine refused new weights and serves what it served before
     ├── Unavailable          this server cannot do it now, or not as it was started
+    │   └── VariantUnavailable   so it is with one variant
     ├── Overloaded           too much is asked for at once; it may be asked for again later
     │   ├── RateLimited      this client asks too often
     │   └── QueueFull        too many edits are waiting
@@ -49,6 +57,18 @@ class InvalidEdit(EditError):
     code = "invalid_edit"
 
 
+class InvalidEditSet(EditError):
+    code = "invalid_edit_set"
+
+
+class InvalidSplit(EditError):
+    code = "invalid_split"
+
+
+class InvalidChoice(EditError):
+    code = "conflicting_variants"
+
+
 class BodyTooLarge(EditError):
     code = "body_too_large"
 
@@ -61,8 +81,24 @@ class Forbidden(EditError):
     code = "forbidden"
 
 
-class UnknownEdit(EditError):
+class Unknown(EditError):
+    code = "unknown"
+
+
+class UnknownEdit(Unknown):
     code = "unknown_edit"
+
+
+class UnknownEditSet(Unknown):
+    code = "unknown_edit_set"
+
+
+class UnknownVariant(Unknown):
+    code = "unknown_variant"
+
+
+class UnknownSplit(Unknown):
+    code = "unknown_split"
 
 
 class ConflictingState(EditError):
@@ -70,17 +106,22 @@ class ConflictingState(EditError):
 
 
 class ComputeFailed(EditError):
+    """``reasons`` says of each edit at fault, by id, what is wrong with it.
+
+    Where it names none, it is the whole change that cannot be made.
+    """
+
     code = "compute_failed"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, reasons: Mapping[str, str] = _NONE
+    ) -> None:
+        super().__init__(message, code=code)
+        self.reasons = reasons
 
 
 class TargetNotReached(ComputeFailed):
-    """``reasons`` says of each edit at fault, by id, what is wrong with it."""
-
     code = "target_not_reached"
-
-    def __init__(self, message: str, *, reasons: Mapping[str, str] = _NONE) -> None:
-        super().__init__(message)
-        self.reasons = reasons
 
 
 class SwapFailed(EditError):
@@ -89,6 +130,10 @@ class SwapFailed(EditError):
 
 class Unavailable(EditError):
     code = "unavailable"
+
+
+class VariantUnavailable(Unavailable):
+    code = "variant_unavailable"
 
 
 class Overloaded(EditError):
@@ -115,3 +160,16 @@ class StoreError(EditError):
 
 class StoreLocked(StoreError):
     code = "store_locked"
+
+
+def unknown_edit(edit_id: str) -> UnknownEdit:
+    """That there is no such edit, or none that the client may know of."""
+    return UnknownEdit(f"No edit has the id {edit_id!r}; GET /v1/edits lists them.")
+
+
+def unknown_edit_set(name: str) -> UnknownEditSet:
+    """That there is no such set, or none that the client may know of."""
+    return UnknownEditSet(
+        f"There is no edit set {name!r}; GET /v1/edit-sets lists them, POST makes one.",
+        field="edit_set",
+    )

@@ -2,14 +2,26 @@
 
 import asyncio
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from vllm_edit.edit import ENDED, UNFINISHED, Edit, Failure, Status, Step
-from vllm_edit.errors import ConflictingState, EditError, StoreError, TargetNotReached
+from vllm_edit.claims import Claims, Home
+from vllm_edit.edit import (
+    ENDED,
+    UNFINISHED,
+    Edit,
+    EditRequest,
+    Failure,
+    Proposal,
+    Status,
+    Step,
+)
+from vllm_edit.edit_set import EditSet, require_thawed
+from vllm_edit.errors import ComputeFailed, ConflictingState, EditError, StoreError
 from vllm_edit.ledger import Ledger
-from vllm_edit.methods import Change, Method
+from vllm_edit.methods import Change, Method, Views
 from vllm_edit.succession import Succession
+from vllm_edit.variant import BASE, DEFAULT
 
 logger = logging.getLogger(__name__)
 
@@ -26,9 +38,47 @@ class Lifecycle:
         self._ledger = ledger
         self._methods = tuple(methods)
         self._by_name: Mapping[str, Method] = {name: m for m in methods for name in m.names}
-        self._succession = Succession(self._fact)
-        self._lock = asyncio.Lock()
+        self._succession = Succession(lambda e: (e.request.edit_set, self._fact(e.request)))
+        self._claims = Claims(lambda e: self._fact(e.request))
+        self.lock = asyncio.Lock()
         self.served_revision = 0
+
+    async def propose(self, proposals: Sequence[Proposal]) -> Sequence[Edit]:
+        """Record new edits, all or none.
+
+        Raises:
+            UnknownEditSet: one of them names a set that there is not.
+            ConflictingState: its set is frozen, or another set that default traffic sees has an
+                edit of the same fact.
+        """
+        for proposal in proposals:
+            self._require_free(proposal.request)
+        edits = await asyncio.to_thread(self._ledger.propose, proposals)
+        self._note(edits)
+        return edits
+
+    def require_agreement(self, edit_set: EditSet) -> None:
+        """Raise ConflictingState if default traffic sees other edits of the set's facts."""
+        for fact in self._claims.of(edit_set.name):
+            self._require_alone(fact, edit_set.name)
+
+    def _require_free(self, request: EditRequest) -> None:
+        if request.edit_set is not None:
+            edit_set = self._ledger.edit_set(request.edit_set)
+            require_thawed(edit_set)
+            if not edit_set.active:
+                return
+        self._require_alone(self._fact(request), request.edit_set)
+
+    def _require_alone(self, fact: Hashable, home: Home) -> None:
+        seen: set[Home] = {None, *(s.name for s in self._ledger.edit_sets() if s.active)}
+        if others := self._claims.among(fact, seen - {home}):
+            names = ", ".join(f"the active set {o!r}" if o else "no set" for o in others)
+            raise ConflictingState(
+                f"An edit in {names} is about the same fact, and default traffic can see one of "
+                "them only: take that one back, or keep this set inactive.",
+                code="conflicting_edits",
+            )
 
     def method(self, name: str) -> Method:
         """The method that serves edits of this name, which is known to be offered."""
@@ -42,43 +92,59 @@ class Lifecycle:
         """
         edits = [edit for edit in self._ledger.edits() if edit.status not in ENDED]
         self._require_methods(edits)
-        for edit in edits:
-            self._succession.note(edit)
+        self._note(edits)
         for method in self._methods:
             mine = [edit for edit in edits if edit.request.method in method.names]
-            await method.restore(mine, self._ledger.revision)
+            await method.restore(mine, self._views(mine), self._ledger.revision)
         self.served_revision = self._ledger.revision
         for job in self.jobs([edit for edit in edits if edit.status in UNFINISHED]):
             await self.activate(job)
 
-    def jobs(self, edits: Sequence[Edit]) -> list[list[Edit]]:
-        """The edits as they take effect together: by batch, and by method where that is quick."""
-        jobs: dict[object, list[Edit]] = {}
+    def _views(self, edits: Sequence[Edit]) -> Views:
+        names = [BASE, *(edit_set.name for edit_set in self._ledger.edit_sets()), DEFAULT]
+        views: dict[str, list[Edit]] = {name: [] for name in names}
         for edit in edits:
-            method = self._by_name[edit.request.method]
-            jobs.setdefault(edit.group if method.queued else method, []).append(edit)
-        return list(jobs.values())
+            if edit.status is Status.ACTIVE:
+                for variant in self._variants(edit):
+                    views[variant].append(edit)
+        return views
+
+    def jobs(self, edits: Sequence[Edit]) -> list[list[Edit]]:
+        """The edits as they take effect together: of one kind of method, one set, one pause."""
+
+        def kind(edit: Edit) -> Hashable:
+            request = edit.request
+            return self._by_name[request.method], request.edit_set, request.pause_mode
+
+        return _by(edits, kind)
 
     async def activate(self, job: Sequence[Edit]) -> None:
         """Bring the edits of one job into effect in one step; if that cannot be, they fail.
 
-        Earlier edits of the same facts are superseded with it. Edits that do not reach their
-        target fail alone and, like those that are taken back meanwhile, are left out.
+        Earlier edits of the same facts are superseded with it. Edits at fault fail alone and,
+        like those that are taken back meanwhile, are left out. Where nobody knows which are, each
+        batch, and each edit that is in none, is tried by itself.
         """
         while job:
             try:
                 await self._bring_in(job)
             except EditError as error:
-                job = await self._fail(job, error)
+                at_fault = _at_fault(job, error)
+                parts = _by(job, lambda edit: edit.group)
+                if not at_fault and len(parts) > 1:
+                    for part in parts:
+                        await self.activate(part)
+                    return
+                reasons = at_fault or dict.fromkeys((e.id for e in job), error.message)
+                job = await self._fail(job, error, reasons)
             else:
                 return
 
-    async def _fail(self, job: Sequence[Edit], error: EditError) -> Sequence[Edit]:
-        """Let those fail that the error is about; returns the others that are on their way."""
-        reasons = {edit.id: error.message for edit in job}
-        if isinstance(error, TargetNotReached) and not reasons.keys().isdisjoint(error.reasons):
-            reasons = dict(error.reasons)
-        async with self._lock:
+    async def _fail(
+        self, job: Sequence[Edit], error: EditError, reasons: Mapping[str, str]
+    ) -> Sequence[Edit]:
+        """Let those fail that have reasons; returns the others that are on their way."""
+        async with self.lock:
             unfinished = self._unfinished(job)
             steps = [
                 Step(edit.id, Status.FAILED, Failure(error.code, reasons[edit.id]))
@@ -96,17 +162,20 @@ class Lifecycle:
 
         Raises:
             UnknownEdit: there is no such edit.
-            ConflictingState: it is rolled back already, or failed and never had an effect.
+            ConflictingState: it is rolled back already, or failed and never had an effect, or its
+                set is frozen.
             EditError: the rest of its batch could not be computed, or the engine refused; the
                 edit is as it was.
         """
         while True:
             edit = self._alive(edit_id)
+            self._require_thawed(edit)
             method = self._by_name[edit.request.method]
             active = edit.status is Status.ACTIVE
             computed = await method.compute(self._exit(edit)) if active else None
-            async with self._lock:
+            async with self.lock:
                 edit = self._alive(edit_id)
+                self._require_thawed(edit)
                 if edit.status is not Status.ACTIVE:
                     return await self._strike(edit)
                 if active and method.ready(self._exit(edit), computed):
@@ -114,11 +183,11 @@ class Lifecycle:
 
     async def _bring_in(self, job: Sequence[Edit]) -> None:
         method = self._by_name[job[0].request.method]
-        async with self._lock:
+        async with self.lock:
             job = await self._enter(self._unfinished(job), Status.COMPUTING)
         while job:
             computed = await method.compute(self._entry(job))
-            async with self._lock:
+            async with self.lock:
                 job = self._unfinished(job)
                 if job and method.ready(self._entry(job), computed):
                     await self._apply(job, computed)
@@ -164,11 +233,22 @@ class Lifecycle:
         return Change(
             coming=[edit for edit in job if edit.id not in displaced],
             leaving=[edit for edit in earlier if edit.status is Status.ACTIVE],
+            variants=self._variants(job[0]),
+            pause_mode=job[0].request.pause_mode,
         )
 
     def _exit(self, edit: Edit) -> Change:
         earlier = self._succession.predecessors(edit.id)
-        return Change(coming=[self._ledger.get(edit_id) for edit_id in earlier], leaving=[edit])
+        return Change(
+            coming=[self._ledger.get(edit_id) for edit_id in earlier],
+            leaving=[edit],
+            variants=self._variants(edit),
+            pause_mode=edit.request.pause_mode,
+        )
+
+    def _variants(self, edit: Edit) -> tuple[str, ...]:
+        name = edit.request.edit_set
+        return (DEFAULT,) if name is None else self._ledger.edit_set(name).variants
 
     def _alive(self, edit_id: str) -> Edit:
         edit = self._ledger.get(edit_id)
@@ -181,14 +261,19 @@ class Lifecycle:
             )
         return edit
 
+    def _require_thawed(self, edit: Edit) -> None:
+        if edit.request.edit_set is not None:
+            require_thawed(self._ledger.edit_set(edit.request.edit_set))
+
     def _unfinished(self, edits: Sequence[Edit]) -> Sequence[Edit]:
         """Those that nobody has taken back meanwhile."""
         now = [self._ledger.get(edit.id) for edit in edits]
         return [edit for edit in now if edit.status in UNFINISHED]
 
-    def _fact(self, edit: Edit) -> Hashable:
-        method = self._by_name[edit.request.method]
-        return method, method.fact(edit.request)
+    def _fact(self, request: EditRequest) -> Hashable:
+        """What an edit is about, by methods that can say it at once."""
+        method = self._by_name[request.method]
+        return method, method.fact(request)
 
     def _require_methods(self, edits: Sequence[Edit]) -> None:
         needed = {edit.request.method for edit in edits}
@@ -203,6 +288,33 @@ class Lifecycle:
 
     async def _record(self, steps: Sequence[Step]) -> Sequence[Edit]:
         edits = await asyncio.to_thread(self._ledger.record, steps)
+        self._note(edits)
+        return edits
+
+    async def record_set(
+        self, edit_set: EditSet, steps: Sequence[Step], deleted: bool = False
+    ) -> EditSet:
+        """Record a set and steps of its edits, all or none; the caller holds the lock."""
+        after = await asyncio.to_thread(self._ledger.record_set, edit_set, steps, deleted)
+        self._note(self._ledger.get(step.edit_id) for step in steps)
+        return after
+
+    def _note(self, edits: Iterable[Edit]) -> None:
         for edit in edits:
             self._succession.note(edit)
-        return edits
+            self._claims.note(edit)
+
+
+def _by(edits: Sequence[Edit], key: Callable[[Edit], Hashable]) -> list[list[Edit]]:
+    """The edits with equal keys together, in the order in which the keys first come."""
+    parts: dict[Hashable, list[Edit]] = {}
+    for edit in edits:
+        parts.setdefault(key(edit), []).append(edit)
+    return list(parts.values())
+
+
+def _at_fault(job: Sequence[Edit], error: EditError) -> Mapping[str, str]:
+    """What the error says of edits of this job."""
+    if not isinstance(error, ComputeFailed):
+        return {}
+    return {edit.id: error.reasons[edit.id] for edit in job if edit.id in error.reasons}

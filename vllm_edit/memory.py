@@ -5,26 +5,33 @@ from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 
 from retriever import Fact, InvalidFactError, Messages, Pass, Retriever, RetrieverError, Rewrite
-from vllm_edit.edit import Edit, EditRequest, Status
+from vllm_edit.edit import Edit, EditRequest
 from vllm_edit.errors import ComputeFailed, InvalidEdit
-from vllm_edit.methods import Change
+from vllm_edit.methods import Change, Views
+from vllm_edit.variant import DEFAULT
 
 
 class MemoryMethod:
-    """Keeps the retriever equal to the active memory edits, and asks it about requests."""
+    """Keeps a retriever for each variant equal to its memory edits, and asks it about requests.
+
+    They are siblings of the one given, which stays empty.
+    """
 
     names = frozenset({"ike"})
     batched: frozenset[str] = frozenset()
     queued = False
-    labels: tuple[str, ...] = ()
 
     def __init__(self, retriever: Retriever) -> None:
-        self._retriever = retriever
+        self._empty = retriever
+        self._retrievers: dict[str, Retriever] = {}
+
+    def labels(self, variant: str) -> Sequence[str]:
+        return ()
 
     def check(self, requests: Sequence[EditRequest]) -> None:
         for request in requests:
             try:
-                self._retriever.check(_fact("new", request))
+                self._empty.check(_fact("new", request))
             except InvalidFactError as error:
                 raise InvalidEdit(str(error), code=error.code, field=error.field) from error
 
@@ -36,11 +43,11 @@ class MemoryMethod:
 
     async def prepare(self) -> None:
         with _reported():
-            await asyncio.to_thread(self._retriever.warm_up)
+            await asyncio.to_thread(self._empty.warm_up)
 
-    async def restore(self, edits: Sequence[Edit], revision: int) -> None:
-        active = [edit for edit in edits if edit.status is Status.ACTIVE]
-        await self.apply(Change(coming=active), None, revision)
+    async def restore(self, edits: Sequence[Edit], views: Views, revision: int) -> None:
+        for variant, active in views.items():
+            await self.apply(Change(coming=active, variants=(variant,)), None, revision)
 
     async def compute(self, change: Change) -> None:
         """Embedding is quick enough to be part of ``apply``."""
@@ -52,9 +59,14 @@ class MemoryMethod:
         # The new facts hide those of which they are later versions, which can then go unseen.
         with _reported():
             facts = [_fact(edit.id, edit.request) for edit in change.coming]
-            await asyncio.to_thread(self._retriever.add_many, facts)
-            for edit in change.leaving:
-                await asyncio.to_thread(self._retriever.remove, edit.id)
+            for variant in change.variants:
+                retriever = self._retrievers.setdefault(variant, self._empty.sibling())
+                await asyncio.to_thread(retriever.add_many, facts)
+                for edit in change.leaving:
+                    await asyncio.to_thread(retriever.remove, edit.id)
+
+    async def drop(self, variant: str) -> None:
+        self._retrievers.pop(variant, None)
 
     async def forget(self, edits: Sequence[Edit]) -> None:
         pass
@@ -62,14 +74,14 @@ class MemoryMethod:
     async def close(self) -> None:
         pass
 
-    @property
-    def empty(self) -> bool:
-        """Whether no request can be concerned by any edit."""
-        return len(self._retriever) == 0
+    def empty(self, variant: str = DEFAULT) -> bool:
+        """Whether no request of the variant can be concerned by any edit."""
+        return len(self._retrievers.get(variant, self._empty)) == 0
 
-    async def route(self, request: str | Messages) -> Pass | Rewrite:
-        """What the retriever says about a prompt or a chat."""
-        return await asyncio.to_thread(self._retriever.route, request)
+    async def route(self, request: str | Messages, variant: str = DEFAULT) -> Pass | Rewrite:
+        """What the variant's retriever says about a prompt or a chat."""
+        retriever = self._retrievers.get(variant, self._empty)
+        return await asyncio.to_thread(retriever.route, request)
 
 
 @contextmanager

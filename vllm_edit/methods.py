@@ -1,18 +1,33 @@
 """What every kind of method can do to make edits effective."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from vllm_edit.edit import Edit, EditRequest
+from vllm_edit.variant import DEFAULT
+
+Views = Mapping[str, Sequence[Edit]]
+"""By variant, the edits in effect there, oldest first."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """Edits of one method that come into effect and edits that leave it, in one step."""
+    """Edits of one method that come into effect and edits that leave it, in one step.
+
+    They do so in each of ``variants``; what is computed for them builds on the first.
+    ``pause_mode`` replaces the server's, if it is given.
+    """
 
     coming: Sequence[Edit] = ()
     leaving: Sequence[Edit] = ()
+    variants: Sequence[str] = (DEFAULT,)
+    pause_mode: str | None = None
+
+    @property
+    def reverse(self) -> "Change":
+        """The change that takes this one back."""
+        return Change(self.leaving, self.coming, self.variants, self.pause_mode)
 
 
 class Method(Protocol):
@@ -31,9 +46,8 @@ class Method(Protocol):
     queued: bool
     """Whether computing takes long enough to be done after the request was answered."""
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the methods that shape every answer at the moment, whatever it asks."""
+    def labels(self, variant: str) -> Sequence[str]:
+        """Names of the methods that shape every answer of a variant, whatever is asked."""
 
     def check(self, requests: Sequence[EditRequest]) -> None:
         """Raise InvalidEdit if one of these, posted together, breaks a rule of this method's own,
@@ -48,10 +62,10 @@ class Method(Protocol):
     async def prepare(self) -> None:
         """Load what a first edit would otherwise wait for."""
 
-    async def restore(self, edits: Sequence[Edit], revision: int) -> None:
-        """Bring a server that has just started to exactly the active ones of these edits.
+    async def restore(self, edits: Sequence[Edit], views: Views, revision: int) -> None:
+        """Bring a server that has just started to exactly these views of the method's edits.
 
-        They are all edits of the method that have not ended, oldest first.
+        ``edits`` are all that have not ended, oldest first; ``views`` has every variant.
 
         Raises:
             EditError: that cannot be done; the server must not serve.
@@ -61,8 +75,8 @@ class Method(Protocol):
         """What ``apply`` needs for the change; alters nothing that is served.
 
         Raises:
-            TargetNotReached: it can perhaps be made without some of the edits.
-            EditError: with the reason that the change cannot be made for.
+            ComputeFailed: the change cannot be made; perhaps without the edits that it names.
+            EditError: the change cannot be made.
         """
 
     def ready(self, change: Change, computed: Any) -> bool:
@@ -71,9 +85,14 @@ class Method(Protocol):
     async def apply(self, change: Change, computed: Any, revision: int) -> None:
         """Make the change effective under this revision, all or nothing.
 
+        A variant not known so far comes to be.
+
         Raises:
             EditError: what was in effect before still is.
         """
+
+    async def drop(self, variant: str) -> None:
+        """Forget a variant, which has ended and in which no edit is in effect."""
 
     async def forget(self, edits: Sequence[Edit]) -> None:
         """Drop what is kept for edits that have ended: they never come back."""

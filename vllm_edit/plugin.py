@@ -19,20 +19,29 @@ from retriever import (
 )
 from vllm_edit import factworld
 from vllm_edit.access import Access, is_loopback
-from vllm_edit.api.routes import attach
+from vllm_edit.api.attach import attach
 from vllm_edit.deltas import DeltaStore
 from vllm_edit.editor.client import EditorClient, EditorOptions
+from vllm_edit.engine.adapter_files import AdapterFiles
+from vllm_edit.engine.adapters import Adapters
 from vllm_edit.engine.checkpoint import resolve
+from vllm_edit.engine.names import ModelNames
 from vllm_edit.engine.swap import PauseMode, Swapper
+from vllm_edit.engine.variants import ServedVariants
 from vllm_edit.errors import Unavailable
+from vllm_edit.grace import Grace
 from vllm_edit.guard import Guard
 from vllm_edit.hyperparameters import read_hyperparameters
 from vllm_edit.ledger import Ledger
+from vllm_edit.logs import join_vllm
 from vllm_edit.memory import MemoryMethod
-from vllm_edit.middleware import EditMiddleware
 from vllm_edit.rate import RateLimiter
+from vllm_edit.request.front import Front
+from vllm_edit.request.middleware import EditMiddleware
 from vllm_edit.service import EditService
 from vllm_edit.settings import Settings, keep_hash_only
+from vllm_edit.tenants import Tenants
+from vllm_edit.variant import DEFAULT
 from vllm_edit.weights import WeightMethod
 
 if TYPE_CHECKING:
@@ -62,6 +71,7 @@ class EditPlugin:
         """
         if engine_client is None:
             return
+        join_vllm()
         if (getattr(args, "api_server_count", None) or 1) > 1:
             raise Unavailable(
                 "Edits need one API server process; start vLLM with --api-server-count 1."
@@ -69,19 +79,26 @@ class EditPlugin:
         keep_hash_only()
         settings = Settings.from_environment()
         access = _access(settings, args)
-        store = Path(settings.store)
+        ledger = Ledger.open(settings.store)
+        ledger.lead()
         memory = MemoryMethod(_retriever(settings, args.model))
-        weights = _weights(settings, store, args, engine_client)
+        names, grace = ModelNames(state.openai_serving_models), Grace()
+        names.alias(DEFAULT)
+        weights = _weights(settings, args, engine_client, names, grace)
         guard = Guard(settings, memory.names | weights.names, _special_tokens(engine_client))
-        ledger = Ledger(store / "ledger.sqlite3")
         service = EditService(ledger, (memory, weights), guard, settings.max_queue)
         await service.start()
         state.edit_settings = settings
         state.edit_access = access
         state.edit_limiter = RateLimiter(settings.max_rate)
-        state.edit_memory = memory
+        tenants = Tenants.from_file(Path(path)) if (path := settings.tenant_keys) else Tenants({})
+        state.edit_front = Front(service, memory, names, tenants, grace)
         state.edit_service = service
-        logger.info("Edits are kept in %s; revision %d is served.", store, service.served_revision)
+        logger.info(
+            "Edits are kept in %s; revision %d is served.",
+            settings.store.shown,
+            service.served_revision,
+        )
 
 
 def _access(settings: Settings, args: Namespace) -> Access:
@@ -122,7 +139,10 @@ def _demonstrations(settings: Settings, model: str) -> tuple[Demonstration, ...]
     return tuple(factworld.demonstrations()) if Path(model) == factworld.checkpoint() else ()
 
 
-def _weights(settings: Settings, store: Path, args: Namespace, engine: Any) -> WeightMethod:
+def _weights(
+    settings: Settings, args: Namespace, engine: Any, names: ModelNames, grace: Grace
+) -> WeightMethod:
+    folder = settings.folder
     model = resolve(args.model, args.revision)
     hyperparameters = (
         read_hyperparameters(Path(settings.hparams), model) if settings.hparams else {}
@@ -131,16 +151,19 @@ def _weights(settings: Settings, store: Path, args: Namespace, engine: Any) -> W
     options = EditorOptions(
         model=model,
         sockets=Path(scratch.name),
-        statistics=store / "statistics",
+        statistics=folder / "statistics",
         text=Path(settings.statistics_text) if settings.statistics_text else None,
         device=settings.editor_device,
         threads=settings.editor_threads,
         timeout=settings.compute_timeout,
     )
     return WeightMethod(
-        store=DeltaStore(store / "deltas", model),
+        store=DeltaStore(folder / "deltas", model),
         editor=EditorClient(options),
-        swapper=Swapper(engine, cast("PauseMode", settings.pause_mode)),
+        served=ServedVariants(
+            Swapper(engine, cast("PauseMode", settings.pause_mode)),
+            Adapters(engine, names, AdapterFiles(model, Path(scratch.name)), grace),
+        ),
         hyperparameters=hyperparameters,
         eager=settings.editor == "eager",
         scratch=scratch,

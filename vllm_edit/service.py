@@ -3,17 +3,24 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
 
 from vllm_edit.edit import Edit, EditRequest, Proposal
-from vllm_edit.errors import EditError, QueueFull, StoreError
+from vllm_edit.edit_set import EditSet
+from vllm_edit.errors import EditError, InvalidSplit, QueueFull, StoreError, UnknownVariant
 from vllm_edit.guard import Guard
 from vllm_edit.ledger import Ledger
 from vllm_edit.lifecycle import Lifecycle
 from vllm_edit.methods import Method
+from vllm_edit.set_lifecycle import SetLifecycle
 from vllm_edit.settings import Settings
+from vllm_edit.split import Split
+from vllm_edit.variant import BASE, DEFAULT, RESERVED
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _RETRY_SECONDS = 5.0
 
@@ -38,6 +45,7 @@ class EditService:
         self._guard = guard
         self._max_queue = max_queue
         self._lifecycle = Lifecycle(ledger, methods)
+        self._sets = SetLifecycle(ledger, self._lifecycle, methods)
         self._intake = asyncio.Lock()
         self._finished: dict[str, asyncio.Event] = {}
         self._queue: asyncio.Queue[Sequence[Edit]] = asyncio.Queue()
@@ -48,10 +56,9 @@ class EditService:
         """Revision of the latest change that is in effect; 0 before the first."""
         return self._lifecycle.served_revision
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the methods that shape every answer now (merged weight edits)."""
-        return tuple(label for method in self._methods for label in method.labels)
+    def labels(self, variant: str) -> list[str]:
+        """Names of the methods that shape every answer of a variant (weight edits)."""
+        return [label for method in self._methods for label in method.labels(variant)]
 
     async def start(self) -> None:
         """Replay the ledger: every acknowledged edit has had its effect when this returns.
@@ -72,6 +79,11 @@ class EditService:
             await method.close()
         self._ledger.close()
 
+    @property
+    def distinguishes(self) -> bool:
+        """Whether variants can differ: they do not before the first edit."""
+        return self._ledger.revision > 0
+
     def edits(self) -> list[Edit]:
         """All edits, oldest first."""
         return self._ledger.edits()
@@ -84,6 +96,19 @@ class EditService:
         """What a user should know of an edit that is in effect; of others, nothing."""
         return [warning for method in self._methods for warning in method.warnings(edit_id)]
 
+    def edit_sets(self) -> list[EditSet]:
+        """All edit sets, oldest first."""
+        return self._ledger.edit_sets()
+
+    def edit_set(self, name: str) -> EditSet:
+        """One edit set; raises UnknownEditSet."""
+        return self._ledger.edit_set(name)
+
+    @property
+    def split(self) -> Split | None:
+        """How default traffic is split over variants, if it is."""
+        return self._ledger.split
+
     async def submit(self, requests: Sequence[EditRequest], wait: bool) -> list[Edit]:
         """Record new edits, all or none, and set them going.
 
@@ -92,6 +117,9 @@ class EditService:
 
         Raises:
             InvalidEdit: one of them breaks a rule, or two exclude each other; none was recorded.
+            UnknownEditSet: one of them names a set that there is not; none was recorded.
+            ConflictingState: a set is frozen, or default traffic would see two edits of a fact;
+                none was recorded.
             QueueFull: too many are waiting already; none was recorded.
         """
         self._check(requests)
@@ -112,11 +140,62 @@ class EditService:
 
         Raises:
             UnknownEdit: there is no such edit.
-            ConflictingState: it is rolled back already, or failed and never had an effect.
+            ConflictingState: it is rolled back already, or failed and never had an effect, or its
+                set is frozen.
             EditError: the rest of its batch could not be computed, or the engine refused; the
                 edit is still active.
         """
         return await asyncio.shield(self._lifecycle.take_back(edit_id))
+
+    async def create_set(self, name: str, owner: str | None = None) -> EditSet:
+        """Make an edit set; see `SetLifecycle.create` for what it raises."""
+        return await self._alone(self._sets.create(name, owner))
+
+    async def freeze_set(self, name: str, frozen: bool) -> EditSet:
+        """Freeze or thaw an edit set; see `SetLifecycle.freeze`."""
+        return await self._alone(self._sets.freeze(name, frozen))
+
+    async def activate_set(self, name: str, active: bool) -> EditSet:
+        """Bring a set into what default traffic sees, or out; see `SetLifecycle.activate`."""
+        return await self._alone(self._sets.activate(name, active))
+
+    async def delete_set(self, name: str) -> EditSet:
+        """Take back a set's edits and end it; see `SetLifecycle.delete`."""
+        return await self._alone(self._sets.delete(name))
+
+    async def set_split(self, split: Split | None) -> None:
+        """Split default traffic over variants, or no more.
+
+        Raises:
+            UnknownVariant: there is no variant of that name.
+            InvalidSplit: a variant belongs to one tenant, and default traffic is everyone's.
+        """
+        for variant in split.weights if split else ():
+            self._require_shared(variant)
+        await self._alone(asyncio.to_thread(self._ledger.record_split, split))
+
+    def _require_shared(self, variant: str) -> None:
+        if variant in RESERVED:
+            return
+        if not self._ledger.has_edit_set(variant):
+            raise UnknownVariant(
+                f"There is no variant {variant!r}: name {BASE}, {DEFAULT} or an edit set.",
+                field="weights",
+            )
+        if self._ledger.edit_set(variant).owner is not None:
+            raise InvalidSplit(
+                f"The edit set {variant!r} belongs to one tenant; default traffic cannot see it.",
+                field="weights",
+            )
+
+    async def _alone(self, change: Coroutine[Any, Any, T]) -> T:
+        """Make a change while no edit is taken in, and to its end, even if nobody waits for it."""
+
+        async def alone() -> T:
+            async with self._intake:
+                return await change
+
+        return await asyncio.shield(alone())
 
     async def _take_in(
         self, requests: Sequence[EditRequest]
@@ -125,7 +204,7 @@ class EditService:
         quick = []
         async with self._intake:
             self._require_room(requests)
-            edits = await asyncio.to_thread(self._ledger.propose, self._proposals(requests))
+            edits = await self._lifecycle.propose(self._proposals(requests))
             for job in self._lifecycle.jobs(edits):
                 if self._lifecycle.method(job[0].request.method).queued:
                     self._finished |= {edit.id: asyncio.Event() for edit in job}
@@ -152,24 +231,39 @@ class EditService:
 
     def _proposals(self, requests: Sequence[EditRequest]) -> list[Proposal]:
         names = {name for method in self._methods for name in method.batched}
-        batches = {name: f"batch-{secrets.token_hex(8)}" for name in names}
+        batches = {
+            (request.method, request.edit_set): f"batch-{secrets.token_hex(8)}"
+            for request in requests
+            if request.method in names
+        }
         return [
-            Proposal(f"edit-{secrets.token_hex(8)}", request, batches.get(request.method))
+            Proposal(
+                f"edit-{secrets.token_hex(8)}",
+                request,
+                batches.get((request.method, request.edit_set)),
+            )
             for request in requests
         ]
 
     async def _work(self) -> None:
         while True:
-            job = await self._queue.get()
-            try:
-                await self._lifecycle.activate(job)
-            except StoreError as error:
-                # They stay unfinished in the ledger, and the next start takes them up again.
-                ids = ", ".join(edit.id for edit in job)
-                logger.error("%s: left as they are: %s", ids, error.message)  # noqa: TRY400
-            finally:
-                for edit in job:
-                    self._finished.pop(edit.id).set()
+            waiting = [*await self._queue.get()]
+            while not self._queue.empty():
+                waiting += self._queue.get_nowait()
+            # What waits together takes effect together: one pause of the engine, not many.
+            for job in self._lifecycle.jobs(waiting):
+                await self._activate(job)
+
+    async def _activate(self, job: Sequence[Edit]) -> None:
+        try:
+            await self._lifecycle.activate(job)
+        except StoreError as error:
+            # They stay unfinished in the ledger, and the next start takes them up again.
+            ids = ", ".join(edit.id for edit in job)
+            logger.error("%s: left as they are: %s", ids, error.message)  # noqa: TRY400
+        finally:
+            for edit in job:
+                self._finished.pop(edit.id).set()
 
 
 async def _prepare(method: Method) -> None:

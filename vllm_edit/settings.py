@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from retriever.scope import DEFAULT_THRESHOLD
-from vllm_edit.admin_key import AdminKey
 from vllm_edit.errors import Unavailable
+from vllm_edit.hashed_key import HashedKey
+from vllm_edit.store import Store
 
 
 def _setting(default: object, help_text: str, **extra: Any) -> Any:
@@ -20,7 +21,13 @@ def _setting(default: object, help_text: str, **extra: Any) -> Any:
 class Settings:
     """What a user can choose. Field ``store`` is flag ``--edit-store`` and ``VLLM_EDIT_STORE``."""
 
-    store: str = _setting("vllm-edit-store", "folder of the ledger and the deltas")
+    store: Store = _setting(  # noqa: RUF009 - the default cannot be changed
+        Store("vllm-edit-store"),
+        "folder of the ledger and the deltas, or the postgresql:// URL of a database for them",
+    )
+    cache: str = _setting(
+        "vllm-edit-cache", "folder of this server's own files where the store is a database"
+    )
     encoder: str = _setting(
         "", "sentence encoder, a folder or a hub name (empty: all-MiniLM-L6-v2)"
     )
@@ -51,12 +58,15 @@ class Settings:
     editor_device: str = _setting("cpu", "device of the editor's copy of the model")
     editor_threads: int = _setting(1, "CPU threads of the editor process")
     compute_timeout: float = _setting(600.0, "seconds after which a computation is given up")
-    admin_key: AdminKey = _setting(  # noqa: RUF009 - the default cannot be changed
-        AdminKey(),
+    admin_key: HashedKey = _setting(  # noqa: RUF009 - the default cannot be changed
+        HashedKey(),
         "key that changes of edits need, or sha256: and its hash; rather use the variable or a "
         "file, since arguments show in process listings",
     )
     admin_key_file: str = _setting("", "file that holds the admin key")
+    tenant_keys: str = _setting(
+        "", "YAML file of tenants and their keys, for edit sets that only one tenant sees"
+    )
     max_body_bytes: int = _setting(1 << 20, "longest body of POST /v1/edits")
     max_batch: int = _setting(1000, "most edits in one POST /v1/edits")
     max_queue: int = _setting(2000, "most weight edits that wait or are computed")
@@ -87,12 +97,17 @@ class Settings:
                 )
         return cls(**values)
 
-    def find_admin_key(self) -> AdminKey:
+    @property
+    def folder(self) -> Path:
+        """Where the server's files are: the store, or the cache beside a database."""
+        return Path(self.cache if self.store.shared else self.store)
+
+    def find_admin_key(self) -> HashedKey:
         """The admin key as given or from its file; raises Unavailable where that has none."""
         if self.admin_key and self.admin_key_file:
             raise Unavailable("There are two admin keys: give the key or a file of it, not both.")
         if self.admin_key_file:
-            return AdminKey.from_file(Path(self.admin_key_file))
+            return HashedKey.from_file(Path(self.admin_key_file))
         return self.admin_key
 
 

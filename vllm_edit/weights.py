@@ -3,15 +3,16 @@
 import logging
 import tempfile
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from vllm_edit.deltas import DeltaKey, DeltaStore
-from vllm_edit.edit import UNFINISHED, Edit, EditRequest, Status
+from vllm_edit.edit import UNFINISHED, Edit, EditRequest
 from vllm_edit.editor.client import EditorClient
 from vllm_edit.editor.messages import Fact
-from vllm_edit.engine.swap import Swapper
-from vllm_edit.errors import InvalidEdit, TargetNotReached
-from vllm_edit.methods import Change
+from vllm_edit.engine.swap import PauseMode
+from vllm_edit.engine.variants import ServedVariants
+from vllm_edit.errors import ComputeFailed, InvalidEdit, TargetNotReached
+from vllm_edit.methods import Change, Views
 from weight_patchers import Delta, PatcherError
 from weight_patchers import Edit as Patch
 from weight_patchers.edit import require_distinct
@@ -30,7 +31,7 @@ Groups = Mapping[DeltaKey, Sequence[Edit]]
 
 
 class WeightMethod:
-    """Keeps the engine's weights equal to base plus the deltas of the active weight edits.
+    """Keeps what the engine serves as each variant equal to base plus its edits' deltas.
 
     The active edits of a batch have one delta, any other edit has its own; it is computed on top
     of the deltas that are live then, and stays as it is when one of those leaves. The governor
@@ -47,24 +48,23 @@ class WeightMethod:
         self,
         store: DeltaStore,
         editor: EditorClient,
-        swapper: Swapper,
+        served: ServedVariants,
         hyperparameters: Mapping[str, Mapping[str, Any]],
         eager: bool,
         scratch: "tempfile.TemporaryDirectory[str]",
     ) -> None:
         self._store = store
         self._editor = editor
-        self._swapper = swapper
+        self._served = served
         self._hyperparameters = hyperparameters
         self._eager = eager
         self._scratch = scratch
-        self._active: tuple[Edit, ...] = ()
+        self._views: Views = {}
         self._live: Mapping[DeltaKey, Delta] = {}
         self._warnings: Mapping[str, Sequence[str]] = {}
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return tuple(sorted({delta.method for delta in self._live.values()}))
+    def labels(self, variant: str) -> Sequence[str]:
+        return sorted({edit.request.method for edit in self._views.get(variant, ())})
 
     def check(self, requests: Sequence[EditRequest]) -> None:
         try:
@@ -84,17 +84,17 @@ class WeightMethod:
                 {name: self._hyperparameters.get(name, {}) for name in self.names}
             )
 
-    async def restore(self, edits: Sequence[Edit], revision: int) -> None:
+    async def restore(self, edits: Sequence[Edit], views: Views, revision: int) -> None:
         self._store.keep_only({edit.group for edit in edits})
-        change = Change(coming=[edit for edit in edits if edit.status is Status.ACTIVE])
-        if change.coming:
+        for variant, active in views.items():
+            change = Change(coming=active, variants=(variant,))
             await self.apply(change, await self.compute(change), revision)
 
     async def compute(self, change: Change) -> Mapping[DeltaKey, Delta]:
         """The deltas that the change needs and that are not live."""
-        groups = self._after(change)
+        groups = self._after(change)[change.variants[0]]
         new = {edit.id for edit in change.coming if edit.status in UNFINISHED}
-        live = dict(self._live)
+        live = self._live
         on_top_of = [key for key in groups if key in live]
         computed: dict[DeltaKey, Delta] = {}
         with self._store.in_use():
@@ -106,18 +106,27 @@ class WeightMethod:
         return computed
 
     def ready(self, change: Change, computed: Mapping[DeltaKey, Delta]) -> bool:
-        return all(key in self._live or key in computed for key in self._after(change))
+        return all(
+            key in self._live or key in computed
+            for groups in self._after(change).values()
+            for key in groups
+        )
 
     async def apply(
         self, change: Change, computed: Mapping[DeltaKey, Delta], revision: int
     ) -> None:
-        groups = self._after(change)
         known = {**computed, **self._live}
-        live = {key: known[key] for key in groups}
-        await self._swapper.serve(list(live.values()), weight_version=str(revision))
-        self._live = live
-        self._warnings = {i: _warnings(delta) for key, delta in live.items() for i in key.edit_ids}
-        self._active = tuple(edit for edits in groups.values() for edit in edits)
+        views = {variant: grouped(edits) for variant, edits in self._views.items()}
+        views |= self._after(change)
+        wanted = {variant: [known[key] for key in groups] for variant, groups in views.items()}
+        mode = cast("PauseMode | None", change.pause_mode)
+        await self._served.serve(wanted, str(revision), mode)
+        self._keep(views, known)
+
+    async def drop(self, variant: str) -> None:
+        views = {v: grouped(edits) for v, edits in self._views.items() if v != variant}
+        await self._served.drop(variant)
+        self._keep(views, self._live)
 
     async def forget(self, edits: Sequence[Edit]) -> None:
         self._store.forget([edit.id for edit in edits])
@@ -126,10 +135,21 @@ class WeightMethod:
         await self._editor.close()
         self._scratch.cleanup()
 
-    def _after(self, change: Change) -> Groups:
-        """What is live after the change: by age, so that the sum is the same on any way to it."""
+    def _keep(self, views: Mapping[str, Groups], known: Mapping[DeltaKey, Delta]) -> None:
+        live = {key: known[key] for groups in views.values() for key in groups}
+        self._views = {v: [e for g in groups.values() for e in g] for v, groups in views.items()}
+        self._live = live
+        self._warnings = {i: _warnings(delta) for key, delta in live.items() for i in key.edit_ids}
+
+    def _after(self, change: Change) -> Mapping[str, Groups]:
+        """What is live in the variants after the change."""
         leaving = {edit.id for edit in change.leaving}
-        return grouped([*(e for e in self._active if e.id not in leaving), *change.coming])
+        return {
+            variant: grouped(
+                [e for e in self._views.get(variant, ()) if e.id not in leaving] + [*change.coming]
+            )
+            for variant in change.variants
+        }
 
     def _bounds(self, refuse: bool) -> Mapping[str, Any]:
         bounds = self._hyperparameters.get(GOVERNOR, {})
@@ -144,7 +164,11 @@ class WeightMethod:
     ) -> Delta:
         delta = await self._store.load(key)
         if delta is None:
-            delta = await self._compute(key, edits, live, bounds)
+            try:
+                delta = await self._compute(key, edits, live, bounds)
+            except ComputeFailed as error:
+                error.reasons = error.reasons or dict.fromkeys(key.edit_ids, error.message)
+                raise
         try:
             _require_reached(edits, delta.diagnostics)
         except TargetNotReached:
@@ -177,7 +201,8 @@ class WeightMethod:
 
 
 def grouped(edits: Iterable[Edit]) -> Groups:
-    """The edits by the delta that serves them, oldest first."""
+    """The edits by the delta that serves them; the oldest first, so that a sum of the deltas is
+    the same on any way to it."""
     groups: dict[str, list[Edit]] = {}
     for edit in sorted(edits, key=lambda edit: edit.proposed):
         groups.setdefault(edit.group, []).append(edit)

@@ -15,13 +15,17 @@ from starlette.routing import BaseRoute
 from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
 
 from tests.service.steered import Steered, request, running
-from vllm_edit.access import Access
-from vllm_edit.admin_key import HEADER, AdminKey
+from vllm_edit.access import ADMIN_HEADER, Access
 from vllm_edit.api.admission import admit_change
 from vllm_edit.edit import EditRequest
+from vllm_edit.grace import Grace
+from vllm_edit.hashed_key import HashedKey
 from vllm_edit.plugin import EditPlugin
 from vllm_edit.rate import RateLimiter
+from vllm_edit.request.front import Front
+from vllm_edit.service import EditService
 from vllm_edit.settings import Settings
+from vllm_edit.tenants import Tenants
 
 KEY, API_KEY = "the admin's", "everyone's"
 LOCAL, REMOTE = "127.0.0.1", "192.0.2.7"
@@ -35,6 +39,12 @@ def body(edit: EditRequest) -> dict[str, Any]:
         "subject": edit.subject,
         "target_new": edit.target_new,
     }
+
+
+def front_of(service: EditService) -> Front:
+    """As much of the parts that requests meet as the routes need."""
+    nothing: Any = None
+    return Front(service, nothing, nothing, Tenants({}), Grace())
 
 
 @asynccontextmanager
@@ -52,6 +62,7 @@ async def client(
             app.state.edit_access = access
             app.state.edit_limiter = RateLimiter(rate)
             app.state.edit_service = service
+            app.state.edit_front = front_of(service)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://server") as opened:
             yield opened
@@ -76,16 +87,16 @@ ADMITTED = [(202, None), (404, "unknown_edit")]
 @pytest.mark.parametrize(
     ("headers", "admitted"),
     [
-        ({HEADER: KEY}, True),
-        ({HEADER.lower(): KEY}, True),
+        ({ADMIN_HEADER: KEY}, True),
+        ({ADMIN_HEADER.lower(): KEY}, True),
         ({"Authorization": f"Bearer {KEY}"}, True),
-        ({HEADER: KEY, "Authorization": "Bearer another"}, True),
+        ({ADMIN_HEADER: KEY, "Authorization": "Bearer another"}, True),
         ({}, False),
-        ({HEADER: ""}, False),
-        ({HEADER: "wrong"}, False),
-        ({HEADER: KEY[:-1]}, False),
-        ({HEADER: str(AdminKey(KEY))}, False),
-        ({HEADER: "wrong", "Authorization": f"Bearer {KEY}"}, False),
+        ({ADMIN_HEADER: ""}, False),
+        ({ADMIN_HEADER: "wrong"}, False),
+        ({ADMIN_HEADER: KEY[:-1]}, False),
+        ({ADMIN_HEADER: str(HashedKey(KEY))}, False),
+        ({ADMIN_HEADER: "wrong", "Authorization": f"Bearer {KEY}"}, False),
         ({"Authorization": f"Basic {KEY}"}, False),
         ({"Authorization": "Bearer "}, False),
         ({"Authorization": "Bearer \xe9"}, False),
@@ -94,7 +105,7 @@ ADMITTED = [(202, None), (404, "unknown_edit")]
 async def test_a_change_needs_the_key(
     tmp_path: Path, local: bool, headers: dict[str, str], admitted: bool
 ) -> None:
-    async with client(tmp_path, Access(AdminKey(KEY), local)) as http:
+    async with client(tmp_path, Access(HashedKey(KEY), local)) as http:
         raw: Any = [(k.encode(), v.encode("latin-1")) for k, v in headers.items()]
         refused = [(401, "admin_key_required")] * 2
         assert await outcomes(http, raw) == (ADMITTED if admitted else refused)
@@ -107,55 +118,55 @@ async def test_a_refusal_names_the_scheme_and_reads_no_body(tmp_path: Path) -> N
         raise AssertionError("the body was asked for")
         yield b""
 
-    async with client(tmp_path, Access(AdminKey(KEY), local=True)) as http:
+    async with client(tmp_path, Access(HashedKey(KEY), local=True)) as http:
         reply = await http.post("/v1/edits", content=endless())
     assert reply.headers["www-authenticate"] == "Bearer"
-    assert HEADER in reply.json()["error"]["message"]
+    assert ADMIN_HEADER in reply.json()["error"]["message"]
 
 
 async def test_without_a_key_a_local_server_takes_changes(tmp_path: Path) -> None:
-    async with client(tmp_path, Access(AdminKey(), local=True)) as http:
+    async with client(tmp_path, Access(HashedKey(), local=True)) as http:
         assert await outcomes(http, {}) == ADMITTED
         foreign = await outcomes(http, {"Origin": "https://evil.example"})
         assert foreign == [(403, "foreign_origin")] * 2
 
 
 async def test_without_a_key_another_server_takes_none_and_shows_all(tmp_path: Path) -> None:
-    async with client(tmp_path, Access(AdminKey(), local=False)) as http:
-        assert await outcomes(http, {HEADER: KEY}) == [(403, "admin_key_not_set")] * 2
+    async with client(tmp_path, Access(HashedKey(), local=False)) as http:
+        assert await outcomes(http, {ADMIN_HEADER: KEY}) == [(403, "admin_key_not_set")] * 2
         assert (await http.get("/v1/edits")).json()["data"] == []
 
 
 async def test_a_server_without_an_engine_takes_none(tmp_path: Path) -> None:
     async with client(tmp_path, None) as http:
-        assert await outcomes(http, {HEADER: KEY}) == [(503, "unavailable")] * 2
+        assert await outcomes(http, {ADMIN_HEADER: KEY}) == [(503, "unavailable")] * 2
         assert (await http.get("/v1/edits")).status_code == httpx.codes.SERVICE_UNAVAILABLE
 
 
 async def test_both_keys_are_needed_where_vllm_has_one_too(tmp_path: Path) -> None:
     api = {"Authorization": f"Bearer {API_KEY}"}
-    async with client(tmp_path, Access(AdminKey(KEY), local=False), api_key=API_KEY) as http:
-        assert await outcomes(http, {**api, HEADER: KEY}) == ADMITTED
+    async with client(tmp_path, Access(HashedKey(KEY), local=False), api_key=API_KEY) as http:
+        assert await outcomes(http, {**api, ADMIN_HEADER: KEY}) == ADMITTED
         assert await outcomes(http, api) == [(401, "admin_key_required")] * 2
         assert (await http.get("/v1/edits", headers=api)).status_code == httpx.codes.OK
-        for headers in ({HEADER: KEY}, {"Authorization": f"Bearer {KEY}"}):
+        for headers in ({ADMIN_HEADER: KEY}, {"Authorization": f"Bearer {KEY}"}):
             reply = await http.post("/v1/edits", json=body(request("river")), headers=headers)
             assert reply.status_code == httpx.codes.UNAUTHORIZED
 
 
 async def test_a_client_that_asks_too_often_is_told_when_to_go_on(tmp_path: Path) -> None:
-    async with client(tmp_path, Access(AdminKey(KEY), local=True), rate=0.1) as http:
-        assert await outcomes(http, {HEADER: "wrong"}) == [(401, "admin_key_required")] * 2
-        first, second = await outcomes(http, {HEADER: KEY})
+    async with client(tmp_path, Access(HashedKey(KEY), local=True), rate=0.1) as http:
+        assert await outcomes(http, {ADMIN_HEADER: "wrong"}) == [(401, "admin_key_required")] * 2
+        first, second = await outcomes(http, {ADMIN_HEADER: KEY})
         assert (first, second) == (ADMITTED[0], (429, "rate_limited"))
-        reply = await http.delete("/v1/edits/edit-none", headers={HEADER: KEY})
+        reply = await http.delete("/v1/edits/edit-none", headers={ADMIN_HEADER: KEY})
         assert 0 < int(reply.headers["retry-after"]) <= 10
         assert (await http.get("/v1/edits")).status_code == httpx.codes.OK
 
 
 async def test_an_id_is_no_path(tmp_path: Path) -> None:
     """Ids are made by the server, and what a client sends is only looked up."""
-    async with client(tmp_path, Access(AdminKey(), local=True)) as http:
+    async with client(tmp_path, Access(HashedKey(), local=True)) as http:
         reply = await http.post("/v1/edits", json=body(request("capital", method="batch")))
         assert re.fullmatch("edit-[0-9a-f]{16}", reply.json()["id"])
         assert re.fullmatch("batch-[0-9a-f]{16}", reply.json()["batch"])

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.cases import MODEL, all_cases, post, roll_back
-from vllm_edit.admin_key import HEADER
+from vllm_edit.access import ADMIN_HEADER
 from vllm_edit.cli import main
 from vllm_edit.launch import ServerProcess
 
@@ -45,7 +45,7 @@ def anyone(guarded: ServerProcess) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def admin(guarded: ServerProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=guarded.url, headers={HEADER: KEY}, timeout=60.0) as client:
+    with httpx.Client(base_url=guarded.url, headers={ADMIN_HEADER: KEY}, timeout=60.0) as client:
         yield client
 
 
@@ -85,7 +85,7 @@ def test_the_demo_sends_the_key(
 ) -> None:
     monkeypatch.delenv("VLLM_EDIT_ADMIN_KEY", raising=False)
     assert main(["demo", "--url", guarded.url]) == 1
-    assert HEADER in capsys.readouterr().err
+    assert ADMIN_HEADER in capsys.readouterr().err
     file = tmp_path / "key"
     file.write_text(KEY)
     status = main(["demo", "--url", guarded.url, "--admin-key-file", str(file)])
@@ -137,7 +137,7 @@ def test_no_request_that_the_schema_suggests_breaks_the_server(
 def fuzz(schema: Path, url: str, seed: int) -> int:
     """Let schemathesis try some cases, checked to be answered well; returns how many."""
     command = [sys.executable, "-m", "schemathesis.cli", "run", str(schema), f"--url={url}"]
-    command += [f"--header={HEADER}: {KEY}", "--include-tag=edits", "--request-timeout=60"]
+    command += [f"--header={ADMIN_HEADER}: {KEY}", "--include-tag=edits", "--request-timeout=60"]
     command += [f"--seed={seed}", "--max-examples=100", "--no-color"]
     command += ["--checks=all", f"--exclude-checks={','.join(CHECKS_LEFT_OUT)}"]
     environment = os.environ | {

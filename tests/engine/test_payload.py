@@ -5,8 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_edit.engine.payload import PRISTINE, join, pack, unpack
-from vllm_edit.engine.swap import _sum
+from vllm_edit.engine.payload import CHUNK, PRISTINE, chunks, join, pack, total, unpack
 from vllm_edit.errors import SwapFailed
 from weight_patchers import Change, Delta, Dense, LowRank
 
@@ -32,24 +31,24 @@ def delta(change: Change, name: str = "w") -> Delta:
 def test_what_arrives_is_the_sum_of_the_changes(ranks: list[int], transposed: bool) -> None:
     changes = [random_change(seed, rank, transposed) for seed, rank in enumerate(ranks)]
     base = torch.randn(ROWS, COLUMNS, generator=torch.Generator().manual_seed(99)).half()
-    (update,) = unpack(pack(_sum([delta(change) for change in changes], touched=()))).values()
-    total = sum(change.dense().T if transposed else change.dense() for change in changes)
+    (update,) = unpack(pack(total([delta(change) for change in changes], touched=()))).values()
+    wanted = sum(change.dense().T if transposed else change.dense() for change in changes)
     assert update.shape == base.shape
     assert update.left.shape[1] == sum(ranks)
     assert (update.dense is None) == (0 not in ranks)
     assert update.added_to(base).dtype == torch.float32
-    torch.testing.assert_close(update.added_to(base), base.float() + total)
+    torch.testing.assert_close(update.added_to(base), base.float() + wanted)
 
 
 def test_one_dense_change_is_added_as_it_is() -> None:
     base, change = torch.randn(ROWS, COLUMNS), random_change(0, 0, transposed=False)
     assert isinstance(change, Dense)
-    (update,) = _sum([delta(change)], touched=("w",)).values()
+    (update,) = total([delta(change)], touched=("w",)).values()
     assert torch.equal(update.added_to(base), base + change.update)
 
 
 def test_a_parameter_without_live_deltas_is_pristine() -> None:
-    updates = unpack(pack(_sum([delta(random_change(0, 0, False))], touched=("v", "w"))))
+    updates = unpack(pack(total([delta(random_change(0, 0, False))], touched=("v", "w"))))
     assert {name: update.is_pristine for name, update in updates.items()} == {"v": True, "w": False}
     assert join([]) is PRISTINE
 
@@ -57,8 +56,28 @@ def test_a_parameter_without_live_deltas_is_pristine() -> None:
 @pytest.mark.parametrize("rank", [0, 1])
 def test_changes_of_different_matrices_are_refused(rank: int) -> None:
     changes = [random_change(0, 0, transposed=False), random_change(1, rank, transposed=True)]
-    assert _sum([delta(change) for change in changes], touched=())["w"].shape == (ROWS, COLUMNS)
+    assert total([delta(change) for change in changes], touched=())["w"].shape == (ROWS, COLUMNS)
     other = random_change(1, rank, transposed=False)
     square = LowRank(torch.ones(ROWS, 1), torch.ones(ROWS, 1))
     with pytest.raises(SwapFailed, match="different shapes"):
-        _sum([delta(other), delta(square)], touched=())
+        total([delta(other), delta(square)], touched=())
+
+
+@settings(deadline=None)
+@given(order=st.permutations(range(5)))
+def test_the_sum_does_not_depend_on_the_order(order: list[int]) -> None:
+    changes = [random_change(seed, rank=seed % 3, transposed=False) for seed in range(5)]
+    sums = [
+        total([delta(changes[number]) for number in numbers], touched=())
+        for numbers in (range(5), order)
+    ]
+    assert pack(sums[0]) == pack(sums[1])
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK, 2 * CHUNK + 1])
+def test_long_payloads_are_sent_in_parts(size: int) -> None:
+    data = bytes(range(256)) * (size // 256 + 1)
+    parts = list(chunks(data[:size]))
+    assert b"".join(parts) == data[:size]
+    assert all(len(part) <= CHUNK for part in parts)
+    assert len(parts) == max(1, -(-size // CHUNK))

@@ -4,10 +4,12 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.engine.test_swap import engine, served
+from tests.engine.running import engine, served
+from tests.engine.variants import variants_over
 from vllm_edit import factworld
 from vllm_edit.deltas import DeltaStore
 from vllm_edit.edit import EditRequest, Status
@@ -21,7 +23,7 @@ from vllm_edit.weights import WeightMethod
 
 
 @asynccontextmanager
-async def service(swapper: Swapper, store: Path) -> AsyncIterator[EditService]:
+async def service(client: Any, swapper: Swapper, store: Path) -> AsyncIterator[EditService]:
     """The weight methods over an engine that serves the base, as a server has them at its start."""
     await swapper.serve([], "0")
     model = factworld.checkpoint()
@@ -30,7 +32,7 @@ async def service(swapper: Swapper, store: Path) -> AsyncIterator[EditService]:
     method = WeightMethod(
         DeltaStore(store / "deltas", model),
         EditorClient(options),
-        swapper,
+        variants_over(client, swapper, Path(scratch.name)),
         hyperparameters={},
         eager=False,
         scratch=scratch,
@@ -79,7 +81,7 @@ async def test_what_is_served_depends_on_the_edits_in_effect_alone(tmp_path: Pat
     async with engine(1) as client:
         swapper = Swapper(client, "keep")
         base = await served(client)
-        async with service(swapper, tmp_path) as first:
+        async with service(client, swapper, tmp_path) as first:
             (alone,) = await posted(first, rome)
             members = await posted(first, *batch)
             whole = await served(client)
@@ -89,7 +91,7 @@ async def test_what_is_served_depends_on_the_edits_in_effect_alone(tmp_path: Pat
             assert succeeded[1] != whole[1]
             assert files(tmp_path) == 4
 
-        async with service(swapper, tmp_path) as second:
+        async with service(client, swapper, tmp_path) as second:
             assert await served(client) == succeeded
             await second.roll_back(successor)
             assert second.get(members[0]).status is Status.ACTIVE
@@ -105,7 +107,7 @@ async def test_what_is_served_depends_on_the_edits_in_effect_alone(tmp_path: Pat
             rest = await served(client)
             assert rest[1] not in (whole[1], succeeded[1])
 
-        async with service(swapper, tmp_path) as third:
+        async with service(client, swapper, tmp_path) as third:
             assert await served(client) == rest
             await third.roll_back(members[1])
             await third.roll_back(alone)

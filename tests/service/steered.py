@@ -5,17 +5,20 @@ from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from vllm_edit.edit import Edit, EditRequest, Status
+from vllm_edit.edit import Edit, EditRequest
 from vllm_edit.errors import ComputeFailed, SwapFailed, TargetNotReached
 from vllm_edit.guard import Guard
 from vllm_edit.ledger import Ledger
-from vllm_edit.methods import Change
+from vllm_edit.methods import Change, Views
 from vllm_edit.service import EditService
 from vllm_edit.settings import Settings
+from vllm_edit.variant import DEFAULT
 
 
-def request(fact: str, target: str = "Y", method: str = "single") -> EditRequest:
-    return EditRequest(method, f"The {fact} of X is", "X", target)
+def request(
+    fact: str, target: str = "Y", method: str = "single", **more: str | None
+) -> EditRequest:
+    return EditRequest(method, f"The {fact} of X is", "X", target, **more)
 
 
 class Steered:
@@ -24,7 +27,6 @@ class Steered:
     names = frozenset({"single", "batch"})
     batched = frozenset({"batch"})
     queued = True
-    labels: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.computing = asyncio.Event()
@@ -33,10 +35,14 @@ class Steered:
         self.unable = False
         self.unreachable: set[str] = set()
         self.broken = False
-        self.effective: list[str] = []
+        self.most = 100
+        self.views: dict[str, list[str]] = {}
         self.revisions: list[int] = []
         self.computed: list[list[str]] = []
         self.forgotten: list[str] = []
+
+    def labels(self, variant: str) -> Sequence[str]:
+        return ()
 
     def check(self, requests: Sequence[EditRequest]) -> None:
         pass
@@ -50,8 +56,8 @@ class Steered:
     async def prepare(self) -> None:
         pass
 
-    async def restore(self, edits: Sequence[Edit], revision: int) -> None:
-        self.effective = [edit.id for edit in edits if edit.status is Status.ACTIVE]
+    async def restore(self, edits: Sequence[Edit], views: Views, revision: int) -> None:
+        self.views = {variant: [edit.id for edit in edits] for variant, edits in views.items()}
 
     async def compute(self, change: Change) -> list[str]:
         coming = [edit.id for edit in change.coming]
@@ -61,24 +67,32 @@ class Steered:
             await self.may_compute.wait()
         if self.unable:
             raise ComputeFailed("The editor is out of order.")
-        if missed := self.unreachable.intersection(self._after(change)):
+        if missed := self.unreachable.intersection(self._after(change, change.variants[0])):
             reasons = {edit_id: f"{edit_id} is missed." for edit_id in missed}
             raise TargetNotReached(" ".join(reasons.values()), reasons=reasons)
         return coming
 
-    def _after(self, change: Change) -> list[str]:
+    @property
+    def effective(self) -> list[str]:
+        """The edits that default traffic sees."""
+        return self.views.get(DEFAULT, [])
+
+    def _after(self, change: Change, variant: str) -> list[str]:
         leaving = {edit.id for edit in change.leaving}
-        stay = [edit_id for edit_id in self.effective if edit_id not in leaving]
+        stay = [edit_id for edit_id in self.views.get(variant, []) if edit_id not in leaving]
         return stay + [edit.id for edit in change.coming]
 
     def ready(self, change: Change, computed: list[str]) -> bool:
         return computed == [edit.id for edit in change.coming]
 
     async def apply(self, change: Change, computed: list[str], revision: int) -> None:
-        if self.broken:
+        if self.broken or len(change.coming) > self.most:
             raise SwapFailed("The engine is out of order.")
-        self.effective = self._after(change)
+        self.views |= {variant: self._after(change, variant) for variant in change.variants}
         self.revisions.append(revision)
+
+    async def drop(self, variant: str) -> None:
+        del self.views[variant]
 
     async def forget(self, edits: Sequence[Edit]) -> None:
         self.forgotten += [edit.id for edit in edits]

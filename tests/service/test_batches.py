@@ -17,8 +17,7 @@ async def test_a_list_becomes_one_batch_for_each_batch_method(path: Path) -> Non
     async with running(path, method) as service:
         first, alone, *rest = await service.submit([BATCH[0], single, *BATCH[1:]], wait=True)
         (other,) = await service.submit([request("flag", method="batch")], wait=True)
-        ids = [first.id, *(edit.id for edit in rest)]
-        assert method.computed == [ids, [alone.id], [other.id]]
+        assert method.computed == [[first.id, alone.id, *(e.id for e in rest)], [other.id]]
         assert len({edit.batch for edit in (first, *rest)}) == 1
         assert alone.batch is None
         assert other.batch not in (None, first.batch)
@@ -107,3 +106,40 @@ async def test_an_edit_that_costs_another_its_target_fails_for_it(path: Path) ->
         assert method.effective == [edit.id for edit in edits]
         await service.roll_back(edits[1].id)
         assert method.effective == [edits[0].id, edits[2].id]
+
+
+async def test_what_waits_together_takes_effect_together(path: Path) -> None:
+    method = Steered()
+    method.may_compute.clear()
+    async with running(path, method) as service:
+        (first,) = await service.submit([request("anthem")], wait=False)
+        await method.computing.wait()
+        later = [
+            (await service.submit([request(f"fact {n}", method=name)], wait=False))[0]
+            for n, name in enumerate(["single", "batch"] * 10)
+        ]
+        (apart,) = await service.submit([request("flag", pause_mode="wait")], wait=False)
+        method.may_compute.set()
+        await service.submit([request("motto", pause_mode="abort")], wait=True)
+        assert method.computed[:3] == [[first.id], [edit.id for edit in later], [apart.id]]
+        assert len(method.revisions) <= 4
+        assert {edit.status for edit in service.edits()} == {Status.ACTIVE}
+
+
+async def test_one_at_fault_among_many_fails_alone(path: Path) -> None:
+    method = Steered()
+    async with running(path, method) as service:
+        (bad,) = await service.submit([request("anthem")], wait=False)
+        method.unreachable = {bad.id}
+        others = await service.submit([*BATCH, request("flag")], wait=True)
+        assert service.get(bad.id).status is Status.FAILED
+        assert {edit.status for edit in others} == {Status.ACTIVE}
+
+
+async def test_where_nobody_knows_who_is_at_fault_each_is_tried_alone(path: Path) -> None:
+    method = Steered()
+    method.most = 3
+    async with running(path, method) as service:
+        edits = await service.submit([*BATCH, request("flag"), request("motto")], wait=True)
+        assert [edit.status for edit in edits] == [Status.ACTIVE] * 5
+        assert method.effective == [edit.id for edit in edits]

@@ -11,16 +11,19 @@ from fastapi import FastAPI
 
 from vllm_edit import factworld
 from vllm_edit.access import Access
-from vllm_edit.admin_key import AdminKey
-from vllm_edit.api.routes import attach
+from vllm_edit.api.attach import attach
 from vllm_edit.deltas import DeltaStore
 from vllm_edit.editor.client import EditorClient, EditorOptions
-from vllm_edit.engine.swap import Swapper
+from vllm_edit.engine.adapters import Variants
+from vllm_edit.grace import Grace
 from vllm_edit.guard import Guard
+from vllm_edit.hashed_key import HashedKey
 from vllm_edit.ledger import Ledger
 from vllm_edit.rate import RateLimiter
+from vllm_edit.request.front import Front
 from vllm_edit.service import EditService
 from vllm_edit.settings import Settings
+from vllm_edit.tenants import Tenants
 from vllm_edit.weights import WeightMethod
 
 STRICT = {"drift_warn": 1e-9, "drift_refuse": 1e-9}
@@ -28,22 +31,20 @@ WATCHFUL = {"drift_warn": 1e-9}
 
 
 class Engine:
-    """Takes every swap, as vLLM's engine does, and remembers what the weights are named."""
+    """Takes every change of what is served, and remembers what the weights are named."""
 
     def __init__(self) -> None:
         self.version = "0"
 
-    async def collective_rpc(self, method: str, args: tuple[object, ...]) -> list[None]:
-        return [None]
+    async def serve(self, variants: Variants, version: str, pause_mode: str | None) -> None:
+        if any(variants.values()) or self.version != "0":
+            self.version = version
 
-    async def pause_generation(self, mode: str, clear_cache: bool) -> None:
+    async def drop(self, variant: str) -> None:
         pass
 
-    async def resume_generation(self) -> None:
+    async def close(self) -> None:
         pass
-
-    async def update_weight_version(self, version: str) -> None:
-        self.version = version
 
 
 @asynccontextmanager
@@ -57,7 +58,7 @@ async def serving(
     method = WeightMethod(
         DeltaStore(store / "deltas", model),
         EditorClient(options),
-        Swapper(cast("Any", engine), "keep"),
+        cast("Any", engine),
         hyperparameters={"governor": bounds},
         eager=False,
         scratch=scratch,
@@ -67,7 +68,13 @@ async def serving(
     app = FastAPI()
     attach(app)
     app.state.edit_service, app.state.edit_settings = service, Settings()
-    app.state.edit_access, app.state.edit_limiter = Access(AdminKey(), local=True), RateLimiter(0.0)
+    app.state.edit_access, app.state.edit_limiter = (
+        Access(HashedKey(), local=True),
+        RateLimiter(0.0),
+    )
+    app.state.edit_front = Front(
+        service, cast("Any", None), cast("Any", None), Tenants({}), Grace()
+    )
     await service.start()
     try:
         transport = httpx.ASGITransport(app=app)

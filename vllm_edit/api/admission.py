@@ -5,12 +5,11 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from vllm_edit.access import Access
-from vllm_edit.admin_key import HEADER
+from vllm_edit.access import ADMIN_HEADER, Access
 from vllm_edit.api.errors import no_engine
 from vllm_edit.rate import RateLimiter
 
-_header = APIKeyHeader(name=HEADER, scheme_name="EditAdminKey", auto_error=False)
+_header = APIKeyHeader(name=ADMIN_HEADER, scheme_name="EditAdminKey", auto_error=False)
 _bearer = HTTPBearer(scheme_name="EditAdminKeyAsBearer", auto_error=False)
 
 

@@ -1,15 +1,18 @@
-"""Reading the body of POST /v1/edits: bounded, and with errors that name the field."""
+"""Reading the bodies of requests: bounded, and with errors that name the field."""
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from vllm_edit.api.schemas import Batch, EditIn
 from vllm_edit.edit import EditRequest
 from vllm_edit.errors import BodyTooLarge, InvalidEdit
+from vllm_edit.settings import Settings
+
+T = TypeVar("T", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,25 @@ async def read_submission(request: Request, max_bytes: int, max_edits: int) -> S
     )
 
 
+async def read_json(request: Request) -> Any:
+    """The JSON value in the body, which is as long as the settings allow.
+
+    Raises:
+        BodyTooLarge: it is longer; reading stopped there.
+        InvalidEdit: it is not JSON.
+    """
+    settings: Settings = request.app.state.edit_settings
+    return _parse_json(await _read(request, settings.max_body_bytes))
+
+
+def validated(schema: type[T], value: Any) -> T:
+    """The value in its schema; raises InvalidEdit, naming the field, if it has another one."""
+    try:
+        return schema.model_validate(value)
+    except ValidationError as error:
+        raise _malformed(error, f"Fields are {', '.join(schema.model_fields)}.") from error
+
+
 async def _read(request: Request, max_bytes: int) -> bytes:
     chunks = []
     size = 0
@@ -78,11 +100,16 @@ def _batch(value: Any) -> Batch:
             return Batch(edits=[EditIn.model_validate(item) for item in value])
         return Batch.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InvalidEdit(
-            f"{place or 'The body'}: {first['msg']}. An edit has method, prompt, subject and "
-            "target_new, and may have ground_truth and wait.",
-            code="malformed",
-            field=place or None,
+        raise _malformed(
+            error,
+            "An edit has method, prompt, subject and target_new, and may have ground_truth, "
+            "edit_set, pause_mode and wait.",
         ) from error
+
+
+def _malformed(error: ValidationError, advice: str) -> InvalidEdit:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return InvalidEdit(
+        f"{place or 'The body'}: {first['msg']}. {advice}", code="malformed", field=place or None
+    )

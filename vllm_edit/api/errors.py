@@ -11,9 +11,12 @@ from vllm_edit.errors import EditError, Overloaded, Unauthorized, Unavailable
 
 STATUS: Mapping[type[EditError], int] = {
     errors.InvalidEdit: 400,
+    errors.InvalidEditSet: 400,
+    errors.InvalidSplit: 400,
+    errors.InvalidChoice: 400,
     errors.Unauthorized: 401,
     errors.Forbidden: 403,
-    errors.UnknownEdit: 404,
+    errors.Unknown: 404,
     errors.ConflictingState: 409,
     errors.BodyTooLarge: 413,
     errors.RateLimited: 429,

@@ -1,11 +1,13 @@
 """What /v1/edits reads and writes."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from vllm_edit.edit import Edit, EditRequest
+from vllm_edit.edit_set import EditSet
 
 
 class EditIn(BaseModel):
@@ -18,11 +20,21 @@ class EditIn(BaseModel):
     subject: str = Field(description="What the fact is about, exactly as written in the prompt.")
     target_new: str = Field(description="The right answer.")
     ground_truth: str | None = Field(None, description="The answer given so far, if known.")
+    edit_set: str | None = Field(None, description="The set that it belongs to, if to one.")
+    pause_mode: Literal["keep", "wait", "abort"] | None = Field(
+        None, description="What its swaps do with running requests, if not as for other edits."
+    )
     wait: bool = Field(False, description="Answer when the edit is active or has failed.")
 
     def request(self) -> EditRequest:
         return EditRequest(
-            self.method, self.prompt, self.subject, self.target_new, self.ground_truth
+            self.method,
+            self.prompt,
+            self.subject,
+            self.target_new,
+            self.ground_truth,
+            self.edit_set,
+            self.pause_mode,
         )
 
 
@@ -53,6 +65,8 @@ class EditOut(BaseModel):
     subject: str
     target_new: str
     ground_truth: str | None
+    edit_set: str | None = Field(description="The set that it belongs to, if to one.")
+    pause_mode: str | None
     batch: str | None = Field(description="The same for edits that were computed together.")
     superseded_by: str | None = Field(description="While superseded: the later edit of the fact.")
     revision: int = Field(description="The ledger's revision of the latest change of status.")
@@ -72,6 +86,8 @@ class EditOut(BaseModel):
             subject=edit.request.subject,
             target_new=edit.request.target_new,
             ground_truth=edit.request.ground_truth,
+            edit_set=edit.request.edit_set,
+            pause_mode=edit.request.pause_mode,
             batch=edit.batch,
             superseded_by=edit.superseded_by,
             revision=edit.revision,
@@ -102,3 +118,63 @@ class EditList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[EditOut]
+
+
+class EditSetIn(BaseModel):
+    """A new edit set."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str = Field(description="1 to 64 letters, digits, dots, dashes and underscores.")
+    owner: str | None = Field(None, description="The only tenant whose requests see it.")
+
+
+class EditSetPatch(BaseModel):
+    """What is to change of an edit set."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    active: bool | None = Field(None, description="Whether default traffic sees it.")
+    frozen: bool | None = Field(None, description="Whether no edit may join or leave it.")
+
+
+class EditSetOut(BaseModel):
+    """An edit set."""
+
+    name: str
+    object: Literal["edit_set"] = "edit_set"
+    owner: str | None
+    active: bool
+    frozen: bool
+    unavailable: str | None = Field(description="Why requests cannot choose it, if they cannot.")
+    revision: int = Field(description="The ledger's revision of its latest change.")
+    created_at: float = Field(description="Seconds since the epoch.")
+    updated_at: float = Field(description="Seconds since the epoch.")
+
+    @classmethod
+    def of(cls, edit_set: EditSet, unavailable: str | None) -> Self:
+        return cls(**asdict(edit_set), unavailable=unavailable)
+
+
+class EditSetList(BaseModel):
+    """Edit sets, oldest first."""
+
+    object: Literal["list"] = "list"
+    data: list[EditSetOut]
+
+
+class SplitIn(BaseModel):
+    """How traffic that does not choose is split."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    weights: dict[str, float] = Field(description="A share for each variant.")
+    by: str = Field("user", description="What requests are told apart by: user, client, header:X.")
+
+
+class SplitOut(BaseModel):
+    """The split in force."""
+
+    object: Literal["edit_split"] = "edit_split"
+    weights: dict[str, float]
+    by: str

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from vllm_edit import factworld
-from vllm_edit.admin_key import read_key
+from vllm_edit.hashed_key import read_key
 
 _MODEL = "a folder or a name in the hub's cache (default: the bundled model)"
 _KEY, _KEY_FILE = "VLLM_EDIT_ADMIN_KEY", "VLLM_EDIT_ADMIN_KEY_FILE"

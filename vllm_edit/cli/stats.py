@@ -100,7 +100,7 @@ def _stats(options: argparse.Namespace) -> None:
     from weight_patchers import fingerprint, statistics
 
     folder = resolve(options.model)
-    output = options.output or Path(Settings.from_environment().store) / "statistics"
+    output = options.output or Settings.from_environment().folder / "statistics"
     source = corpus_for(folder, options.text, options.text_column)
     model, tokenizer = load(folder, options.device, options.dtype)
     layers = options.layers or _edited(model, options.method)

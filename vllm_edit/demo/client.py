@@ -5,7 +5,7 @@ from typing import Any, Self
 import httpx
 import openai
 
-from vllm_edit.admin_key import HEADER
+from vllm_edit.access import ADMIN_HEADER
 from vllm_edit.errors import EditError
 
 MODEL = "factworld"
@@ -19,7 +19,7 @@ class DemoClient:
 
     def __init__(self, url: str, admin_key: str = "") -> None:
         self._openai = openai.OpenAI(base_url=f"{url}/v1", api_key="-", max_retries=0)
-        headers = {HEADER: admin_key} if admin_key else {}
+        headers = {ADMIN_HEADER: admin_key} if admin_key else {}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=120.0)
 
     def __enter__(self) -> Self:

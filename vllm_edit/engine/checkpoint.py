@@ -36,20 +36,37 @@ class Checkpoint:
         self._folder = folder
         self._files = _files_by_tensor(folder)
 
-    def tensor(self, name: str) -> torch.Tensor:
-        """The tensor in its stored dtype and shape; raises Unavailable if there is none.
+    def __contains__(self, name: str) -> bool:
+        return self._stored(name) in self._files
 
-        A checkpoint saved from a model without its head, like those of GPT-2 on the hub, names
-        its tensors without the first part: `h.0…` for `transformer.h.0…`.
-        """
-        stored = name if name in self._files else name.partition(".")[2]
+    def tensor(self, name: str) -> torch.Tensor:
+        """The tensor in its stored dtype and shape; raises Unavailable if there is none."""
+        path, stored = self._locate(name)
+        with safe_open(path, framework="pt") as file:
+            tensor: torch.Tensor = file.get_tensor(stored)
+        return tensor
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The tensor's shape, without reading its values; raises Unavailable if there is none."""
+        path, stored = self._locate(name)
+        with safe_open(path, framework="pt") as file:
+            return tuple(file.get_slice(stored).get_shape())
+
+    def _locate(self, name: str) -> tuple[Path, str]:
+        stored = self._stored(name)
         if stored not in self._files:
             raise Unavailable(
                 f"{self._folder} holds no tensor named {name!r}, so an edit of it cannot be served."
             )
-        with safe_open(self._folder / self._files[stored], framework="pt") as file:
-            tensor: torch.Tensor = file.get_tensor(stored)
-        return tensor
+        return self._folder / self._files[stored], stored
+
+    def _stored(self, name: str) -> str:
+        """The tensor's name in the files.
+
+        A checkpoint saved from a model without its head, like those of GPT-2 on the hub, names
+        its tensors without the first part: `h.0…` for `transformer.h.0…`.
+        """
+        return name if name in self._files else name.partition(".")[2]
 
 
 def _files_by_tensor(folder: Path) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The bytes of one swap: for every parameter it touches, the sum of all live deltas."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -8,6 +9,10 @@ import torch
 from safetensors.torch import load, save
 
 from vllm_edit.errors import SwapFailed
+from weight_patchers import Change, Delta, Dense
+
+CHUNK = 1 << 20
+"""Bytes sent in one call: between two steps of the engine, each takes about a millisecond."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,14 @@ class Update:
             total += self.dense
         return total.add_(base)
 
+    def content(self) -> bytes:
+        """A digest of all values, which puts updates into an order of their own."""
+        digest = hashlib.sha256()
+        for part in (self.left, self.right, self.dense):
+            if part is not None:
+                digest.update(part.contiguous().numpy().data)
+        return digest.digest()
+
 
 PRISTINE = Update(torch.empty(0, 0), torch.empty(0, 0))
 
@@ -51,7 +64,8 @@ PRISTINE = Update(torch.empty(0, 0), torch.empty(0, 0))
 def join(parts: Sequence[Update]) -> Update:
     """The sum of changes of one parameter: one pair of wider factors, and one dense part.
 
-    Raises SwapFailed when they are not changes of one and the same matrix.
+    The same changes in another order give the same sum, bit for bit. Raises SwapFailed when they
+    are not changes of one and the same matrix.
     """
     if not parts:
         return PRISTINE
@@ -60,12 +74,32 @@ def join(parts: Sequence[Update]) -> Update:
             "The live deltas of a parameter have different shapes; one was computed for "
             "another model. Roll it back."
         )
-    dense = [part.dense for part in parts if part.dense is not None]
+    if len(parts) == 1:
+        return parts[0]
+    ordered = sorted(parts, key=Update.content)
+    dense = [part.dense for part in ordered if part.dense is not None]
     return Update(
-        torch.cat([part.left for part in parts], dim=1),
-        torch.cat([part.right for part in parts], dim=1),
+        torch.cat([part.left for part in ordered], dim=1),
+        torch.cat([part.right for part in ordered], dim=1),
         reduce(torch.add, dense) if dense else None,
     )
+
+
+def total(deltas: Sequence[Delta], touched: Iterable[str]) -> dict[str, Update]:
+    """The sum for each parameter; one touched before and by no delta now becomes pristine."""
+    parts: dict[str, list[Update]] = {name: [] for name in touched}
+    for delta in deltas:
+        for name, change in delta.changes.items():
+            parts.setdefault(name, []).append(_update(change))
+    return {name: join(found) for name, found in parts.items()}
+
+
+def _update(change: Change) -> Update:
+    """The change in the orientation of the checkpoint."""
+    if isinstance(change, Dense):
+        return Update.of_dense(change.update.T if change.transposed else change.update)
+    sides = (change.v, change.u) if change.transposed else (change.u, change.v)
+    return Update(*sides)
 
 
 def pack(updates: Mapping[str, Update]) -> bytes:
@@ -89,3 +123,9 @@ def unpack(data: bytes) -> dict[str, Update]:
         )
         for name in names
     }
+
+
+def chunks(data: bytes) -> Iterator[bytes]:
+    """The data in parts that can be sent one by one while the engine serves; at least one."""
+    for start in range(0, max(len(data), 1), CHUNK):
+        yield data[start : start + CHUNK]

@@ -1,95 +1,203 @@
 """The front side of a swap: every worker serves base plus the live deltas, or nothing changes."""
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from vllm_edit.engine.payload import Update, join, pack
+from vllm_edit.engine.payload import Update, chunks, pack, total
+from vllm_edit.engine.ranks import PauseMode, Ranks
+from vllm_edit.engine.reply import Reply
 from vllm_edit.errors import SwapFailed
-from weight_patchers import Change, Delta, Dense
+from weight_patchers import Delta
 
-if TYPE_CHECKING:
-    from vllm.engine.protocol import EngineClient
+__all__ = ["Meanwhile", "PauseMode", "Swapped", "Swapper"]
 
-PauseMode = Literal["keep", "wait", "abort"]
+STOPPED = "serving_stopped"
+"""Code of the error after which the engine stays paused."""
+
+_POLL_SECONDS = (0.005, 0.1)
+"""First and longest wait before ranks that build large weights are asked again."""
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """Seconds that the latest swap took: to stage, while the engine served, and in its pause."""
+
+    staged: float
+    paused: float
+
+
+class Meanwhile(Protocol):
+    """What else takes effect in the pause of a swap, or is taken back in it."""
+
+    async def do(self) -> None:
+        """Raises SwapFailed if it cannot be done."""
+
+    async def undo(self) -> None:
+        """Take back what was done of it; raises SwapFailed if it cannot be."""
+
+
+class _Nothing:
+    async def do(self) -> None:
+        pass
+
+    undo = do
 
 
 class Swapper:
     """Drives the workers' two phases: stage while serving, then commit in a short pause.
 
-    Not safe for concurrent swaps: the caller holds a lock. After a swap that raised, the engine
-    serves what it served before.
+    Swaps run one at a time and to their end, even if the caller is cancelled. After one that
+    raised, every rank serves what it served before, by checksum. Where that cannot be verified,
+    the engine stays paused: no request is answered, this swap and every later one raise
+    SwapFailed with the code ``serving_stopped``, and ``stopped`` says why. The server must then
+    be started again, which replays the edits. ``last`` says how long the latest swap took.
     """
 
-    def __init__(self, engine: "EngineClient", pause_mode: PauseMode) -> None:
-        self._engine = engine
+    def __init__(self, engine: Any, pause_mode: PauseMode, fingerprint: str | None = None) -> None:
+        self._ranks = Ranks(engine)
         self._pause_mode = pause_mode
-        self._served: dict[str, Update] = {}
+        self._fingerprint = fingerprint
+        self._live: frozenset[str] = frozenset()
         self._number = 0
+        self._lock = asyncio.Lock()
+        self.stopped: str | None = None
+        self.last: Swapped | None = None
 
-    async def serve(self, deltas: Sequence[Delta], weight_version: str) -> None:
+    async def serve(
+        self,
+        deltas: Sequence[Delta],
+        weight_version: str,
+        pause_mode: PauseMode | None = None,
+        meanwhile: Meanwhile | None = None,
+    ) -> None:
         """Swap to exactly these live deltas and name the weights ``weight_version``.
 
         Running requests are preempted and recomputed, finished or aborted as the pause mode
-        says; every KV cache is cleared, so no answer mixes weights.
+        says; every KV cache is cleared, so no answer mixes weights. ``meanwhile`` is done in the
+        same pause.
 
         Raises:
-            SwapFailed: a worker refused; what was served before is served again.
+            SwapFailed: a rank refused; what was served before is served again.
         """
-        wanted = _sum(deltas, touched=self._served)
-        await self._stage(wanted)
-        await _checked(self._engine.pause_generation(mode=self._pause_mode, clear_cache=True))
-        try:
-            await self._commit_or_restore(wanted, weight_version)
-        finally:
-            await self._engine.resume_generation()
-        self._served = wanted
+        mode = pause_mode or self._pause_mode
+        await asyncio.shield(self._serve(deltas, weight_version, mode, meanwhile))
 
-    async def _commit_or_restore(self, wanted: dict[str, Update], weight_version: str) -> None:
-        try:
-            await self._on_every_rank("edit_commit", self._number)
-            await _checked(self._engine.update_weight_version(weight_version))
-        except SwapFailed:
-            logger.warning("A commit failed; restoring the weights served before it.")
-            await self._stage(_sum((), touched=wanted) | self._served)
-            await self._on_every_rank("edit_commit", self._number)
-            raise
+    async def _serve(
+        self,
+        deltas: Sequence[Delta],
+        version: str,
+        mode: PauseMode,
+        meanwhile: Meanwhile | None,
+    ) -> None:
+        async with self._lock:
+            if self.stopped:
+                raise SwapFailed(self.stopped, code=STOPPED)
+            self._require_one_base(deltas)
+            wanted = await asyncio.to_thread(total, deltas, self._live)
+            if not wanted and meanwhile is None:
+                await self._ranks.set_version(version)
+                return
+            before = await self._ranks.version()
+            start = time.perf_counter()
+            await self._stage(wanted)
+            staged = time.perf_counter()
+            await self._take_effect(before, version, mode, meanwhile or _Nothing())
+            self.last = Swapped(staged - start, time.perf_counter() - staged)
+            self._live = frozenset(n for n, update in wanted.items() if not update.is_pristine)
+            await self._finish()
+
+    def _require_one_base(self, deltas: Sequence[Delta]) -> None:
+        bases = {delta.fingerprint for delta in deltas}
+        if len(bases | ({self._fingerprint} - {None})) > 1:
+            raise SwapFailed("A live delta was computed for another base. Roll it back.")
 
     async def _stage(self, updates: dict[str, Update]) -> None:
+        """Have every rank build the new weights; nothing is served otherwise meanwhile."""
         self._number += 1
-        await self._on_every_rank("edit_stage", self._number, pack(updates))
+        data = await asyncio.to_thread(pack, updates)
+        try:
+            for chunk in chunks(data):
+                await self._ranks.call("edit_receive", self._number, chunk)
+            await self._ranks.call("edit_stage", self._number, sorted(updates))
+            _require_placed(updates, await self._built())
+        except SwapFailed:
+            await self._finish()
+            raise
 
-    async def _on_every_rank(self, method: str, *args: object) -> None:
-        faults = await _checked(self._engine.collective_rpc(method, args=args))
-        if found := sorted({fault for fault in faults if fault}):
-            raise SwapFailed(f"The engine refused the edited weights: {' '.join(found)}")
+    async def _built(self) -> Sequence[Reply]:
+        wait, longest = _POLL_SECONDS
+        while True:
+            replies = await self._ranks.call("edit_built", self._number)
+            if all(reply.ready for reply in replies):
+                return replies
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, longest)
+
+    async def _take_effect(
+        self, before: str, version: str, mode: PauseMode, meanwhile: Meanwhile
+    ) -> None:
+        try:
+            await self._ranks.pause(mode)
+        except SwapFailed as failure:
+            await self._resume_after(failure)
+            raise
+        try:
+            await self._ranks.commit(self._number, version)
+            await meanwhile.do()
+            await self._ranks.resume()
+        except SwapFailed as failure:
+            await self._restore_after(failure, before, meanwhile)
+            raise
+
+    async def _resume_after(self, failure: SwapFailed) -> None:
+        """Go on with the weights that were never touched."""
+        try:
+            await self._ranks.resume()
+        except SwapFailed as second:
+            raise self._stop(failure, second) from second
+        await self._finish()
+
+    async def _restore_after(self, failure: SwapFailed, version: str, meanwhile: Meanwhile) -> None:
+        logger.warning("A swap failed (%s); restoring what was served before.", failure.message)
+        try:
+            # Some engines may have resumed. New requests wait; running ones are recomputed.
+            await self._ranks.pause("keep")
+            await self._ranks.call("edit_restore", self._number)
+            await meanwhile.undo()
+            if await self._ranks.version() != version:
+                await self._ranks.set_version(version)
+            await self._ranks.resume()
+        except SwapFailed as second:
+            raise self._stop(failure, second) from second
+        await self._finish()
+
+    def _stop(self, failure: SwapFailed, second: SwapFailed) -> SwapFailed:
+        self.stopped = (
+            f"{failure.message} What was served before could not be restored ({second.message}), "
+            "so the engine answers nothing more. Start the server again: it serves the edits "
+            "that were in effect."
+        )
+        logger.critical("%s", self.stopped)
+        return SwapFailed(self.stopped, code=STOPPED)
+
+    async def _finish(self) -> None:
+        """Let every rank drop what the swap needed; that costs memory only if it fails."""
+        try:
+            await self._ranks.call("edit_finish", self._number, sorted(self._live))
+        except SwapFailed as error:
+            logger.warning("A rank keeps weights of a swap that is over: %s", error.message)
 
 
-async def _checked(call: Awaitable[Any]) -> Any:
-    """Await a call to the engine; raises SwapFailed for whatever it raises.
-
-    vLLM hands errors of its processes on as bare Exceptions, so nothing narrower can be named.
-    """
-    try:
-        return await call
-    except Exception as error:
-        raise SwapFailed(f"The engine could not be reached for a swap: {error}") from error
-
-
-def _sum(deltas: Sequence[Delta], touched: Iterable[str]) -> dict[str, Update]:
-    """The joined update of each parameter; one touched before and not now becomes pristine."""
-    parts: dict[str, list[Update]] = {name: [] for name in touched}
-    for delta in deltas:
-        for name, change in delta.changes.items():
-            parts.setdefault(name, []).append(_update(change))
-    return {name: join(found) for name, found in parts.items()}
-
-
-def _update(change: Change) -> Update:
-    """The change in the orientation of the checkpoint."""
-    if isinstance(change, Dense):
-        return Update.of_dense(change.update.T if change.transposed else change.update)
-    sides = (change.v, change.u) if change.transposed else (change.u, change.v)
-    return Update(*sides)
+def _require_placed(updates: Iterable[str], replies: Sequence[Reply]) -> None:
+    placed = {name for reply in replies for name in reply.placed}
+    if missing := sorted(set(updates) - placed):
+        raise SwapFailed(
+            f"The engine loads no {', '.join(missing)}: it is tied to another parameter, or no "
+            "part of the served model. Choose other layers."
+        )

@@ -1,67 +1,98 @@
 """The worker-side RPC methods, and the vLLM general plugin that installs them.
 
-vLLM loads general plugins in every process it starts. This one gives its workers three methods
-for ``collective_rpc`` to call, under names of our own; it replaces nothing, and leaves
+vLLM loads general plugins in every process it starts. This one gives its workers methods for
+``collective_rpc`` to call, under names of our own; it replaces nothing, and leaves
 ``--worker-extension-cls`` to the user.
+
+The steps of a swap are called in this order, all with its number; each answers a ``Reply``.
 """
 
-import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from vllm_edit.engine.replacement import digest
+from vllm_edit.engine.reply import Reply
 from vllm_edit.engine.served import ServedWeights
 from vllm_edit.errors import EditError
 
 logger = logging.getLogger(__name__)
 
 
-def edit_stage(worker: Any, number: int, data: bytes) -> str | None:
-    """Build the tensors of swap ``number`` on this rank; returns why it could not, or None."""
-    return _fault(lambda: _served(worker).stage(number, data))
+def edit_receive(worker: Any, number: int, data: bytes) -> dict[str, Any]:
+    """Take a part of what ``payload.pack`` gave."""
+    return _reply("edit_receive", number, lambda: _served(worker).receive(number, data))
 
 
-def edit_commit(worker: Any, number: int) -> str | None:
-    """Serve the tensors staged under ``number`` on this rank; returns why it could not, or None."""
-    return _fault(lambda: _served(worker).commit(number))
+def edit_stage(worker: Any, number: int, names: Sequence[str]) -> dict[str, Any]:
+    """Check the deltas of these parameters and build the new weights, while serving goes on."""
+    return _reply("edit_stage", number, lambda: _served(worker).stage(number, names))
+
+
+def edit_built(worker: Any, number: int) -> dict[str, Any]:
+    """Whether they are built."""
+    return _reply("edit_built", number, lambda: _served(worker).built(number))
+
+
+def edit_commit(worker: Any, number: int) -> dict[str, Any]:
+    """Serve them; the engine is paused."""
+    return _reply("edit_commit", number, lambda: _served(worker).commit(number))
+
+
+def edit_restore(worker: Any, number: int) -> dict[str, Any]:
+    """Serve what was served before, verified by checksum; the engine is paused."""
+    return _reply("edit_restore", number, lambda: _served(worker).restore(number))
+
+
+def edit_finish(worker: Any, number: int, live: Sequence[str]) -> dict[str, Any]:
+    """Drop what is needed no more; these parameters are not pristine from now on."""
+    return _reply("edit_finish", number, lambda: _served(worker).finish(number, live))
 
 
 def edit_digests(worker: Any) -> dict[str, str]:
-    """SHA-256 of each linear layer's weights as this rank's kernels apply them.
+    """SHA-256 of each linear layer's weight as this rank's kernels apply it.
 
-    vLLM packs weights away on CPU and its own checksums then cover empty tensors; this one
-    reads a layer by its effect on the identity matrix.
+    vLLM packs weights away on CPU and its own checksums then cover empty tensors.
     """
-    digests = {}
-    for name, layer in worker.model_runner.get_model().named_modules():
-        width = getattr(layer, "input_size_per_partition", None)
-        if width is None or not hasattr(layer, "quant_method"):
-            continue
-        reference = next(worker.model_runner.get_model().parameters())
-        identity = torch.eye(width, dtype=worker.model_runner.dtype, device=reference.device)
-        with torch.inference_mode():
-            effect = layer.quant_method.apply(layer, identity, bias=None)
-        data = effect.contiguous().cpu().view(torch.uint8).numpy().tobytes()
-        digests[f"rank{worker.rank}:{name}"] = hashlib.sha256(data).hexdigest()
-    return digests
+    from vllm.model_executor.layers.linear import LinearBase
+
+    with torch.no_grad():
+        return {
+            f"rank{worker.rank}:{name}": digest(layer)
+            for name, layer in worker.model_runner.get_model().named_modules()
+            if isinstance(layer, LinearBase)
+        }
 
 
-def _fault(action: Callable[[], None]) -> str | None:
-    """What went wrong, as data.
+METHODS = (
+    edit_receive,
+    edit_stage,
+    edit_built,
+    edit_commit,
+    edit_restore,
+    edit_finish,
+    edit_digests,
+)
+
+
+def _reply(step: str, number: int, action: Callable[[], Any]) -> dict[str, Any]:
+    """What came of a step, with what went wrong as data.
 
     An error raised here would reach the front end from the first rank only, and vLLM would take
     the other ranks' replies for those to the next call.
     """
     try:
-        action()
+        with torch.no_grad():
+            found = action()
+        reply = Reply(step, number) if found is None else Reply(step, number, None, *found)
     except EditError as error:
-        return error.message
+        reply = Reply(step, number, error.message)
     except Exception as error:  # nothing may be raised, see above
         logger.exception("A swap failed on this rank.")
-        return f"{type(error).__name__}: {error}"
-    return None
+        reply = Reply(step, number, f"{type(error).__name__}: {error}")
+    return reply.to_wire()
 
 
 def _served(worker: Any) -> ServedWeights:
@@ -75,7 +106,7 @@ def install() -> None:
     """Entry point ``vllm.general_plugins``: add the methods to vLLM's workers, once a process."""
     from vllm.v1.worker.worker_base import WorkerBase
 
-    for method in (edit_stage, edit_commit, edit_digests):
+    for method in METHODS:
         present = getattr(WorkerBase, method.__name__, method)
         if present is not method:
             raise RuntimeError(f"vLLM's workers already have a method {method.__name__}.")

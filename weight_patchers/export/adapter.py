@@ -44,7 +44,11 @@ def to_peft(deltas: Sequence[Delta], base: Path, output: Path, rank: int | None 
     """
     if rank is not None and rank < 1:
         raise CannotExport(f"an adapter cannot have rank {rank}: give 1 or more")
-    request = Request.of(deltas, base)
+    return write_adapter(Request.of(deltas, base), output, rank)
+
+
+def write_adapter(request: Request, output: Path, rank: int | None = None) -> Adapter:
+    """As `to_peft`, for deltas that have been checked; raises CannotExport as it does."""
     for name in request.changes:
         _require_linear(request, name)
     fits = {name: _fit(request, name, rank) for name in request.changes}

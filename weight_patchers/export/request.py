@@ -36,16 +36,24 @@ class Request:
             UnreadableCheckpoint: Transformers knows no causal language model for the folder.
         """
         identity = fingerprint(base)
-        changes: dict[str, list[Change]] = {}
         for delta in deltas:
             delta.require_base(identity)
-            for name, change in delta.changes.items():
-                changes.setdefault(name, []).append(change)
-        if not changes:
+        if not any(delta.changes for delta in deltas):
             raise CannotExport("no delta changes anything: name at least one that does")
-        request = cls(base, _without_weights(base), changes)
+        request = cls.trusting(deltas, base, without_weights(base))
         request._require_fit()
         return request
+
+    @classmethod
+    def trusting(
+        cls, deltas: Sequence[Delta], base: Path, model: PreTrainedModel
+    ) -> "Request":
+        """As `of`, for deltas that were computed for this very base; nothing is checked."""
+        changes: dict[str, list[Change]] = {}
+        for delta in deltas:
+            for name, change in delta.changes.items():
+                changes.setdefault(name, []).append(change)
+        return cls(base, model, changes)
 
     def names(self, parameter: str) -> list[str]:
         """All names of the parameter with that name: more than one where weights are tied."""
@@ -72,7 +80,8 @@ class Request:
                     )
 
 
-def _without_weights(base: Path) -> PreTrainedModel:
+def without_weights(base: Path) -> PreTrainedModel:
+    """The checkpoint's model on the meta device; raises UnreadableCheckpoint."""
     try:
         config = AutoConfig.from_pretrained(base)
         with torch.device("meta"):

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vllm_edit.access import Access, is_loopback
-from vllm_edit.admin_key import AdminKey
 from vllm_edit.cli.arguments import find_admin_key
 from vllm_edit.errors import Forbidden, Unauthorized, Unavailable
+from vllm_edit.hashed_key import HashedKey
 from vllm_edit.settings import Settings, keep_hash_only, variable
 
 KEY = "correct horse"
@@ -18,44 +18,44 @@ KEY = "correct horse"
 @settings(deadline=None)
 @given(st.text(min_size=1).filter(lambda text: not text.startswith("sha256:")), st.text())
 def test_a_key_matches_itself_only(text: str, other: str) -> None:
-    key = AdminKey(text)
+    key = HashedKey(text)
     assert key.matches(text.encode())
     assert key.matches(other.encode()) == (text == other)
     assert not key.matches(str(key).encode())
 
 
 def test_only_the_hash_is_kept_and_shown() -> None:
-    key = AdminKey(KEY)
-    assert AdminKey(str(key)) == key != AdminKey("another")
+    key = HashedKey(KEY)
+    assert HashedKey(str(key)) == key != HashedKey("another")
     assert str(key).startswith("sha256:")
     assert KEY not in f"{key}{key!r}{Settings(admin_key=key)}"
     assert str(key) not in repr(Settings(admin_key=key))
 
 
 def test_no_key_is_false_and_matches_nothing() -> None:
-    assert not AdminKey()
-    assert AdminKey(str(AdminKey())) == AdminKey()
-    assert not AdminKey().matches(b"")
+    assert not HashedKey()
+    assert HashedKey(str(HashedKey())) == HashedKey()
+    assert not HashedKey().matches(b"")
 
 
 def test_the_key_comes_from_its_setting_or_a_file(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text(f"{KEY}\n")
-    assert Settings.from_environment({}).find_admin_key() == AdminKey()
+    assert Settings.from_environment({}).find_admin_key() == HashedKey()
     for environment in (
         {variable("admin_key"): KEY},
-        {variable("admin_key"): str(AdminKey(KEY))},
+        {variable("admin_key"): str(HashedKey(KEY))},
         {variable("admin_key_file"): str(file)},
     ):
-        assert Settings.from_environment(environment).find_admin_key() == AdminKey(KEY)
+        assert Settings.from_environment(environment).find_admin_key() == HashedKey(KEY)
     with pytest.raises(Unavailable, match="not both"):
-        Settings(admin_key=AdminKey(KEY), admin_key_file=str(file)).find_admin_key()
+        Settings(admin_key=HashedKey(KEY), admin_key_file=str(file)).find_admin_key()
 
 
 def test_only_the_hash_is_left_to_other_processes(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text(KEY)
-    hashed = {variable("admin_key"): str(AdminKey(KEY))}
+    hashed = {variable("admin_key"): str(HashedKey(KEY))}
     for environment in ({variable("admin_key"): KEY}, {variable("admin_key_file"): str(file)}):
         keep_hash_only(environment)
         assert environment == hashed
@@ -92,7 +92,7 @@ def test_a_client_finds_the_key_where_the_server_does(
 
 @pytest.mark.parametrize("local", [True, False])
 def test_with_a_key_only_that_key_opens(local: bool) -> None:
-    access = Access(AdminKey(KEY), local)
+    access = Access(HashedKey(KEY), local)
     assert not access.open
     access.check(KEY.encode(), "https://anywhere.example")
     for given_key in (None, b"", b"wrong", KEY.upper().encode()):
@@ -101,10 +101,10 @@ def test_with_a_key_only_that_key_opens(local: bool) -> None:
 
 
 def test_without_a_key_only_a_local_server_is_open() -> None:
-    assert Access(AdminKey(), local=True).open
-    Access(AdminKey(), local=True).check(None, None)
-    Access(AdminKey(), local=True).check(b"sent all the same", None)
-    closed = Access(AdminKey(), local=False)
+    assert Access(HashedKey(), local=True).open
+    Access(HashedKey(), local=True).check(None, None)
+    Access(HashedKey(), local=True).check(b"sent all the same", None)
+    closed = Access(HashedKey(), local=False)
     assert not closed.open
     for given_key in (None, b"", b"any"):
         with pytest.raises(Forbidden, match="--edit-admin-key-file") as caught:
@@ -129,7 +129,7 @@ def test_without_a_key_only_a_local_server_is_open() -> None:
 def test_a_page_of_another_place_changes_nothing_on_an_open_server(
     origin: str, welcome: bool
 ) -> None:
-    access = Access(AdminKey(), local=True)
+    access = Access(HashedKey(), local=True)
     if welcome:
         access.check(None, origin)
         return

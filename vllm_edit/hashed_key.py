@@ -1,4 +1,4 @@
-"""The admin key: who knows it may change edits. Only its hash is kept."""
+"""Keys that tell who may do what. Only their hashes are kept."""
 
 import hashlib
 import hmac
@@ -8,13 +8,10 @@ from typing import Self
 
 from vllm_edit.errors import Unavailable
 
-HEADER = "X-Edit-Admin-Key"
-"""The request header that carries it."""
-
 _HASHED = re.compile(r"sha256:([0-9a-f]{64})")
 
 
-class AdminKey:
+class HashedKey:
     """What is left of a key: its SHA-256. Of no key ("") nothing is left, and that is false.
 
     ``text`` is the key, or ``sha256:`` and its hash in hexadecimal, as ``str`` gives it back.
@@ -42,7 +39,7 @@ class AdminKey:
         return bool(self._digest)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AdminKey):
+        if not isinstance(other, HashedKey):
             return NotImplemented
         return hmac.compare_digest(self._digest, other._digest)
 
@@ -53,7 +50,7 @@ class AdminKey:
         return f"sha256:{self._digest.hex()}" if self else ""
 
     def __repr__(self) -> str:
-        return "AdminKey(...)" if self else "''"
+        return "HashedKey(...)" if self else "''"
 
 
 def read_key(path: Path) -> str:
@@ -65,7 +62,7 @@ def read_key(path: Path) -> str:
     try:
         key = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise Unavailable(f"The admin key cannot be read from {path}: {error}") from error
+        raise Unavailable(f"The key cannot be read from {path}: {error}") from error
     if not key:
-        raise Unavailable(f"{path} holds no admin key: write one into it.")
+        raise Unavailable(f"{path} holds no key: write one into it.")
     return key

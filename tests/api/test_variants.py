@@ -1,0 +1,268 @@
+"""Variants on the real server: base, default and edit sets, side by side and kept apart."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.cases import MODEL, Case, complete, post, roll_back, text_of
+from tests.conftest import TENANTS
+from vllm_edit.launch import ServerProcess
+
+KEY = "X-Edit-Tenant-Key"
+
+
+def name(variant: str) -> str:
+    return f"{MODEL}@{variant}"
+
+
+def told(http: httpx.Client, prompt: str, variant: str, **more: Any) -> str:
+    reply = complete(http, prompt, model=name(variant), stop=["\n"], **more)
+    assert reply.headers["x-edit-variant"] == variant
+    return text_of(reply.json()["choices"][0]["text"])
+
+
+def logprobs(http: httpx.Client, prompt: str, variant: str) -> tuple[list[str], list[float]]:
+    reply = complete(http, prompt, model=name(variant), logprobs=1)
+    found = reply.json()["choices"][0]["logprobs"]
+    return found["tokens"], found["token_logprobs"]
+
+
+def make_set(http: httpx.Client, edit_set: str, **more: Any) -> dict[str, Any]:
+    reply = http.post("/v1/edit-sets", json={"name": edit_set, **more})
+    assert reply.status_code == httpx.codes.CREATED, reply.text
+    made: dict[str, Any] = reply.json()
+    return made
+
+
+def change(http: httpx.Client, edit_set: str, **fields: Any) -> dict[str, Any]:
+    reply = http.patch(f"/v1/edit-sets/{edit_set}", json=fields)
+    assert reply.status_code == httpx.codes.OK, reply.text
+    changed: dict[str, Any] = reply.json()
+    return changed
+
+
+def refusal(reply: httpx.Response) -> tuple[int, str]:
+    return reply.status_code, reply.json()["error"]["code"]
+
+
+def listed(http: httpx.Client, **headers: str) -> set[str]:
+    models = http.get("/v1/models", headers=headers).json()["data"]
+    return {model["id"] for model in models}
+
+
+async def test_base_memory_and_weights_answer_side_by_side(
+    server: ServerProcess, http: httpx.Client, cases: list[Case]
+) -> None:
+    weights, memory = cases[:2]
+    make_set(http, "weights")
+    make_set(http, "memory")
+    post(http, weights.edit("rome", edit_set="weights"))
+    post(http, memory.edit("ike", edit_set="memory"))
+    expected = {
+        ("base", weights): weights.ground_truth,
+        ("base", memory): memory.ground_truth,
+        ("default", weights): weights.ground_truth,
+        ("weights", weights): weights.target_new,
+        ("weights", memory): memory.ground_truth,
+        ("memory", weights): weights.ground_truth,
+        ("memory", memory): memory.target_new,
+    }
+    async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="-") as client:
+
+        async def ask(variant: str, case: Case) -> str:
+            answer = await client.completions.create(
+                model=name(variant), prompt=case.prompt, max_tokens=12, temperature=0.0
+            )
+            return text_of(answer.choices[0].text)
+
+        for _ in range(3):
+            answers = await asyncio.gather(*(ask(*question) for question in expected))
+            assert answers == list(expected.values())
+
+
+def test_merged_and_adapter_agree_and_base_stays(http: httpx.Client, cases: list[Case]) -> None:
+    case, other = cases[:2]
+    prompts = [p for c in cases for p in (c.prompt, c.rephrase_prompt, c.locality_prompt)]
+    base = [logprobs(http, prompt, "default") for prompt in prompts]
+    make_set(http, "news")
+    for each, method in ((case, "rome"), (other, "memit")):
+        post(http, each.edit(method, edit_set="news"))
+    beside = [logprobs(http, prompt, "news") for prompt in prompts]
+    assert beside != base
+    assert [logprobs(http, prompt, "default") for prompt in prompts] == base
+    change(http, "news", active=True)
+    merged = [logprobs(http, prompt, "default") for prompt in prompts]
+    for variant, before, now in (
+        *(("default", *pair) for pair in zip(beside, merged, strict=True)),
+        *(
+            ("base", before, logprobs(http, prompt, "base"))
+            for prompt, before in zip(prompts, base, strict=True)
+        ),
+        *(
+            ("news", before, logprobs(http, prompt, "news"))
+            for prompt, before in zip(prompts, beside, strict=True)
+        ),
+    ):
+        assert now[0] == before[0], variant
+        assert now[1] == pytest.approx(before[1], abs=2e-3), variant
+    change(http, "news", active=False)
+    assert [logprobs(http, prompt, "default") for prompt in prompts] == base
+
+
+def test_a_set_changes_beside_merged_edits(http: httpx.Client, cases: list[Case]) -> None:
+    inside, outside, later = cases[:3]
+    make_set(http, "news")
+    first = post(http, inside.edit("rome", edit_set="news"))
+    merged = post(http, outside.edit("rome"))
+    post(http, later.edit("rome", edit_set="news"))
+    assert [told(http, c.prompt, "news") for c in cases[:3]] == [
+        inside.target_new,
+        outside.ground_truth,
+        later.target_new,
+    ]
+    roll_back(http, first)
+    assert told(http, inside.prompt, "news") == inside.ground_truth
+    assert told(http, later.prompt, "news") == later.target_new
+    assert told(http, outside.prompt, "default") == outside.target_new
+    roll_back(http, merged)
+    assert told(http, later.prompt, "news") == later.target_new
+
+
+def test_a_variant_is_chosen_by_model_header_or_field(
+    http: httpx.Client, chat: openai.OpenAI, cases: list[Case]
+) -> None:
+    case = cases[0]
+    make_set(http, "news")
+    post(http, case.edit("ike", edit_set="news"))
+    by_header = complete(http, case.prompt, stop=["\n"])
+    assert by_header.headers["x-edit-variant"] == "default"
+    headers = {"X-Edit-Variant": "news"}
+    body = {"model": MODEL, "prompt": case.prompt, "max_tokens": 12, "temperature": 0.0}
+    reply = http.post("/v1/completions", json=body, headers=headers)
+    assert reply.headers["x-edit-variant"] == "news"
+    assert text_of(reply.json()["choices"][0]["text"]) == case.target_new
+    answer = chat.completions.create(**body, extra_body={"edit_variant": "news"})
+    assert text_of(answer.choices[0].text) == case.target_new
+    for bad, expected in (
+        ({"model": name("nothing")}, (404, "unknown_variant")),
+        ({"edit_variant": "nothing"}, (404, "unknown_variant")),
+        ({"model": name("base"), "edit_variant": "news"}, (400, "conflicting_variants")),
+        ({"model": "another", "edit_variant": "news"}, (400, "conflicting_variants")),
+    ):
+        assert refusal(http.post("/v1/completions", json=body | bad)) == expected
+    assert http.post("/v1/completions", json=body | {"model": "another"}).status_code == 404
+    assert {MODEL, name("base"), name("default"), name("news")} == listed(http)
+
+
+def test_a_variant_without_an_adapter_that_fits_says_why(
+    http: httpx.Client, cases: list[Case]
+) -> None:
+    make_set(http, "tuned")
+    edit = post(http, cases[0].edit("ft-m", edit_set="tuned"))
+    body = {"model": name("tuned"), "prompt": cases[0].prompt, "max_tokens": 4}
+    reply = http.post("/v1/completions", json=body)
+    assert refusal(reply) == (503, "variant_unavailable")
+    assert "ft-m" in reply.json()["error"]["message"]
+    assert "ft-m" in http.get("/v1/edit-sets/tuned").json()["unavailable"]
+    assert name("tuned") not in listed(http)
+    change(http, "tuned", active=True)
+    assert told(http, cases[0].prompt, "tuned") == cases[0].target_new
+    assert told(http, cases[0].prompt, "default") == cases[0].target_new
+    base = http.post("/v1/completions", json=body | {"model": name("base")})
+    assert refusal(base) == (503, "variant_unavailable")
+    roll_back(http, edit)
+    assert told(http, cases[0].prompt, "base") == cases[0].ground_truth
+
+
+def test_default_traffic_is_split_and_sticky(http: httpx.Client, case: Case) -> None:
+    make_set(http, "news")
+    post(http, case.edit("ike", edit_set="news"))
+    rule = {"weights": {"base": 1.0, "news": 1.0}, "by": "user"}
+    assert http.put("/v1/edit-split", json=rule).status_code == httpx.codes.OK
+    assert http.get("/v1/edit-split").json()["weights"] == rule["weights"]
+    before = counts(http)
+    seen = {}
+    for number in range(20):
+        user = f"user {number}"
+        replies = [complete(http, case.prompt, user=user, stop=["\n"]) for _ in range(2)]
+        (seen[user],) = {reply.headers["x-edit-variant"] for reply in replies}
+        expected = case.target_new if seen[user] == "news" else case.ground_truth
+        for reply in replies:
+            assert text_of(reply.json()["choices"][0]["text"]) == expected
+    shares = Counter(seen.values())
+    assert set(shares) == {"base", "news"}
+    assert counts(http) - before == Counter({v: 2 * n for v, n in shares.items()})
+    assert told(http, case.prompt, "default") == case.ground_truth
+    assert refusal(http.delete("/v1/edit-sets/news")) == (409, "edit_set_in_use")
+    assert http.delete("/v1/edit-split").status_code == httpx.codes.OK
+    assert refusal(http.get("/v1/edit-split")) == (404, "unknown_split")
+    assert complete(http, case.prompt).headers["x-edit-variant"] == "default"
+
+
+def counts(http: httpx.Client) -> Counter[str]:
+    """Requests by variant, as `/metrics` has them."""
+    found: Counter[str] = Counter()
+    for line in http.get("/metrics").text.splitlines():
+        if line.startswith("vllm_edit_requests_total{"):
+            variant = line.partition('variant="')[2].partition('"')[0]
+            found[variant] += int(float(line.rpartition(" ")[2]))
+    return found
+
+
+def test_a_tenant_s_set_is_nobody_else_s(http: httpx.Client, cases: list[Case]) -> None:
+    case, other = cases[:2]
+    make_set(http, "private", owner="acme")
+    edit = post(http, case.edit("rome", edit_set="private"))
+    post(http, other.edit("ike", edit_set="private"))
+    mine = {KEY: TENANTS["acme"]}
+    body = {"model": name("private"), "prompt": case.prompt, "max_tokens": 12, "temperature": 0.0}
+    reply = http.post("/v1/completions", json=body, headers=mine)
+    assert text_of(reply.json()["choices"][0]["text"]) == case.target_new
+    strangers = ({}, {KEY: TENANTS["globex"]})
+    for headers in strangers:
+        unknown = (404, "unknown_variant")
+        assert refusal(http.post("/v1/completions", json=body, headers=headers)) == unknown
+        tokenize = http.post("/tokenize", json=body, headers=headers)
+        assert refusal(tokenize) == unknown
+    wrong = http.post("/v1/completions", json=body, headers={KEY: "wrong"})
+    assert refusal(wrong) == (401, "unknown_tenant")
+    stranger = {KEY: TENANTS["globex"]}
+    assert name("private") in listed(http, **mine)
+    assert name("private") not in listed(http, **stranger)
+    for path, code in (
+        ("edit-sets/private", "unknown_edit_set"),
+        (f"edits/{edit['id']}", "unknown_edit"),
+    ):
+        assert http.get(f"/v1/{path}", headers=mine).status_code == httpx.codes.OK
+        assert refusal(http.get(f"/v1/{path}", headers=stranger)) == (404, code)
+    for path, field in (("edit-sets", "name"), ("edits", "edit_set")):
+        for headers, seen in ((mine, True), (stranger, False), ({}, True)):
+            rows = http.get(f"/v1/{path}", headers=headers).json()["data"]
+            assert ("private" in {row[field] for row in rows}) == seen
+    activated = http.patch("/v1/edit-sets/private", json={"active": True})
+    assert refusal(activated) == (409, "owned_edit_set")
+    assert refusal(http.post("/v1/edit-sets", json={"name": "x", "owner": "nobody"})) == (
+        400,
+        "invalid_edit_set",
+    )
+
+
+def test_a_stream_ends_with_the_adapter_it_began_with(
+    http: httpx.Client, chat: openai.OpenAI, cases: list[Case]
+) -> None:
+    case = cases[0]
+    make_set(http, "news")
+    edit = post(http, case.edit("rome", edit_set="news"))
+    ask = {"prompt": case.prompt, "max_tokens": 200, "temperature": 0.0}
+    more = {"extra_body": {"ignore_eos": True}}
+    whole = chat.completions.create(model=name("news"), **ask, **more).choices[0].text
+    stream = chat.completions.create(model=name("news"), stream=True, **ask, **more)
+    parts = [next(stream).choices[0].text]
+    roll_back(http, edit)
+    assert told(http, case.prompt, "news") == case.ground_truth
+    parts += [chunk.choices[0].text for chunk in stream if chunk.choices]
+    assert "".join(parts) == whole

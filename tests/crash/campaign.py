@@ -1,0 +1,112 @@
+"""Kills of servers on one store, one after another, with everything checked after each."""
+
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.crash.history import History
+from tests.crash.points import POINTS, Failure
+from tests.crash.replay import Replay
+from tests.crash.servers import ForkedServer, Zygote
+from tests.crash.writer import Writer
+
+MOST_CHANGES = 40
+LATEST_PASSING = 4
+STARTING_SECONDS = 5.0
+WRITING_SECONDS = 6.0
+
+
+@dataclass
+class Campaign:
+    """Seeded, but for the moment at which a signal from outside arrives.
+
+    ``kills`` counts them by where they struck; ``seconds`` is the time from the first start to
+    the last, restarts and checks included.
+    """
+
+    zygote: Zygote
+    replay: Replay
+    folder: Path
+    seed: int
+    kills: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._rng = random.Random(self.seed)
+        self._history = History()
+        half = len(self.replay.cases) // 2
+        weights, memory = self.replay.cases[:half], self.replay.cases[half:]
+        self._writer = Writer(self._rng, self._history, weights, memory)
+
+    def run(self, count: int) -> None:
+        """Kill so many servers, and see that the one after them has everything."""
+        started = time.monotonic()
+        for place in self._places(count):
+            print(f"seed {self.seed}, kill {self.kills.total() + 1}: {place}")  # noqa: T201
+            self._round(place)
+            self.kills[place if isinstance(place, str) else place.point] += 1
+        with self._server(None) as server:
+            assert server.answers()
+            self._compare(server)
+        self.seconds = time.monotonic() - started
+
+    def _places(self, count: int) -> Iterator[Failure | str]:
+        """Where to kill: at each point once before any comes again, and at any time at all."""
+        places: list[str] = []
+        for _ in range(count):
+            if not places:
+                places = [*POINTS, "starting", "writing"]
+                self._rng.shuffle(places)
+            place = places.pop()
+            passing = self._rng.randint(1, LATEST_PASSING)
+            yield Failure(place, passing) if place in POINTS else place
+
+    def _round(self, place: Failure | str) -> None:
+        """Start a server, check it, change edits until it is killed."""
+        failure = place if isinstance(place, Failure) else None
+        with self._server(failure) as server:
+            if place == "starting":
+                with _killed(server, self._rng.uniform(0.0, STARTING_SECONDS)):
+                    server.await_end()
+                return
+            if not server.answers():
+                assert failure is not None, f"it ended by itself: {server.log}"
+                return
+            self._compare(server)
+            with server.client() as client:
+                if failure is not None:
+                    assert self._writer.run(client, MOST_CHANGES), f"never came to {failure}"
+                    return
+                with _killed(server, self._rng.uniform(0.0, WRITING_SECONDS)):
+                    while not self._writer.run(client, MOST_CHANGES):
+                        pass
+
+    def _server(self, failure: Failure | None) -> ForkedServer:
+        return ForkedServer(self.zygote, self._store, self.folder / "server.log", failure)
+
+    def _compare(self, server: ForkedServer) -> None:
+        with server.client() as client:
+            edits = client.get("/v1/edits").json()["data"]
+        self._history.compare(edits)
+        self.replay.compare(server, edits, self._store)
+
+    @property
+    def _store(self) -> Path:
+        return self.folder / "store"
+
+
+@contextmanager
+def _killed(server: ForkedServer, after: float) -> Iterator[None]:
+    """The server is killed so many seconds from now, and has been when this ends."""
+    timer = threading.Timer(after, server.signal, [signal.SIGKILL])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()

@@ -1,0 +1,37 @@
+"""Nothing acknowledged is lost, and nothing is half there, wherever the server is killed."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.crash.campaign import Campaign
+from tests.crash.points import POINTS
+from tests.crash.replay import Replay
+from tests.crash.servers import Zygote
+
+LONG_RUN = int(os.environ.get("CRASH_TEST_KILLS", "0"))
+SEED = int(os.environ.get("CRASH_TEST_SEED", "0"))
+KILLS_ON_ONE_STORE = 25
+
+
+@pytest.mark.timeout(300)
+def test_everything_acknowledged_survives_kills(
+    zygote: Zygote, replay: Replay, tmp_path: Path
+) -> None:
+    """At each of the points, at a start and in the middle of writing."""
+    campaign = Campaign(zygote, replay, tmp_path, SEED)
+    campaign.run(len(POINTS) + 2)
+    print(f"{campaign.kills.total()} kills in {campaign.seconds:.0f} s")  # noqa: T201
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not LONG_RUN, reason="CRASH_TEST_KILLS says how often to kill; 200 are an hour")
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("number", range(-(-LONG_RUN // KILLS_ON_ONE_STORE)))
+def test_everything_acknowledged_survives_many_kills(
+    zygote: Zygote, replay: Replay, tmp_path: Path, number: int
+) -> None:
+    campaign = Campaign(zygote, replay, tmp_path, SEED + 1 + number)
+    campaign.run(min(KILLS_ON_ONE_STORE, LONG_RUN - number * KILLS_ON_ONE_STORE))
+    print(f"{dict(campaign.kills)}, {campaign.seconds:.0f} s")  # noqa: T201

@@ -1,0 +1,27 @@
+"""Engines that the tests of the swap share, one after another."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.engine.running import engine, served
+from vllm_edit.engine.swap import Swapper
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="session", params=[1, 2], ids=["tp1", "tp2"])
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    """An engine on one rank, and then on two, whose steps a test can break."""
+    async with engine(request.param, worker_extension_cls="tests.engine.faults.Faults") as running:
+        running.base = await served(running)
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def swapper(client: Any) -> AsyncIterator[Swapper]:
+    """A swapper of the shared engine; when its edits are taken back, nothing is left of them."""
+    swapper = Swapper(client, "keep")
+    yield swapper
+    await swapper.serve([], "default")
+    assert await served(client) == client.base

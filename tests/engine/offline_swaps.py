@@ -1,0 +1,130 @@
+"""Swaps in vLLM's offline engine, one model after another in a process of its own.
+
+Run as a program: reads jobs as JSON from standard input, writes what was found to the file named.
+"""
+
+import gc
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+PROMPT = [5, 17, 3, 42, 9, 11]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model folder, engine options, and the lists of delta files to serve in turn.
+
+    ``in_place`` is for an engine that leaves weights as they are, as on a GPU; ``adapter`` is a
+    LoRA adapter's folder.
+    """
+
+    model: str
+    options: dict[str, Any]
+    swaps: tuple[tuple[str, ...], ...] = ()
+    in_place: bool = False
+    adapter: str | None = None
+
+
+def found(jobs: list[Job], output: Path) -> list[list[dict[str, Any]]]:
+    """By job what was served at first and after each swap: digests, answers, adapters, faults."""
+    environment = os.environ | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_PLUGINS": "vllm_edit"}
+    text = json.dumps([asdict(job) for job in jobs])
+    command = [sys.executable, __file__, str(output)]
+    subprocess.run(command, input=text, text=True, env=environment, check=True)
+    found: list[list[dict[str, Any]]] = json.loads(output.read_text())
+    return found
+
+
+def _run(job: dict[str, Any]) -> list[dict[str, Any]]:
+    from vllm import LLM
+
+    options = {"enforce_eager": True, "enable_lora": job["adapter"] is not None, **job["options"]}
+    llm = LLM(
+        model=job["model"],
+        skip_tokenizer_init=True,
+        max_model_len=64,
+        kv_cache_memory_bytes=1 << 26,
+        **options,
+    )
+    seen = [_seen(llm, job["adapter"])]
+    live: list[str] = []
+    for number, files in enumerate(job["swaps"], start=1):
+        fault, live = _swap(llm, number, files, live)
+        seen.append(_seen(llm, job["adapter"]) | {"fault": fault})
+    return seen
+
+
+def _swap(llm: Any, number: int, files: list[str], live: list[str]) -> tuple[str, list[str]]:
+    """Every step of a swap on the one rank there is; returns the first fault, and what is live."""
+    from vllm_edit.engine.payload import pack, total
+    from weight_patchers import Delta
+
+    def step(name: str, *args: Any) -> dict[str, Any]:
+        (reply,) = llm.collective_rpc(name, args=(number, *args))
+        return reply if reply["ready"] else step(name, *args)
+
+    updates = total([Delta.load(Path(file)) for file in files], touched=live)
+    after = sorted(name for name, update in updates.items() if not update.is_pristine)
+    step("edit_receive", pack(updates))
+    replies = [step("edit_stage", sorted(updates)), step("edit_built")]
+    if faults := [reply["fault"] for reply in replies if reply["fault"]]:
+        step("edit_finish", live)
+        return faults[0], live
+    replies = [step("edit_commit"), step("edit_finish", after)]
+    llm.reset_prefix_cache()
+    return " ".join(reply["fault"] or "" for reply in replies).strip(), after
+
+
+def _seen(llm: Any, adapter: str | None) -> dict[str, Any]:
+    from vllm.lora.request import LoRARequest
+
+    request = LoRARequest("adapter", 1, adapter) if adapter else None
+    loaded = sorted(llm.llm_engine.list_loras()) if adapter else []
+    return {
+        "digests": llm.collective_rpc("edit_digests")[0],
+        "answer": _answer(llm, None),
+        "adapted": _answer(llm, request) if request else None,
+        "loaded": loaded,
+        "addresses": llm.collective_rpc(_addresses)[0],
+    }
+
+
+def _answer(llm: Any, request: Any) -> list[tuple[int, float]]:
+    from vllm import SamplingParams
+
+    params = SamplingParams(
+        temperature=0.0, max_tokens=6, logprobs=1, ignore_eos=True, detokenize=False
+    )
+    prompt = {"prompt_token_ids": PROMPT}
+    (output,) = llm.generate([prompt], params, lora_request=request, use_tqdm=False)
+    completion = output.outputs[0]
+    steps = zip(completion.token_ids, completion.logprobs, strict=True)
+    return [(token, step[token].logprob) for token, step in steps]
+
+
+def _addresses(worker: Any) -> list[int]:
+    return [p.data_ptr() for p in worker.model_runner.get_model().parameters()]
+
+
+def main() -> None:
+    from vllm import _custom_ops
+    from vllm.distributed import cleanup_dist_env_and_memory
+
+    results = []
+    for job in json.load(sys.stdin):
+        packs = _custom_ops._supports_onednn
+        _custom_ops._supports_onednn = packs and not job["in_place"]
+        results.append(_run(job))
+        _custom_ops._supports_onednn = packs
+        gc.collect()
+        cleanup_dist_env_and_memory()
+    Path(sys.argv[1]).write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

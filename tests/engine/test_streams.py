@@ -1,0 +1,109 @@
+"""Streams that run during a swap: none is lost, none repeats, and each token names its weights."""
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.engine.running import PROMPT, SHARED_ENGINE, random_delta
+from vllm_edit.engine.swap import Swapper
+
+pytestmark = SHARED_ENGINE
+
+STREAMS, TOKENS = 4, 220
+
+
+@dataclass
+class Stream:
+    """One request's output so far."""
+
+    prompt: Any = PROMPT
+    tokens: list[int] = field(default_factory=list)
+    prompt_tokens: list[int] = field(default_factory=list)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    end: str | None = None
+    versions: list[tuple[str, int, int]] = field(default_factory=list)
+
+    async def run(self, client: Any, count: int = TOKENS) -> "Stream":
+        """To its end; every output must continue the one before."""
+        from vllm import SamplingParams
+
+        params = SamplingParams(temperature=0.0, max_tokens=count, ignore_eos=True)
+        async for part in client.generate(self.prompt, params, request_id=os.urandom(8).hex()):
+            found = list(part.outputs[0].token_ids)
+            assert found[: len(self.tokens)] == self.tokens
+            assert len(found) > len(self.tokens) or part.finished
+            self.tokens, self.prompt_tokens = found, list(part.prompt_token_ids)
+            if len(found) > 5:
+                self.begun.set()
+            self.end = part.outputs[0].finish_reason
+            self.versions = [
+                (span.version, span.start, span.end)
+                for span in part.outputs[0].weight_versions or ()
+            ]
+        return self
+
+
+async def alone(client: Any, prompt: Any, count: int) -> list[int]:
+    return (await Stream(prompt).run(client, count)).tokens
+
+
+async def interrupted(client: Any, swapper: Swapper, mode: Any) -> list[Stream]:
+    """Streams during which version "2" took the place of "1"."""
+    await swapper.serve([], "1")
+    streams = [Stream() for _ in range(STREAMS)]
+    running = [asyncio.create_task(stream.run(client)) for stream in streams]
+    async with asyncio.timeout(60.0):
+        await asyncio.gather(*(stream.begun.wait() for stream in streams))
+    await swapper.serve([random_delta(1)], "2", pause_mode=mode)
+    await asyncio.gather(*running)
+    return streams
+
+
+async def test_kept_streams_go_on_under_the_new_weights(client: Any, swapper: Swapper) -> None:
+    expected = await alone(client, PROMPT, TOKENS)
+    for stream in await interrupted(client, swapper, "keep"):
+        assert stream.end == "length"
+        assert len(stream.tokens) == TOKENS
+        (old, start, middle), (new, again, end) = stream.versions
+        assert (old, start, new, again, end) == ("1", 0, "2", middle, TOKENS)
+        assert stream.tokens[:middle] == expected[:middle]
+        # As if all that came before had been a prompt to the new weights.
+        prompt = {"prompt_token_ids": stream.prompt_tokens + stream.tokens[:middle]}
+        assert stream.tokens[middle:] == await alone(client, prompt, TOKENS - middle)
+
+
+async def test_awaited_streams_end_under_the_old_weights(client: Any, swapper: Swapper) -> None:
+    expected = await alone(client, PROMPT, TOKENS)
+    for stream in await interrupted(client, swapper, "wait"):
+        assert stream.end == "length"
+        assert stream.tokens == expected
+        assert stream.versions == [("1", 0, TOKENS)]
+    assert await alone(client, PROMPT, TOKENS) != expected
+
+
+async def test_aborted_streams_say_so(client: Any, swapper: Swapper) -> None:
+    expected = await alone(client, PROMPT, TOKENS)
+    for stream in await interrupted(client, swapper, "abort"):
+        assert stream.end == "abort"
+        assert stream.tokens == expected[: len(stream.tokens)]
+        assert stream.versions == [("1", 0, len(stream.tokens))]
+    assert await alone(client, PROMPT, TOKENS) != expected
+
+
+async def test_a_request_that_comes_in_the_pause_is_answered_after_it(
+    client: Any, swapper: Swapper
+) -> None:
+    streams: list[asyncio.Task[Stream]] = []
+
+    class Asking:
+        async def do(self) -> None:
+            streams.append(asyncio.create_task(Stream().run(client, 8)))
+            await asyncio.sleep(0)
+
+        async def undo(self) -> None:
+            raise AssertionError
+
+    await swapper.serve([random_delta(1)], "2", meanwhile=Asking())
+    (stream,) = await asyncio.gather(*streams)
+    assert stream.versions == [("2", 0, 8)]

@@ -1,0 +1,23 @@
+"""Variants over an engine of a test's own, put together as a server does it."""
+
+from pathlib import Path
+from typing import Any
+
+from vllm.entrypoints.openai.models.protocol import BaseModelPath
+from vllm.entrypoints.openai.models.serving import OpenAIServingModels
+
+from vllm_edit import factworld
+from vllm_edit.engine.adapter_files import AdapterFiles
+from vllm_edit.engine.adapters import Adapters
+from vllm_edit.engine.names import ModelNames
+from vllm_edit.engine.swap import Swapper
+from vllm_edit.engine.variants import ServedVariants
+from vllm_edit.grace import Grace
+
+
+def variants_over(client: Any, swapper: Swapper, folder: Path) -> ServedVariants:
+    """What an engine serves, with adapters in the folder."""
+    model = factworld.checkpoint()
+    models = OpenAIServingModels(client, [BaseModelPath("factworld", str(model))])
+    files = AdapterFiles(model, folder)
+    return ServedVariants(swapper, Adapters(client, ModelNames(models), files, Grace()))

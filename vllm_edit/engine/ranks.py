@@ -1,0 +1,71 @@
+"""Every rank of a vLLM engine, as a swap needs them: all do a step, or it has failed."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from vllm_edit.engine.calls import checked
+from vllm_edit.engine.reply import Reply
+from vllm_edit.errors import SwapFailed
+
+if TYPE_CHECKING:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+PauseMode = Literal["keep", "wait", "abort"]
+
+
+class Ranks:
+    """The workers of all engines behind one client, tensor, pipeline and data parallel ones.
+
+    Every method raises SwapFailed when a rank refuses or an engine cannot be reached.
+    """
+
+    def __init__(self, engine: "AsyncLLM") -> None:
+        self._engine = engine
+
+    async def call(self, step: str, number: int, *args: object) -> Sequence[Reply]:
+        """One step of swap ``number`` on every rank; each has done it when this returns."""
+        # vLLM's own collective_rpc answers for the first of data-parallel engines only.
+        calls = self._engine.engine_core.call_utility_all_async(
+            "collective_rpc", step, None, (number, *args), None
+        )
+        replies = [_read(data, step, number) for engine in await checked(calls) for data in engine]
+        if faults := sorted({reply.fault for reply in replies if reply.fault}):
+            raise SwapFailed(f"The engine refused the edited weights: {' '.join(faults)}")
+        return replies
+
+    async def pause(self, mode: PauseMode) -> None:
+        """Halt generation with every KV cache cleared; running requests as the mode says."""
+        # What AsyncLLM.pause_generation does, but for the 20 ms that it sleeps at its end.
+        await checked(self._engine.renderer.clear_mm_cache_async())
+        await checked(self._engine.engine_core.pause_scheduler_async(mode=mode, clear_cache=True))
+
+    async def resume(self) -> None:
+        await checked(self._engine.resume_generation())
+
+    async def version(self) -> str:
+        version: str = await checked(self._engine.get_weight_version())
+        return version
+
+    async def set_version(self, version: str) -> None:
+        await checked(self._engine.update_weight_version(version))
+
+    async def commit(self, number: int, version: str) -> None:
+        """Serve the staged weights under this version; both are done or refused on return."""
+        # Sent together: each would cost the pause the way there and back.
+        done = await asyncio.gather(
+            self.call("edit_commit", number), self.set_version(version), return_exceptions=True
+        )
+        for outcome in done:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+
+def _read(data: Any, step: str, number: int) -> Reply:
+    try:
+        reply = Reply.from_wire(data)
+    except TypeError as error:
+        raise SwapFailed(f"A rank answered {step} with {data!r}.") from error
+    if (reply.step, reply.number) != (step, number):
+        raise SwapFailed(f"A rank answered {step} of swap {number} with {reply}.")
+    return reply

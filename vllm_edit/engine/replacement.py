@@ -1,0 +1,153 @@
+"""Weights for a linear layer, ready to change places with those that it serves."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from enum import Enum, auto
+from typing import Any
+
+import torch
+
+from vllm_edit.engine.placement import Placement
+from vllm_edit.errors import SwapFailed
+
+_ROWS = 256
+"""How much is moved or hashed at once."""
+
+
+def assemble(placement: Placement, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """This rank's weight of a layer, in the served dtype, from whole checkpoint tensors.
+
+    Raises SwapFailed when they are not all that the weight is made of, or not finite in its dtype.
+    """
+    layer = placement.layer
+    made = torch.nn.Module()
+    loader = getattr(layer, "weight_loader_v2", layer.weight_loader)
+    layer.quant_method.create_weights(
+        made,
+        _width(layer),
+        layer.output_partition_sizes,
+        layer.input_size,
+        layer.output_size,
+        layer.params_dtype,
+        weight_loader=loader,
+    )
+    weight: Any = made.weight
+    weight.tp_rank, weight.tp_size = layer.tp_rank, layer.tp_size
+    weight.data.fill_(torch.nan)
+    for load in placement.loads:
+        part = load.part_of(tensors[load.parameter])
+        loader(weight, part, *load.arguments, **load.keywords)
+    if not torch.isfinite(weight.data).all():
+        raise SwapFailed(
+            f"The edited {', '.join(sorted(placement.parameters))} would have values that are "
+            f"not finite in {layer.params_dtype}, or not fill {placement.name}. Roll the edit "
+            "back, or serve the model in float32 or bfloat16."
+        )
+    data: torch.Tensor = weight.data
+    return data
+
+
+class Replacement:
+    """A weight beside the one that a layer serves, in the form in which its kernel takes it.
+
+    ``exchange`` makes them change places, in the layer's own storage, so that CUDA graphs stay
+    valid; called again, it undoes this.
+    """
+
+    def __init__(self, placement: Placement, weight: torch.Tensor) -> None:
+        self.name = placement.name
+        self._layer = layer = placement.layer
+        # What is served, if it can be read without a kernel, which only the main thread runs.
+        self._before = None if _is_packed(layer) else digest(layer)
+        spare: Any = torch.nn.Module()
+        self._spare = spare
+        spare.quant_method = layer.quant_method
+        spare.weight = torch.nn.Parameter(weight.to(layer.weight.device), requires_grad=False)
+        if getattr(layer, "_cpu_skip_gemm_dispatch", False):
+            spare._cpu_skip_gemm_dispatch = True
+        known = set(vars(spare))
+        layer.quant_method.process_weights_after_loading(spare)
+        self._made = sorted(set(vars(spare)) - known)
+        self._state = _State.ASIDE
+        if spare.weight.shape != layer.weight.shape:
+            raise SwapFailed(f"vLLM packs {self.name} anew each time, so it cannot be replaced.")
+
+    def exchange(self) -> None:
+        """Serve the other weight from now on."""
+        after = _State.ASIDE if self._state is _State.SERVED else _State.SERVED
+        self._state = _State.HALF_DONE
+        for name in self._made:
+            mine, served = getattr(self._spare, name), getattr(self._layer, name)
+            setattr(self._layer, name, mine)
+            setattr(self._spare, name, served)
+        served, mine = self._layer.weight.data, self._spare.weight.data
+        for part, other in zip(served.split(_ROWS), mine.split(_ROWS), strict=True):
+            kept = part.clone()
+            part.copy_(other)
+            other.copy_(kept)
+        self._state = after
+
+    def undo(self) -> None:
+        """Serve again what was served before; raises SwapFailed unless it is that, by checksum."""
+        if self._state is _State.ASIDE:
+            return
+        if self._state is _State.HALF_DONE:
+            raise SwapFailed(f"{self.name} was left half-written.")
+        before = self._before or digest(self._spare, _width(self._layer))
+        self.exchange()
+        if digest(self._layer) != before:
+            raise SwapFailed(f"{self.name} is not what it was.")
+
+
+class _State(Enum):
+    """Where the weight of a replacement is."""
+
+    ASIDE = auto()
+    HALF_DONE = auto()
+    SERVED = auto()
+
+
+def digest(layer: Any, width: int | None = None) -> str:
+    """SHA-256 of a linear layer's weight as its kernel applies it on this rank.
+
+    ``width`` is that of the layer's input, if the layer does not tell.
+    """
+    found = hashlib.sha256()
+    for part in _parts(layer, width or _width(layer)):
+        found.update(part.contiguous().cpu().view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def columns(layer: Any, chosen: torch.Tensor) -> torch.Tensor:
+    """These columns of the weight as the layer's kernel applies it, one in a row."""
+    if not _is_packed(layer):
+        found: torch.Tensor = layer.weight.data[:, chosen.to(layer.weight.device)].T.cpu()
+        return found
+    return _effect(layer, chosen, _width(layer))
+
+
+def _parts(layer: Any, width: int) -> Iterator[torch.Tensor]:
+    if not _is_packed(layer):
+        yield from layer.weight.data.split(_ROWS)
+        return
+    for chosen in torch.arange(width).split(_ROWS):
+        yield _effect(layer, chosen, width)
+
+
+def _effect(layer: Any, chosen: torch.Tensor, width: int) -> torch.Tensor:
+    """What a kernel gives for rows of the identity matrix: those columns of the weight."""
+    rows = torch.zeros(len(chosen), width, dtype=layer.weight.dtype)
+    rows[torch.arange(len(chosen)), chosen] = 1.0
+    found: torch.Tensor = layer.quant_method.apply(layer, rows, bias=None)
+    return found
+
+
+def _is_packed(layer: Any) -> bool:
+    """Whether vLLM keeps the weight in a form of its kernel's only, as it does on CPU."""
+    return bool(layer.weight.numel() == 0)
+
+
+def _width(layer: Any) -> int:
+    """Columns of this rank's weight."""
+    width: int = getattr(layer, "input_size_per_partition", layer.input_size)
+    return width

@@ -1,0 +1,174 @@
+"""A store in a PostgreSQL database, which servers on any number of machines share."""
+
+import threading
+from contextlib import suppress
+
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from vllm_edit.errors import StoreError
+from vllm_edit.ledger.database import Database, Doing, said
+from vllm_edit.ledger.schema import POSTGRESQL
+from vllm_edit.store import Store
+
+LOCK_SECONDS = 10
+"""How long an append waits for those of other servers."""
+
+# Advisory locks are the database's: ours are told from others' by the first number, and by the
+# schema that the tables are in.
+_APPEND, _LEAD = 0x76656101, 0x76656102
+
+_CONNECT = {"connect_timeout": 10, "application_name": "vllm-edit"}
+# A leader whose machine is gone is noticed after 5 + 3 * 5 seconds, at both ends.
+_KEEPALIVES = {"idle": 5, "interval": 5, "count": 3}
+
+
+class PostgresqlDatabase(Database):
+    """Creates the tables where there are none."""
+
+    migrations = POSTGRESQL
+
+    def __init__(self, store: Store) -> None:
+        url = _url(store)
+        self.name = store.shown
+        self._password = str(url.password or url.query.get("password", ""))
+        try:
+            self.engine = create_engine(
+                url,
+                # The database may have been restarted since a connection was last used.
+                pool_pre_ping=True,
+                pool_size=2,
+                # An append must see what was committed while it waited for its turn.
+                isolation_level="READ COMMITTED",
+                connect_args={
+                    key: value for key, value in _CONNECT.items() if key not in url.query
+                },
+            )
+        except ModuleNotFoundError as error:
+            raise StoreError(
+                "A PostgreSQL store needs the package psycopg: pip install 'vllm-edit[postgres]'."
+            ) from error
+
+    def begin(self, connection: Connection) -> None:
+        connection.execute(
+            text(
+                "SELECT set_config('lock_timeout', :limit, true), CASE WHEN "
+                "current_setting('synchronous_commit') = 'off' "
+                "THEN set_config('synchronous_commit', 'on', true) END"
+            ),
+            {"limit": f"{LOCK_SECONDS}s"},
+        )
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(:space, hashtext(current_schema()))"),
+            {"space": _APPEND},
+        )
+
+    def begin_migration(self, connection: Connection) -> None:
+        self.begin(connection)
+        connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS schema_version (version integer)")
+
+    def version(self, connection: Connection) -> int:
+        there = connection.exec_driver_sql("SELECT to_regclass('schema_version') IS NOT NULL")
+        if not there.scalar_one():
+            return 0
+        versions = "SELECT coalesce(max(version), 0) FROM schema_version"
+        version: int = connection.exec_driver_sql(versions).scalar_one()
+        return version
+
+    def set_version(self, connection: Connection, version: int) -> None:
+        connection.execute(text("DELETE FROM schema_version"))
+        connection.execute(text("INSERT INTO schema_version VALUES (:v)"), {"v": version})
+
+    def lock(self) -> "SessionLock":
+        return SessionLock(self)
+
+    def failure(self, error: SQLAlchemyError, doing: Doing) -> StoreError:
+        words = said(error)
+        if self._password:
+            words = words.replace(self._password, "***")
+        lost = isinstance(error, DBAPIError) and error.connection_invalidated
+        if doing is Doing.COMMITTING and lost:
+            outcome = "; whether it was recorded is not known"
+        elif doing in (Doing.WRITING, Doing.COMMITTING):
+            outcome = "; nothing was recorded"
+        else:
+            outcome = ""
+        verb = "written" if doing is Doing.COMMITTING else doing.value
+        return StoreError(
+            f"The edit store {self.name} cannot be {verb} ({words}){outcome}. See that the "
+            "database runs, has room and lets this user in, and try again."
+        )
+
+
+class SessionLock:
+    """An advisory lock of a session that does nothing else; the database ends it with that."""
+
+    def __init__(self, database: PostgresqlDatabase) -> None:
+        self._database = database
+        self._connection: Connection | None = None
+        self._mutex = threading.Lock()
+
+    def acquire(self) -> bool:
+        with self._mutex:
+            if self._alive():
+                return True
+            with self._database.failures(Doing.OPENING):
+                connection = _session(self._database.engine)
+                try:
+                    taken = connection.execute(
+                        text("SELECT pg_try_advisory_lock(:space, hashtext(current_schema()))"),
+                        {"space": _LEAD},
+                    ).scalar_one()
+                except SQLAlchemyError:
+                    connection.close()
+                    raise
+            if not taken:
+                connection.close()
+                return False
+            self._connection = connection
+            return True
+
+    def held(self) -> bool:
+        with self._mutex:
+            return self._alive()
+
+    def release(self) -> None:
+        with self._mutex:
+            self._drop()
+
+    def _alive(self) -> bool:
+        if self._connection is None:
+            return False
+        try:
+            self._connection.exec_driver_sql("SELECT 1")
+        except SQLAlchemyError:
+            self._drop()
+            return False
+        return True
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            with suppress(SQLAlchemyError):
+                self._connection.close()
+            self._connection = None
+
+
+def _session(engine: Engine) -> Connection:
+    """A connection outside the pool, in no transaction, whose loss both ends notice soon."""
+    connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    connection.detach()
+    for name, value in _KEEPALIVES.items():
+        connection.exec_driver_sql(f"SET tcp_keepalives_{name} = {value}")
+    connection.exec_driver_sql("SET idle_session_timeout = 0")
+    return connection
+
+
+def _url(store: Store) -> URL:
+    try:
+        # SQLAlchemy knows the scheme by this name only, and other kinds of strings not at all.
+        url = make_url(str(store).replace("postgres://", "postgresql://", 1))
+    except (ArgumentError, ValueError) as error:
+        raise StoreError(
+            "--edit-store is no usable URL: write postgresql://USER@HOST:PORT/DATABASE."
+        ) from error
+    return url.set(drivername="postgresql+psycopg")

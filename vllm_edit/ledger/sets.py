@@ -1,0 +1,74 @@
+"""Edit sets and the split of traffic, as the log tells of them."""
+
+from dataclasses import asdict, replace
+
+from vllm_edit.edit_set import EditSet
+from vllm_edit.errors import unknown_edit_set
+from vllm_edit.ledger.event import Entry, Event
+from vllm_edit.split import Split
+
+EDIT_SET = "edit_set"
+"""The kind of events that are about an edit set."""
+
+SPLIT = "split"
+"""The kind of events that are about the split of default traffic."""
+
+_PRESENT = "present"
+_DELETED = "deleted"
+
+
+class Sets:
+    """The edit sets that there are, and the split."""
+
+    def __init__(self) -> None:
+        self._sets: dict[str, EditSet] = {}
+        self.split: Split | None = None
+
+    def all(self) -> list[EditSet]:
+        """The sets, oldest first."""
+        return list(self._sets.values())
+
+    def has(self, name: str) -> bool:
+        return name in self._sets
+
+    def get(self, name: str) -> EditSet:
+        """One set; raises UnknownEditSet."""
+        if name not in self._sets:
+            raise unknown_edit_set(name)
+        return self._sets[name]
+
+    def fold(self, event: Event) -> None:
+        """Take in an event; raises KeyError, TypeError or EditError if it makes no sense."""
+        if event.kind == SPLIT:
+            self.split = Split(**event.detail) if event.status == _PRESENT else None
+        elif event.status == _DELETED:
+            del self._sets[event.subject]
+        else:
+            made = self._sets.get(event.subject)
+            self._sets[event.subject] = EditSet(
+                name=event.subject,
+                revision=event.revision,
+                created_at=made.created_at if made else event.at,
+                updated_at=event.at,
+                **event.detail,
+            )
+
+
+def set_entry(edit_set: EditSet, deleted: bool = False) -> Entry:
+    """That a set is now as given, or is no more."""
+    detail = {"owner": edit_set.owner, "active": edit_set.active, "frozen": edit_set.frozen}
+    if deleted:
+        return Entry(EDIT_SET, edit_set.name, _DELETED, {})
+    return Entry(EDIT_SET, edit_set.name, _PRESENT, detail)
+
+
+def split_entry(split: Split | None) -> Entry:
+    """That default traffic is split now, or is no more."""
+    if split is None:
+        return Entry(SPLIT, "default", _DELETED, {})
+    return Entry(SPLIT, "default", _PRESENT, asdict(split))
+
+
+def ended(edit_set: EditSet, revision: int) -> EditSet:
+    """The set as it was when it was deleted at that revision."""
+    return replace(edit_set, revision=revision, active=False)

@@ -1,0 +1,90 @@
+"""A store in one SQLite file, which the processes of one machine share."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from vllm_edit.errors import StoreError, StoreLocked
+from vllm_edit.ledger.database import Database, Doing, said
+from vllm_edit.ledger.locks import FileLock
+from vllm_edit.ledger.schema import SQLITE
+
+BUSY_SECONDS = 5.0
+"""How long an append waits for those of other processes."""
+
+_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+_BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
+
+
+class SqliteDatabase(Database):
+    """Creates the file, and its folder, where there is none."""
+
+    migrations = SQLITE
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.name = str(path)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"The edit store {path} cannot be made ({error}). Name another --edit-store."
+            ) from error
+        self.engine = create_engine(
+            URL.create("sqlite", database=str(path)),
+            # Without an isolation level a transaction begins where we say so, and only there.
+            connect_args={
+                "timeout": BUSY_SECONDS,
+                "isolation_level": None,
+                "check_same_thread": False,
+            },
+        )
+        event.listen(self.engine, "connect", _prepare)
+
+    def begin(self, connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def begin_migration(self, connection: Connection) -> None:
+        self.begin(connection)
+
+    def version(self, connection: Connection) -> int:
+        version: int = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        return version
+
+    def set_version(self, connection: Connection, version: int) -> None:
+        connection.exec_driver_sql(f"PRAGMA user_version={version}")
+
+    def lock(self) -> FileLock:
+        return FileLock(self._path.with_name(f"{self._path.name}.lock"))
+
+    def failure(self, error: SQLAlchemyError, doing: Doing) -> StoreError:
+        cause = error.orig if isinstance(error, DBAPIError) else None
+        kind = getattr(cause, "sqlite_errorname", "")
+        if kind.startswith(_DAMAGED):
+            return StoreError(
+                f"{self.name} is not a readable edit store ({said(error)}). Restore it from a "
+                "backup or name another --edit-store."
+            )
+        if doing is Doing.OPENING and kind.startswith(_BUSY):
+            return StoreLocked(
+                f"The edit store {self.name} cannot be opened ({said(error)}). If another server "
+                "uses it, stop that one or give this one its own --edit-store."
+            )
+        if doing in (Doing.OPENING, Doing.READING):
+            return StoreError(
+                f"The edit store {self.name} cannot be {doing.value} ({said(error)}). See that "
+                "its folder is there and may be written, and that the disk has room."
+            )
+        return StoreError(
+            f"The edit store cannot be written ({said(error)}); nothing was recorded. Make "
+            "room on its disk, or restart the server if it was moved."
+        )
+
+
+def _prepare(connection: Any, _: object) -> None:
+    assert isinstance(connection, sqlite3.Connection)  # noqa: S101
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")

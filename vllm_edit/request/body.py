@@ -1,0 +1,46 @@
+"""A request's body, read before vLLM reads it."""
+
+import json
+from typing import Any
+
+from starlette.types import Message, Receive, Scope
+
+
+async def read(receive: Receive) -> bytes:
+    """The whole body, as far as the client sends it."""
+    chunks: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return b"".join(chunks)
+        chunks.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """A receive that yields ``body`` once and then what the client sends (its disconnect)."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replayed
+
+
+def with_length(scope: Scope, length: int) -> Scope:
+    """The scope of the same request with a body of that many bytes."""
+    drop = (b"content-length", b"transfer-encoding")
+    headers = [(name, value) for name, value in scope["headers"] if name not in drop]
+    return {**scope, "headers": [*headers, (b"content-length", str(length).encode())]}
+
+
+def parse(body: bytes) -> dict[str, Any] | None:
+    """The JSON object in the body; None for anything else, which vLLM answers in its words."""
+    try:
+        request = json.loads(body)
+        # Half of a surrogate pair can be written in JSON, but no tokenizer takes it.
+        json.dumps(request, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    return request if isinstance(request, dict) else None

@@ -1,0 +1,133 @@
+"""ASGI middleware: gives each request its variant and its facts, and says so in the answer."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.datastructures import Headers, State
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from retriever import Rewrite
+from vllm_edit.api.errors import error_response
+from vllm_edit.errors import EditError, UnknownVariant, VariantUnavailable
+from vllm_edit.request import body, choice
+from vllm_edit.request.facts import with_facts
+from vllm_edit.request.front import Front
+from vllm_edit.request.labels import Labels
+from vllm_edit.request.metrics import HITS, Observation
+from vllm_edit.tenants import TENANT_HEADER, is_visible
+from vllm_edit.variant import DEFAULT, RESERVED, model_name
+
+GENERATION_PATHS = frozenset({"/v1/completions", "/v1/chat/completions"})
+
+
+class EditMiddleware:
+    """Brings each request to its variant, puts facts in front of it and labels the answer.
+
+    Pure ASGI: vLLM's own handlers do the rest, streaming included. A body is read only where
+    something depends on it: not as long as there are no edits. One that is not understood is
+    passed on as it came, so that vLLM answers it in its own words.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        front = _front(scope)
+        if front is None:
+            await self._app(scope, receive, send)
+            return
+        with front.grace.request():
+            try:
+                if _path(scope) in GENERATION_PATHS:
+                    await self._generate(front, scope, receive, send)
+                else:
+                    await self._other(front, scope, receive, send)
+            except EditError as error:
+                await error_response(error)(scope, receive, send)
+
+    async def _generate(self, front: Front, scope: Scope, receive: Receive, send: Send) -> None:
+        variant = DEFAULT
+        rewrites: list[Rewrite] = []
+        headers = Headers(scope=scope)
+        if choice.HEADER in headers or front.service.distinguishes or not front.memory.empty():
+            data = await body.read(receive)
+            request = body.parse(data)
+            if request is not None:
+                variant = _variant(front, request, headers, _client(scope))
+                changed = _for_variant(front, request, variant)
+                changed, rewrites = await with_facts(changed, front.memory, variant)
+                data = data if changed == request else json.dumps(changed).encode()
+            scope = body.with_length(scope, len(data))
+            receive = body.replay(data, receive)
+        labels = Labels(front.service.served_revision, variant, front.service.labels(variant))
+        labels.use(rewrites)
+        for rewrite in rewrites:
+            HITS.labels(variant, rewrite.method).inc(len(rewrite.edit_ids))
+        observation = Observation(variant)
+        with observation.counted():
+            await self._app(scope, receive, observation.wrap(labels.wrap(send)))
+
+    async def _other(self, front: Front, scope: Scope, receive: Receive, send: Send) -> None:
+        """Any other route of vLLM's, where nobody may name what is another tenant's."""
+        if any(edit_set.owner for edit_set in front.service.edit_sets()):
+            data = await body.read(receive)
+            variant = front.names.variant_of(str((body.parse(data) or {}).get("model")))
+            if variant is not None:
+                _require_visible(front, variant, Headers(scope=scope))
+            receive = body.replay(data, receive)
+        await self._app(scope, receive, send)
+
+
+def _variant(front: Front, request: Mapping[str, Any], headers: Headers, client: str) -> str:
+    variant = choice.chosen(front.names, request, headers)
+    if variant is None:
+        return choice.given(front.service.split, front.names, request, headers, client)
+    _require_visible(front, variant, headers)
+    return variant
+
+
+def _require_visible(front: Front, variant: str, headers: Headers) -> None:
+    key = headers.get(TENANT_HEADER)
+    tenant = front.tenants.of(None if key is None else key.encode("latin-1"))
+    known = {
+        edit_set.name for edit_set in front.service.edit_sets() if is_visible(edit_set, tenant)
+    }
+    if variant not in known | RESERVED:
+        raise UnknownVariant(
+            f"There is no variant {variant!r} of the model; GET /v1/models lists them.",
+            field="model",
+        )
+
+
+def _for_variant(front: Front, request: Mapping[str, Any], variant: str) -> dict[str, Any]:
+    """The request as vLLM must see it to answer it with the variant."""
+    changed = {name: value for name, value in request.items() if name != choice.FIELD}
+    if variant == DEFAULT:
+        return changed
+    if reason := front.names.reasons.get(variant):
+        raise VariantUnavailable(f"The variant {variant!r} cannot be served: {reason}")
+    model = str(request.get("model") or front.names.served[0])
+    if front.names.variant_of(model) is None:
+        changed["model"] = model_name(model, variant)
+    # What one variant has computed is of no use to another, and no way to look at it.
+    if changed.get("cache_salt") is None:
+        changed["cache_salt"] = f"variant-{variant}"
+    return changed
+
+
+def _front(scope: Scope) -> Front | None:
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return None
+    state: State = scope["app"].state
+    return getattr(state, "edit_front", None)
+
+
+def _path(scope: Scope) -> str:
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+def _client(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else ""
