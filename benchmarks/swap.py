@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import itertools
 import json
 import os
@@ -17,13 +18,17 @@ from typing import Any
 import torch
 
 from benchmarks import machine
+from benchmarks.steps import Step
 from vllm_edit import factworld
-from vllm_edit.engine.swap import Swapper
+from vllm_edit.engine.swap import Swapper, Timing
 from weight_patchers import Delta, LowRank
 
 RESULTS = Path(__file__).parent / "results"
 LAYERS = (1, 2)
-PROMPT = "Jiful is famous for its"
+SECONDS_BETWEEN = 1.0
+
+Span = tuple[float, float]
+"""Begin and end, by time.perf_counter."""
 
 
 def add_parser(commands: Any) -> None:
@@ -32,7 +37,6 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--swaps", type=int, default=20, help="swaps to measure")
     parser.add_argument("--streams", type=int, default=16, help="streams that run meanwhile")
     parser.add_argument("--tokens", type=int, default=200, help="tokens of one request")
-    parser.add_argument("--mode", choices=("keep", "wait", "abort"), default="keep")
     parser.add_argument("--ranks", type=int, default=1, help="tensor-parallel ranks")
     parser.add_argument("--output", type=Path, help="JSON file for the result")
     parser.set_defaults(func=run)
@@ -55,108 +59,112 @@ class Streams:
     engine: Any
     tokens: int
     requests: list[list[float]] = field(default_factory=list)
-    lengths: dict[int, int] = field(default_factory=dict)
 
-    async def run(self, number: int) -> None:
+    async def run(self, prompt: str) -> None:
         """One stream, until it is cancelled."""
+        from vllm import SamplingParams
+
+        params = SamplingParams(temperature=0.0, max_tokens=self.tokens, ignore_eos=True)
         while True:
             times: list[float] = []
             self.requests.append(times)
-            async for part in _generate(self.engine, PROMPT, self.tokens):
-                times.append(time.perf_counter())
-                ids = part.outputs[0].token_ids
-                self.lengths[number] = len(part.prompt_token_ids) + len(ids)
+            outputs = self.engine.generate(prompt, params, request_id=os.urandom(8).hex())
+            async for _ in outputs:
+                now = time.perf_counter()
+                times.append(now)
 
-    def gaps(self) -> Iterable[tuple[float, float]]:
-        """Begin and end of every wait for a token but the first of a request."""
+    def gaps(self) -> Iterable[Span]:
+        """Every wait for a token but the first of a request."""
         for times in self.requests:
             yield from itertools.pairwise(times)
 
 
 @dataclass(frozen=True)
-class Swap:
-    """When one swap was asked for, began its pause and was over, and the contexts of then."""
+class Felt:
+    """What one swap was to the streams, in seconds.
 
-    begin: float
+    ``gap`` is the longest wait for a token that the pause is part of, ``stage_gap`` the longest
+    other one while the swap was staged. ``step`` is the engine's first step after the pause,
+    which computes ``context`` tokens anew.
+    """
+
+    stage: float
     pause: float
-    end: float
-    lengths: Sequence[int]
+    gap: float
+    stage_gap: float
+    step: float
+    context: int
 
-    def meets(self, gap: tuple[float, float]) -> bool:
-        return gap[0] < self.end and gap[1] > self.begin
+    @classmethod
+    def of(cls, timing: Timing, gaps: Sequence[Span], steps: Sequence[Step]) -> "Felt":
+        paused = [gap for gap in gaps if _meets(gap, (timing.paused, timing.resumed))]
+        staged = [gap for gap in gaps if _meets(gap, (timing.staged, timing.paused))]
+        begin, end, context = next(
+            s for s in steps if timing.paused < s[0] and s[1] > timing.resumed
+        )
+        return cls(
+            stage=timing.paused - timing.staged,
+            pause=timing.resumed - timing.paused,
+            gap=_longest(paused),
+            stage_gap=_longest(set(staged) - set(paused)),
+            step=end - begin,
+            context=context,
+        )
 
 
 async def _measure(options: argparse.Namespace) -> dict[str, Any]:
     async with _engine(options.ranks) as engine:
+        await engine.collective_rpc("record_steps")
         streams = Streams(engine, options.tokens)
-        tasks = [asyncio.create_task(streams.run(number)) for number in range(options.streams)]
-        try:
-            swaps = await _swap(engine, streams, options)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        recomputed = [await _recompute(engine, swap.lengths) for swap in swaps]
-    return _report(streams, swaps, recomputed, options)
+        # Each says something else: streams that say the same are computed as one.
+        records = factworld.requests("easyedit", options.streams, seed=0)
+        tasks = [asyncio.create_task(streams.run(record["prompt"])) for record in records]
+        timings = await _swap(Swapper(engine, "keep"), options.swaps)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        steps = (await engine.collective_rpc("recorded_steps"))[0]
+    gaps = list(streams.gaps())
+    felt = [Felt.of(timing, gaps, steps) for timing in timings]
+    quiet = [g for g in gaps if not any(_meets(g, (t.staged, t.resumed)) for t in timings)]
+    decoding = [end - begin for begin, end, tokens in steps if tokens == options.streams]
+    return {
+        "streams": options.streams,
+        "swaps": len(felt),
+        "ranks": options.ranks,
+        "context_tokens": statistics.median(f.context for f in felt),
+        "milliseconds": {
+            "stage": _told(f.stage for f in felt),
+            "pause": _told(f.pause for f in felt),
+            "longest_gap": _told(f.gap for f in felt),
+            "recompute_step": _told(f.step for f in felt),
+            "gap_over_recompute_step": _told(f.gap - f.step for f in felt),
+            "longest_gap_while_staged": _told(f.stage_gap for f in felt),
+            "gap_between_swaps": _told(end - begin for begin, end in quiet),
+            "decoding_step": _told(decoding),
+        },
+    }
 
 
-async def _swap(engine: Any, streams: Streams, options: argparse.Namespace) -> list[Swap]:
+async def _swap(swapper: Swapper, count: int) -> list[Timing]:
     """Swap a delta in and out, each time when the streams have gone on for a while."""
-    swapper = Swapper(engine, options.mode)
     found = []
-    for number in range(options.swaps + 1):
-        await asyncio.sleep(1.0)
-        lengths = tuple(streams.lengths.values())
-        begin = time.perf_counter()
+    # The first reads the checkpoint, once in a server's life.
+    for number in range(count + 1):
+        await asyncio.sleep(SECONDS_BETWEEN)
         await swapper.serve([] if number % 2 else [_delta()], str(number))
-        timing = swapper.last
-        if timing is None or number == 0:
-            continue  # The first reads the checkpoint, once in a server's life.
-        pause = begin + timing.staged
-        found.append(Swap(begin, pause, pause + timing.paused, lengths))
+        if number and swapper.timing is not None:
+            found.append(swapper.timing)
+    await asyncio.sleep(SECONDS_BETWEEN)
     return found
 
 
-async def _recompute(engine: Any, lengths: Sequence[int]) -> float:
-    """Seconds of the steps that compute so many contexts anew, with nothing else to do."""
-    token = 5
-
-    async def first(length: int) -> None:
-        prompt = {"prompt_token_ids": [token] * length}
-        async for _ in _generate(engine, prompt, 1):
-            pass
-
-    await engine.reset_prefix_cache()
-    begin = time.perf_counter()
-    await asyncio.gather(*(first(length) for length in lengths))
-    return time.perf_counter() - begin
+def _meets(gap: Span, span: Span) -> bool:
+    return gap[0] < span[1] and gap[1] > span[0]
 
 
-def _report(
-    streams: Streams,
-    swaps: Sequence[Swap],
-    recomputed: Sequence[float],
-    options: argparse.Namespace,
-) -> dict[str, Any]:
-    gaps = list(streams.gaps())
-    felt = [max(end - begin for begin, end in filter(swap.meets, gaps)) for swap in swaps]
-    quiet = [end - begin for begin, end in gaps if not any(s.meets((begin, end)) for s in swaps)]
-    over = [gap - step for gap, step in zip(felt, recomputed, strict=True)]
-    return {
-        "streams": options.streams,
-        "swaps": len(swaps),
-        "mode": options.mode,
-        "ranks": options.ranks,
-        "context_tokens": statistics.median(sum(swap.lengths) for swap in swaps),
-        "milliseconds": {
-            "stage": _told(swap.pause - swap.begin for swap in swaps),
-            "pause": _told(swap.end - swap.pause for swap in swaps),
-            "longest_gap": _told(felt),
-            "recompute": _told(recomputed),
-            "gap_over_recompute": _told(over),
-            "gap_between_swaps": _told(quiet),
-        },
-    }
+def _longest(gaps: Iterable[Span]) -> float:
+    return max((end - begin for begin, end in gaps), default=0.0)
 
 
 def _told(seconds: Iterable[float]) -> dict[str, float]:
@@ -172,14 +180,6 @@ def _delta() -> Delta:
     v = torch.randn(config["intermediate_size"], 1, generator=generator) * 0.01
     names = [f"model.layers.{layer}.mlp.down_proj.weight" for layer in LAYERS]
     return Delta("benchmark", "rome", {}, dict.fromkeys(names, LowRank(u, v)), ())
-
-
-def _generate(engine: Any, prompt: Any, tokens: int) -> AsyncIterator[Any]:
-    from vllm import SamplingParams
-
-    params = SamplingParams(temperature=0.0, max_tokens=tokens, ignore_eos=True)
-    outputs: AsyncIterator[Any] = engine.generate(prompt, params, request_id=os.urandom(8).hex())
-    return outputs
 
 
 @asynccontextmanager
@@ -198,9 +198,12 @@ async def _engine(ranks: int) -> AsyncIterator[Any]:
         max_num_batched_tokens=8192,
         kv_cache_memory_bytes=1 << 28,
         tensor_parallel_size=ranks,
+        worker_extension_cls="benchmarks.steps.Steps",
     )
     engine = AsyncLLM.from_engine_args(arguments)
     try:
         yield engine
     finally:
         engine.shutdown()
+        del engine
+        gc.collect()

@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         "--enable-prompt-tokens-details",
         "--enable-lora",
         "--max-lora-rank=64",
-        "--max-loras=4",
+        "--max-loras=8",
     ]
     with ServerProcess(flags, folder / "server.log") as process:
         yield process

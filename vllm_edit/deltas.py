@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vllm_edit.errors import ComputeFailed
+from vllm_edit.ledger import SharedDeltas
 from weight_patchers import Delta, PatcherError, fingerprint
 
 logger = logging.getLogger(__name__)
@@ -35,11 +36,17 @@ class DeltaStore:
     A file stays as long as every edit in it may come into effect again. It is removed when one of
     them has ended and no computation may read it; files of batches in which no edit is left
     are removed at the next start at the latest. Lives on one event loop.
+
+    With ``shared`` the folder is a cache of what several servers share: a file that is not there,
+    or not as there, is not used. What is removed here goes from there with the next load.
     """
 
-    def __init__(self, folder: Path, model: Path) -> None:
+    def __init__(self, folder: Path, model: Path, shared: SharedDeltas | None = None) -> None:
         self._folder = folder
         self._model = model
+        self._shared = shared
+        self._unwanted: set[str] = set()
+        self._sweeping = asyncio.Lock()
         self._base: str | None = None
         self._known: set[DeltaKey] = set()
         self._ended: set[DeltaKey] = set()
@@ -52,8 +59,15 @@ class DeltaStore:
         return self._folder / key.file_name
 
     async def load(self, key: DeltaKey) -> Delta | None:
-        """The stored delta, or None when there is none that can be used for this base."""
+        """The stored delta, or None when there is none that can be used for this base.
+
+        Raises StoreError when that cannot be found out.
+        """
         path = self.path(key)
+        if self._shared is not None:
+            await self._sweep(self._shared)
+            if not await asyncio.to_thread(self._shared.get, key.file_name, path):
+                return None
         if not path.exists():
             return None
         try:
@@ -67,17 +81,25 @@ class DeltaStore:
         return delta
 
     async def load_new(self, key: DeltaKey) -> Delta:
-        """The delta that was just written for this base; raises ComputeFailed."""
+        """The delta that was just written for this base.
+
+        Raises:
+            ComputeFailed: it cannot be used.
+            StoreError: it cannot be shared.
+        """
         try:
             delta = await asyncio.to_thread(Delta.load, self.path(key))
         except PatcherError as error:
             raise ComputeFailed(str(error), code=error.code) from error
+        if self._shared is not None:
+            await self._sweep(self._shared)
+            await asyncio.to_thread(self._shared.put, key.file_name, self.path(key))
         self._base = delta.fingerprint
         return delta
 
     def remove(self, key: DeltaKey) -> None:
         """Remove the file, so that the delta is computed anew when it is wanted again."""
-        self.path(key).unlink(missing_ok=True)
+        self._unlink(key)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -95,16 +117,39 @@ class DeltaStore:
         self._ended |= {key for key in self._known if not ended.isdisjoint(key.edit_ids)}
         self._remove_ended()
 
-    def keep_only(self, groups: Collection[str]) -> None:
-        """Remove every file that serves none of these batches or edits, and unfinished ones."""
+    async def keep_only(self, groups: Collection[str]) -> None:
+        """Remove every file that serves none of these batches or edits, and unfinished ones.
+
+        For the leader, who knows all edits there are; may raise StoreError.
+        """
         for path in [*self._folder.glob("*.safetensors"), *self._folder.glob(".*.tmp")]:
-            if path.name.partition(".")[0] not in groups:
+            if _group(path.name) not in groups:
                 path.unlink(missing_ok=True)
+        if self._shared is not None:
+            names = await asyncio.to_thread(self._shared.names)
+            self._unwanted |= {name for name in names if _group(name) not in groups}
+            await self._sweep(self._shared)
 
     def _remove_ended(self) -> None:
         if self._readers:
             return
         for key in self._ended:
-            (self._folder / key.file_name).unlink(missing_ok=True)
+            self._unlink(key)
         self._known -= self._ended
         self._ended.clear()
+
+    def _unlink(self, key: DeltaKey) -> None:
+        (self._folder / key.file_name).unlink(missing_ok=True)
+        if self._shared is not None:
+            self._unwanted.add(key.file_name)
+
+    async def _sweep(self, shared: SharedDeltas) -> None:
+        """Remove what is not wanted any more from where it is shared."""
+        async with self._sweeping:
+            if unwanted := frozenset(self._unwanted):
+                await asyncio.to_thread(shared.remove, unwanted)
+                self._unwanted -= unwanted
+
+
+def _group(file_name: str) -> str:
+    return file_name.partition(".")[0]

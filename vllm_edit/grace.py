@@ -1,4 +1,4 @@
-"""Grace periods: the time after which no request remains that began before."""
+"""Grace periods: the time after which no request of a variant remains that began before."""
 
 import asyncio
 from collections import Counter
@@ -7,33 +7,34 @@ from contextlib import contextmanager
 
 
 class Grace:
-    """Counts running requests by the period they began in, as read-copy-update does.
+    """Counts running requests by variant and the period they began in, as read-copy-update does.
 
-    What requests have picked up may be removed once `over` returns. Lives on one event loop.
+    What requests of a variant have picked up may be removed once `over` returns. Lives on one
+    event loop.
     """
 
     def __init__(self) -> None:
         self._period = 0
-        self._running: Counter[int] = Counter()
-        self._changed = asyncio.Event()
+        self._running: Counter[tuple[str, int]] = Counter()
+        self._waiting = asyncio.Event()
 
     @contextmanager
-    def request(self) -> Iterator[None]:
+    def request(self, variant: str) -> Iterator[None]:
         """Around the whole of a request's life."""
-        period = self._period
-        self._running[period] += 1
+        began = variant, self._period
+        self._running[began] += 1
         try:
             yield
         finally:
-            self._running[period] -= 1
-            if not self._running[period]:
-                del self._running[period]
-                self._changed.set()
+            self._running[began] -= 1
+            if not self._running[began]:
+                del self._running[began]
+                self._waiting.set()
 
-    async def over(self) -> None:
-        """Wait until every request that is running now has ended."""
-        period = self._period
+    async def over(self, variant: str) -> None:
+        """Wait until every request of the variant that is running now has ended."""
+        now = self._period
         self._period += 1
-        while any(began <= period for began in self._running):
-            self._changed.clear()
-            await self._changed.wait()
+        while any(v == variant and began <= now for v, began in self._running):
+            self._waiting.clear()
+            await self._waiting.wait()

@@ -19,7 +19,7 @@ from vllm_edit.edit import (
 from vllm_edit.edit_set import EditSet, require_thawed
 from vllm_edit.errors import ComputeFailed, ConflictingState, EditError, StoreError
 from vllm_edit.ledger import Ledger
-from vllm_edit.methods import Change, Method, Views
+from vllm_edit.methods import Change, Method, Views, changes
 from vllm_edit.succession import Succession
 from vllm_edit.variant import BASE, DEFAULT
 
@@ -38,8 +38,8 @@ class Lifecycle:
         self._ledger = ledger
         self._methods = tuple(methods)
         self._by_name: Mapping[str, Method] = {name: m for m in methods for name in m.names}
-        self._succession = Succession(lambda e: (e.request.edit_set, self._fact(e.request)))
-        self._claims = Claims(lambda e: self._fact(e.request))
+        self._succession = self._new_succession()
+        self._claims = self._new_claims()
         self.lock = asyncio.Lock()
         self.served_revision = 0
 
@@ -84,21 +84,43 @@ class Lifecycle:
         """The method that serves edits of this name, which is known to be offered."""
         return self._by_name[name]
 
-    async def restore(self) -> None:
-        """Bring every acknowledged edit into effect, and finish those on their way.
+    async def follow(self) -> None:
+        """Bring into effect what the ledger says is, whoever recorded it.
 
         Raises:
-            EditError: the store cannot be brought into effect; nothing must be served.
+            StoreError: it holds edits by methods that are not offered here.
+            EditError: an edit cannot be brought into effect; others may have been.
         """
+        async with self.lock:
+            revision = self._ledger.revision
+            edits = [edit for edit in self._ledger.edits() if edit.status not in ENDED]
+            self._require_methods(edits)
+            for method in self._methods:
+                views = self._views([e for e in edits if e.request.method in method.names])
+                for change in changes(method.views, views):
+                    await method.apply(change, await method.compute(change), revision)
+                for variant in method.views.keys() - views.keys():
+                    await method.drop(variant)
+            self.served_revision = revision
+
+    async def take_over(self) -> list[list[Edit]]:
+        """Begin to change edits, after those who did so before; returns the jobs left to do.
+
+        Raises EditError as `follow` does.
+        """
+        self._succession, self._claims = self._new_succession(), self._new_claims()
         edits = [edit for edit in self._ledger.edits() if edit.status not in ENDED]
-        self._require_methods(edits)
         self._note(edits)
+        await self.follow()
         for method in self._methods:
-            mine = [edit for edit in edits if edit.request.method in method.names]
-            await method.restore(mine, self._views(mine), self._ledger.revision)
-        self.served_revision = self._ledger.revision
-        for job in self.jobs([edit for edit in edits if edit.status in UNFINISHED]):
-            await self.activate(job)
+            await method.tidy([e for e in edits if e.request.method in method.names])
+        return self.jobs([edit for edit in edits if edit.status in UNFINISHED])
+
+    def _new_succession(self) -> Succession:
+        return Succession(lambda edit: (edit.request.edit_set, self._fact(edit.request)))
+
+    def _new_claims(self) -> Claims:
+        return Claims(lambda edit: self._fact(edit.request))
 
     def _views(self, edits: Sequence[Edit]) -> Views:
         names = [BASE, *(edit_set.name for edit_set in self._ledger.edit_sets()), DEFAULT]

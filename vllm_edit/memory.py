@@ -24,6 +24,7 @@ class MemoryMethod:
     def __init__(self, retriever: Retriever) -> None:
         self._empty = retriever
         self._retrievers: dict[str, Retriever] = {}
+        self._views: dict[str, dict[str, Edit]] = {}
 
     def labels(self, variant: str) -> Sequence[str]:
         return ()
@@ -45,9 +46,12 @@ class MemoryMethod:
         with _reported():
             await asyncio.to_thread(self._empty.warm_up)
 
-    async def restore(self, edits: Sequence[Edit], views: Views, revision: int) -> None:
-        for variant, active in views.items():
-            await self.apply(Change(coming=active, variants=(variant,)), None, revision)
+    @property
+    def views(self) -> Views:
+        return {variant: list(edits.values()) for variant, edits in self._views.items()}
+
+    async def tidy(self, edits: Sequence[Edit]) -> None:
+        pass
 
     async def compute(self, change: Change) -> None:
         """Embedding is quick enough to be part of ``apply``."""
@@ -64,9 +68,14 @@ class MemoryMethod:
                 await asyncio.to_thread(retriever.add_many, facts)
                 for edit in change.leaving:
                     await asyncio.to_thread(retriever.remove, edit.id)
+                view = self._views.setdefault(variant, {})
+                view |= {edit.id: edit for edit in change.coming}
+                for edit in change.leaving:
+                    view.pop(edit.id, None)
 
     async def drop(self, variant: str) -> None:
         self._retrievers.pop(variant, None)
+        self._views.pop(variant, None)
 
     async def forget(self, edits: Sequence[Edit]) -> None:
         pass

@@ -62,14 +62,12 @@ class Method(Protocol):
     async def prepare(self) -> None:
         """Load what a first edit would otherwise wait for."""
 
-    async def restore(self, edits: Sequence[Edit], views: Views, revision: int) -> None:
-        """Bring a server that has just started to exactly these views of the method's edits.
+    @property
+    def views(self) -> Views:
+        """What is in effect; every variant known so far is in it."""
 
-        ``edits`` are all that have not ended, oldest first; ``views`` has every variant.
-
-        Raises:
-            EditError: that cannot be done; the server must not serve.
-        """
+    async def tidy(self, edits: Sequence[Edit]) -> None:
+        """Drop what is kept for other edits than these, which are all that have not ended."""
 
     async def compute(self, change: Change) -> Any:
         """What ``apply`` needs for the change; alters nothing that is served.
@@ -99,3 +97,16 @@ class Method(Protocol):
 
     async def close(self) -> None:
         """Release processes and files."""
+
+
+def changes(now: Views, wanted: Views) -> list[Change]:
+    """What brings a method from one state to another, but for the variants that end."""
+    found = []
+    for variant, edits in wanted.items():
+        before = {edit.id for edit in now.get(variant, ())}
+        after = {edit.id for edit in edits}
+        coming = [edit for edit in edits if edit.id not in before]
+        leaving = [edit for edit in now.get(variant, ()) if edit.id not in after]
+        if coming or leaving or variant not in now:
+            found.append(Change(coming, leaving, (variant,)))
+    return found

@@ -32,7 +32,7 @@ from vllm_edit.errors import Unavailable
 from vllm_edit.grace import Grace
 from vllm_edit.guard import Guard
 from vllm_edit.hyperparameters import read_hyperparameters
-from vllm_edit.ledger import Ledger
+from vllm_edit.ledger import Ledger, deltas_of
 from vllm_edit.logs import join_vllm
 from vllm_edit.memory import MemoryMethod
 from vllm_edit.rate import RateLimiter
@@ -84,10 +84,12 @@ class EditPlugin:
         memory = MemoryMethod(_retriever(settings, args.model))
         names, grace = ModelNames(state.openai_serving_models), Grace()
         names.alias(DEFAULT)
-        weights = _weights(settings, args, engine_client, names, grace)
+        deltas = _deltas(settings, args, ledger)
+        weights = _weights(settings, args, engine_client, names, grace, deltas)
         guard = Guard(settings, memory.names | weights.names, _special_tokens(engine_client))
         service = EditService(ledger, (memory, weights), guard, settings.max_queue)
         await service.start()
+        await service.lead()
         state.edit_settings = settings
         state.edit_access = access
         state.edit_limiter = RateLimiter(settings.max_rate)
@@ -139,10 +141,19 @@ def _demonstrations(settings: Settings, model: str) -> tuple[Demonstration, ...]
     return tuple(factworld.demonstrations()) if Path(model) == factworld.checkpoint() else ()
 
 
+def _deltas(settings: Settings, args: Namespace, ledger: Ledger) -> DeltaStore:
+    model = resolve(args.model, args.revision)
+    return DeltaStore(settings.folder / "deltas", model, deltas_of(ledger.log))
+
+
 def _weights(
-    settings: Settings, args: Namespace, engine: Any, names: ModelNames, grace: Grace
+    settings: Settings,
+    args: Namespace,
+    engine: Any,
+    names: ModelNames,
+    grace: Grace,
+    deltas: DeltaStore,
 ) -> WeightMethod:
-    folder = settings.folder
     model = resolve(args.model, args.revision)
     hyperparameters = (
         read_hyperparameters(Path(settings.hparams), model) if settings.hparams else {}
@@ -151,14 +162,14 @@ def _weights(
     options = EditorOptions(
         model=model,
         sockets=Path(scratch.name),
-        statistics=folder / "statistics",
+        statistics=settings.folder / "statistics",
         text=Path(settings.statistics_text) if settings.statistics_text else None,
         device=settings.editor_device,
         threads=settings.editor_threads,
         timeout=settings.compute_timeout,
     )
     return WeightMethod(
-        store=DeltaStore(folder / "deltas", model),
+        store=deltas,
         editor=EditorClient(options),
         served=ServedVariants(
             Swapper(engine, cast("PauseMode", settings.pause_mode)),

@@ -61,14 +61,27 @@ class EditService:
         return [label for method in self._methods for label in method.labels(variant)]
 
     async def start(self) -> None:
-        """Replay the ledger: every acknowledged edit has had its effect when this returns.
+        """Bring into effect what is acknowledged, as far as that is recorded as effective.
 
         Raises:
             EditError: the store cannot be brought into effect; nothing must be served.
         """
-        await self._lifecycle.restore()
-        self._tasks = [asyncio.create_task(self._work())]
+        await self._lifecycle.follow()
         self._tasks += [asyncio.create_task(_prepare(method)) for method in self._methods]
+
+    async def lead(self) -> None:
+        """Take edits in from now on; those left unfinished have come to their end then.
+
+        The caller leads the ledger. Raises EditError if the store cannot be brought into effect.
+        """
+        for job in await self._lifecycle.take_over():
+            await self._lifecycle.activate(job)
+        self._tasks.append(asyncio.create_task(self._work()))
+
+    async def follow(self) -> None:
+        """Bring into effect what another server has recorded since; raises EditError."""
+        await asyncio.to_thread(self._ledger.catch_up)
+        await self._lifecycle.follow()
 
     async def stop(self) -> None:
         """Stop working and close the store; unfinished edits are resumed by the next start."""

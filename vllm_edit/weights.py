@@ -84,11 +84,12 @@ class WeightMethod:
                 {name: self._hyperparameters.get(name, {}) for name in self.names}
             )
 
-    async def restore(self, edits: Sequence[Edit], views: Views, revision: int) -> None:
-        self._store.keep_only({edit.group for edit in edits})
-        for variant, active in views.items():
-            change = Change(coming=active, variants=(variant,))
-            await self.apply(change, await self.compute(change), revision)
+    @property
+    def views(self) -> Views:
+        return self._views
+
+    async def tidy(self, edits: Sequence[Edit]) -> None:
+        await self._store.keep_only({edit.group for edit in edits})
 
     async def compute(self, change: Change) -> Mapping[DeltaKey, Delta]:
         """The deltas that the change needs and that are not live."""

@@ -266,3 +266,18 @@ def test_a_stream_ends_with_the_adapter_it_began_with(
     assert told(http, case.prompt, "news") == case.ground_truth
     parts += [chunk.choices[0].text for chunk in stream if chunk.choices]
     assert "".join(parts) == whole
+
+
+def test_a_stream_of_another_variant_does_not_feel_a_swap(
+    http: httpx.Client, chat: openai.OpenAI, cases: list[Case]
+) -> None:
+    case = cases[0]
+    ask = {"prompt": case.prompt, "max_tokens": 200, "temperature": 0.0}
+    more = {"extra_body": {"ignore_eos": True}}
+    whole = chat.completions.create(model=name("base"), **ask, **more).choices[0].text
+    stream = chat.completions.create(model=name("base"), stream=True, **ask, **more)
+    parts = [next(stream).choices[0].text]
+    post(http, case.edit("rome"))
+    assert told(http, case.prompt, "default") == case.target_new
+    parts += [chunk.choices[0].text for chunk in stream if chunk.choices]
+    assert "".join(parts) == whole

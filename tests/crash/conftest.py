@@ -29,7 +29,7 @@ def replay(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         zygote, folder / "store", folder / "server.log", environment=environment
     ) as reference:
         assert reference.answers()
-        yield Replay(reference, known_cases(reference.url, count=8))
+        yield Replay(reference, known_cases(reference.url, count=12))
 
 
 @pytest.fixture
@@ -51,4 +51,4 @@ def fork(zygote: Zygote, store: Path, log: Path) -> Iterator[Fork]:
 @pytest.fixture
 def facts(replay: Replay) -> list[Case]:
     """Facts that the base model knows."""
-    return list(replay.cases)
+    return list(replay.facts)

@@ -6,65 +6,83 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from tests.crash.operations import ActivateSet, CreateSet, Delete, DeleteSet, Operation, Post
+
 Told = dict[str, Any]
-"""An edit as the server tells of it."""
+"""An edit or an edit set as the server tells of it."""
 
 ENDED = ("failed", "rolled_back")
 ALIVE = ("active", "superseded")
 UNFINISHED = ("proposed", "computing", "applying")
-REQUEST = ("method", "prompt", "subject", "target_new")
+GONE = "gone"
+"""In place of a status: failed before its set was deleted, or rolled back with it."""
+
+REQUEST = ("method", "prompt", "subject", "target_new", "edit_set")
 
 OWN_FAULTS = ("target_not_reached", "governor_refused")
 """Codes of failures that an edit may have on any server; a kill is no reason to fail."""
 
 
-@dataclass(frozen=True)
-class Post:
-    """Edits sent together."""
-
-    edits: Sequence[Mapping[str, Any]]
-    wait: bool
-
-
-@dataclass(frozen=True)
-class Delete:
-    """An edit to be taken back."""
-
-    edit_id: str
-
-
 @dataclass
 class History:
-    """Edits as last acknowledged, by id, and the one operation that got no answer, if any."""
+    """Edits by id and sets by name as last acknowledged, and what got no answer, if anything."""
 
-    told: dict[str, Told] = field(default_factory=dict)
-    pending: Post | Delete | None = None
+    edits: dict[str, Told] = field(default_factory=dict)
+    sets: dict[str, Told] = field(default_factory=dict)
+    pending: Operation | None = None
 
-    def acknowledge(self, edits: Iterable[Told]) -> None:
-        """The operation was answered, with these edits."""
-        edits = list(edits)
-        assert all(e["status"] != "failed" or _failed_by_itself(e) for e in edits), edits
-        self.told |= {edit["id"]: edit for edit in edits}
+    def acknowledge(self, answer: Mapping[str, Any]) -> None:
+        """What was pending was done, with this answer."""
+        match self.pending:
+            case Post():
+                told = answer["data"]
+                assert all(e["status"] != "failed" or _failed_by_itself(e) for e in told), told
+                self.edits |= {edit["id"]: edit for edit in told}
+            case Delete(edit_id):
+                self.edits[edit_id] = dict(answer)
+            case CreateSet(name) | ActivateSet(name):
+                self.sets[name] = dict(answer)
+            case DeleteSet(name):
+                del self.sets[name]
+                for edit in self.alive():
+                    if edit["edit_set"] == name:
+                        known = edit["status"] in ALIVE
+                        self.edits[edit["id"]] = edit | {"status": "rolled_back" if known else GONE}
+        self.pending = None
+
+    def refuse(self) -> None:
+        """What was pending was not done."""
         self.pending = None
 
     def alive(self) -> list[Told]:
         """Edits that, as far as is known, can be taken back."""
-        return [edit for edit in self.told.values() if edit["status"] not in ENDED]
+        return [edit for edit in self.edits.values() if edit["status"] not in (*ENDED, GONE)]
 
-    def compare(self, edits: Sequence[Told]) -> None:
-        """Check all edits of a server that has just started, oldest first, and go on from them.
+    def compare(self, edits: Sequence[Told], sets: Sequence[Told]) -> None:
+        """Check what a server has that was started again, oldest first, and go on from there.
 
         What was answered holds. What was not may hold or not, but wholly.
         """
-        now = {edit["id"]: edit for edit in edits}
-        assert not self.told.keys() - now.keys(), "acknowledged edits are lost"
-        self._compare_new([edit for edit in edits if edit["id"] not in self.told])
-        for before in self.told.values():
-            self._compare_known(before, now[before["id"]])
+        now, sets_now = {e["id"]: e for e in edits}, {s["name"]: s for s in sets}
+        assert not self.edits.keys() - now.keys(), "acknowledged edits are lost"
+        self._compare_sets(sets_now)
+        self._compare_new([edit for edit in edits if edit["id"] not in self.edits])
+        for before in self.edits.values():
+            self._compare_known(before, now[before["id"]], sets_now)
         for edit in edits:
-            assert edit["status"] in (*ALIVE, *ENDED), f"unfinished after a start: {edit}"
+            assert edit["status"] in (*ALIVE, *ENDED), f"unfinished: {edit}"
+            assert edit["status"] in ENDED or edit["edit_set"] in (None, *sets_now), edit
         require_succession(edits)
-        self.told, self.pending = now, None
+        self.edits, self.sets, self.pending = now, sets_now, None
+
+    def _compare_sets(self, now: Mapping[str, Told]) -> None:
+        for name in self.sets.keys() | now.keys():
+            if name not in now:
+                assert self.pending == DeleteSet(name), f"{name} is lost"
+            elif name not in self.sets:
+                assert self.pending == CreateSet(name), f"nobody has made {name}"
+            elif now[name]["active"] != self.sets[name]["active"]:
+                assert self.pending == ActivateSet(name, now[name]["active"]), now[name]
 
     def _compare_new(self, edits: Sequence[Told]) -> None:
         if not edits:
@@ -74,13 +92,16 @@ class History:
         for edit in edits:
             assert edit["status"] in ALIVE or _failed_by_itself(edit), edit
 
-    def _compare_known(self, before: Told, now: Told) -> None:
+    def _compare_known(self, before: Told, now: Told, sets: Mapping[str, Told]) -> None:
         assert _requests([before]) == _requests([now])
         assert before["batch"] == now["batch"]
-        if before["status"] in ENDED:
+        if before["status"] == GONE:
+            assert now["status"] in ENDED, now
+        elif before["status"] in ENDED:
             assert now["status"] == before["status"], (before, now)
         elif now["status"] == "rolled_back":
-            assert self.pending == Delete(now["id"]), f"nobody has taken this back: {now}"
+            with_its_set = now["edit_set"] is not None and now["edit_set"] not in sets
+            assert with_its_set or self.pending == Delete(now["id"]), f"nobody asked: {now}"
         elif now["status"] == "failed":
             assert before["status"] in UNFINISHED, (before, now)
             assert _failed_by_itself(now), now
@@ -91,7 +112,7 @@ def require_succession(edits: Iterable[Told]) -> None:
     facts: dict[Any, list[Told]] = defaultdict(list)
     for edit in edits:
         if edit["status"] not in ENDED:
-            facts[edit.get("edit_set"), edit["method"] == "ike", edit["prompt"]].append(edit)
+            facts[edit["edit_set"], edit["method"] == "ike", edit["prompt"]].append(edit)
     for living in facts.values():
         assert (living[-1]["status"], living[-1]["superseded_by"]) == ("active", None), living
         for earlier, later in pairwise(living):
@@ -103,5 +124,5 @@ def _failed_by_itself(edit: Told) -> bool:
     return edit["status"] == "failed" and edit["error"]["code"] in OWN_FAULTS
 
 
-def _requests(edits: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    return sorted(tuple(edit[name] for name in REQUEST) for edit in edits)
+def _requests(edits: Iterable[Mapping[str, Any]]) -> list[str]:
+    return sorted(repr([edit.get(name) for name in REQUEST]) for edit in edits)

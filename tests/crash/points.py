@@ -10,7 +10,7 @@ import itertools
 import os
 import resource
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -80,15 +80,10 @@ def _staging(happened: Happened) -> None:
 
 
 def _committing(happened: Happened) -> None:
-    """A worker has loaded one of the tensors of a swap."""
-    from vllm_edit.engine import worker
-    from vllm_edit.engine.served import ServedWeights
+    """A worker serves one of the new weights of a swap."""
+    from vllm_edit.engine.replacement import Replacement
 
-    class Watched(ServedWeights):
-        def __init__(self, model_runner: Any) -> None:
-            super().__init__(_Runner(model_runner, happened))
-
-    worker.ServedWeights = Watched  # type: ignore[misc]
+    _after(Replacement, "exchange", happened)
 
 
 def _committed(happened: Happened) -> None:
@@ -102,8 +97,8 @@ def _answering(happened: Happened) -> None:
     """A change is in effect and in the log, and the client is about to hear of it."""
     from vllm_edit.service import EditService
 
-    _after(EditService, "submit", happened)
-    _after(EditService, "roll_back", happened)
+    for change in ("submit", "roll_back", "create_set", "activate_set", "delete_set"):
+        _after(EditService, change, happened)
 
 
 _POINTS: Mapping[str, Callable[[Happened], None]] = MappingProxyType(
@@ -121,25 +116,6 @@ _POINTS: Mapping[str, Callable[[Happened], None]] = MappingProxyType(
 POINTS = tuple(_POINTS)
 
 _ACTIONS: Mapping[str, Callable[[], None]] = MappingProxyType({"kill": _kill, "fill": _fill})
-
-
-class _Runner:
-    """A model runner, seen from a swap."""
-
-    def __init__(self, runner: Any, happened: Happened) -> None:
-        self._runner = runner
-        self._happened = happened
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._runner, name)
-
-    def reload_weights(self, weights_iterator: Iterable[tuple[str, Any]]) -> None:
-        self._runner.reload_weights(weights_iterator=self._watched(weights_iterator))
-
-    def _watched(self, tensors: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-        for named in tensors:
-            yield named
-            self._happened()
 
 
 def _after(owner: type, name: str, happened: Happened) -> None:

@@ -11,24 +11,48 @@ from tests.cases import MODEL, Case, text_of
 from tests.crash.history import Told
 from tests.crash.servers import ForkedServer
 from vllm_edit.deltas import DeltaKey
+from vllm_edit.variant import model_name
 
 
 @dataclass(frozen=True)
 class Replay:
-    """Compares a server with the engine of another, ``reference``, that has no edits of its own."""
+    """Compares a server with the engine of another, ``reference``, that has no edits of its own.
+
+    ``facts`` are what it is asked about.
+    """
 
     reference: ForkedServer
-    cases: Sequence[Case]
+    facts: Sequence[Case]
 
-    def compare(self, server: ForkedServer, edits: Sequence[Told], store: Path) -> None:
+    def compare(
+        self, server: ForkedServer, store: Path, edits: Sequence[Told], sets: Sequence[Told] = ()
+    ) -> None:
         """Check that the server serves exactly the active ones of these edits of its store."""
+        shown = {None, *(edit_set["name"] for edit_set in sets if edit_set["active"])}
         with server.client() as client, self.reference.client() as reference:
-            files = [str(path) for path in live_deltas(edits, store / "deltas")]
-            assert reference.put("/probes/weights", json=files).is_success
+            self._load(reference, store, [e for e in edits if e["edit_set"] in shown])
             assert digests(client) == digests(reference)
-            prompts = [case.prompt for case in self.cases]
-            expected = answers(reference, prompts) | told(edits)
-            assert answers(client, prompts) == {prompt: expected[prompt] for prompt in prompts}
+            self._ask(client, MODEL, reference, [e for e in edits if e["edit_set"] in shown])
+            for edit_set in sets:
+                assert edit_set["unavailable"] is None, edit_set
+                mine = [edit for edit in edits if edit["edit_set"] == edit_set["name"]]
+                self._load(reference, store, mine)
+                self._ask(client, model_name(MODEL, edit_set["name"]), reference, mine)
+
+    def _load(self, reference: httpx.Client, store: Path, edits: Sequence[Told]) -> None:
+        files = [str(path) for path in live_deltas(edits, store / "deltas")]
+        reply = reference.put("/probes/weights", json=files)
+        assert reply.is_success, reply.text
+
+    def _ask(
+        self, client: httpx.Client, model: str, reference: httpx.Client, edits: Sequence[Told]
+    ) -> None:
+        """Compare answers; what memory edits say is said instead of what the weights do."""
+        prompts = [case.prompt for case in self.facts]
+        expected = answers(reference, MODEL, prompts) | remembered(edits)
+        found = answers(client, model, prompts)
+        wrong = {p: (found[p], expected[p]) for p in prompts if found[p] != expected[p]}
+        assert not wrong, (model, wrong, edits)
 
 
 def live_deltas(edits: Sequence[Told], folder: Path) -> list[Path]:
@@ -40,9 +64,10 @@ def live_deltas(edits: Sequence[Told], folder: Path) -> list[Path]:
     return [folder / DeltaKey(name, tuple(ids)).file_name for name, ids in groups.items()]
 
 
-def told(edits: Sequence[Told]) -> dict[str, str]:
-    """What the edits in effect make a server say, by prompt."""
-    return {edit["prompt"]: edit["target_new"] for edit in edits if edit["status"] == "active"}
+def remembered(edits: Sequence[Told]) -> dict[str, str]:
+    """What the memory edits in effect make a server say, by prompt."""
+    active = [edit for edit in edits if edit["status"] == "active" and edit["method"] == "ike"]
+    return {edit["prompt"]: edit["target_new"] for edit in active}
 
 
 def digests(client: httpx.Client) -> Any:
@@ -52,9 +77,9 @@ def digests(client: httpx.Client) -> Any:
     return reply.json()
 
 
-def answers(client: httpx.Client, prompts: Sequence[str]) -> dict[str, str]:
+def answers(client: httpx.Client, model: str, prompts: Sequence[str]) -> dict[str, str]:
     """Greedy answers, by prompt."""
-    body = {"model": MODEL, "prompt": prompts, "max_tokens": 12, "temperature": 0.0, "stop": ["\n"]}
+    body = {"model": model, "prompt": prompts, "max_tokens": 12, "temperature": 0.0, "stop": ["\n"]}
     reply = client.post("/v1/completions", json=body)
     assert reply.is_success, reply.text
     choices = sorted(reply.json()["choices"], key=lambda choice: choice["index"])

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Self
 import httpx
 import psutil
 
+from tests.crash import editors
 from tests.crash.points import Failure
 from vllm_edit.launch import free_port
 
@@ -27,6 +28,9 @@ ENVIRONMENT = {
     "VLLM_PLUGINS": "vllm_edit",
     "PYTHONPATH": str(ROOT),
 }
+
+ADAPTERS = ("--enable-lora", "--max-lora-rank=64", "--max-loras=4")
+"""Flags without which sets with weight edits could not be asked."""
 
 
 class Zygote:
@@ -78,14 +82,13 @@ class ForkedServer:
         store: Path,
         log: Path,
         failure: Failure | None = None,
-        flags: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._zygote = zygote
         self.log = log
         port = free_port()
         self.pid: int = zygote.ask(
-            argv=[f"--edit-store={store}", f"--port={port}", *flags],
+            argv=[f"--edit-store={store}", f"--port={port}", *ADAPTERS],
             log=str(log),
             environment={"VLLM_EDIT_MAX_RATE": "0", **(environment or {})},
             failure=asdict(failure) if failure else None,
@@ -142,6 +145,6 @@ class ForkedServer:
     def editor(self) -> psutil.Process:
         """Its editor process."""
         for process in psutil.Process(self.pid).children():
-            if "vllm_edit.editor.process" in process.cmdline():
+            if process.name() == editors.NAME:
                 return process
         raise AssertionError("the editor is not running")

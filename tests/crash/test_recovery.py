@@ -9,18 +9,14 @@ import psutil
 import pytest
 
 from tests.cases import Case, answer, post
+from tests.crash.campaign import settled
 from tests.crash.conftest import Fork
-from tests.crash.history import ENDED, Told, require_succession
+from tests.crash.history import ENDED, require_succession
 from tests.crash.points import Failure
 from tests.crash.replay import Replay, digests, live_deltas
 
 NO_ROOM = (0, resource.RLIM_INFINITY)
 ROOM = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-
-
-def edits_of(client: httpx.Client) -> list[Told]:
-    edits: list[Told] = client.get("/v1/edits").json()["data"]
-    return edits
 
 
 @pytest.mark.timeout(180)
@@ -33,7 +29,7 @@ def test_damaged_deltas_are_refused_and_computed_again(
         post(client, facts[0].edit("rome"))
         batch = {"edits": [case.edit("memit") for case in facts[1:3]], "wait": True}
         assert client.post("/v1/edits", json=batch).is_success
-        edits, served = edits_of(client), digests(client)
+        edits, served = settled(client), digests(client)
     first.kill()
     files = live_deltas(edits, store / "deltas")
     assert len(files) == 2
@@ -43,9 +39,9 @@ def test_damaged_deltas_are_refused_and_computed_again(
     assert second.answers()
     assert log.read_text().count("is computed again") == 2
     with second.client() as client:
-        assert edits_of(client) == edits
+        assert settled(client) == edits
         assert digests(client) == served
-    replay.compare(second, edits, store)
+    replay.compare(second, store, edits)
 
 
 def _flip_a_bit(file: Path) -> None:
@@ -69,7 +65,7 @@ def test_a_log_that_lost_its_tail_is_followed_as_far_as_it_goes(
         for case in facts[5:8]:
             post(client, case.edit("ike"))
         post(client, facts[0].edit("rome"))
-        edits = edits_of(client)
+        edits = settled(client)
     first.kill()
     whole = store.with_name("whole")
     store.rename(whole)
@@ -81,11 +77,11 @@ def test_a_log_that_lost_its_tail_is_followed_as_far_as_it_goes(
         server = fork()
         assert server.answers()
         with server.client() as client:
-            left = edits_of(client)
+            left = settled(client)
         assert least <= len(left) <= most
         assert [edit["id"] for edit in left] == [edit["id"] for edit in edits[: len(left)]]
         assert all(edit["status"] == "active" for edit in left)
-        replay.compare(server, left, store)
+        replay.compare(server, store, left)
         server.kill()
 
 
@@ -99,13 +95,13 @@ def test_a_full_disk_refuses_changes_and_nothing_else(
         body = {**facts[0].edit("rome"), "wait": True}
         assert client.post("/v1/edits", json=body).json()["status"] == "proposed"
         _require_refused(client.post("/v1/edits", json=facts[1].edit("ike")))
-        assert len(edits_of(client)) == 1
+        assert len(client.get("/v1/edits").json()["data"]) == 1
         assert answer(client, facts[0].prompt) == facts[0].ground_truth
     first.kill()
     second = fork()
     assert second.answers()
     with second.client() as client:
-        (edit,) = edits_of(client)
+        (edit,) = settled(client)
         server, editor = psutil.Process(second.pid), second.editor()
         server.rlimit(psutil.RLIMIT_FSIZE, NO_ROOM)
         _require_refused(client.delete(f"/v1/edits/{edit['id']}"))
@@ -116,10 +112,10 @@ def test_a_full_disk_refuses_changes_and_nothing_else(
         assert (failed["status"], failed["error"]["code"]) == ("failed", "editor_io")
         editor.rlimit(psutil.RLIMIT_FSIZE, ROOM)
         post(client, facts[1].edit("rome"))
-        edits = edits_of(client)
+        edits = settled(client)
     require_succession(edits)
     assert [edit["status"] in ENDED for edit in edits] == [False, True, False]
-    replay.compare(second, edits, store)
+    replay.compare(second, store, edits)
 
 
 def _require_refused(reply: httpx.Response) -> None:

@@ -1,21 +1,24 @@
 """A process that has imported all that a server needs, and forks servers.
 
 A start then takes a few seconds instead of half a minute. What is forked runs the very function
-that ``vllm-edit serve`` runs, and forks engine and worker in its turn, where vLLM would spawn them
-on CPU. Run as a program it reads orders and writes answers, each one line of JSON.
+that ``vllm-edit serve`` runs, and forks engine, worker and editor in its turn, where these would be
+started with an interpreter of their own. Run as a program it reads orders and writes answers, each
+one line of JSON.
 """
 
-import ctypes
 import importlib
 import json
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from tests.crash import editors
 from tests.crash.points import Failure, arm
 
 MODULES = (
@@ -24,17 +27,15 @@ MODULES = (
     "vllm.model_executor.models.llama",
     "vllm.v1.engine.core",
     "vllm.v1.executor.multiproc_executor",
-    "vllm.v1.worker.cpu_worker",
+    "vllm_edit.editor.process",
     "vllm_edit.plugin",
 )
-
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 def main() -> None:
     answers = _own_output()
-    # Processes whose parents were killed become this one's children, so none is left behind.
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    # So none that was killed is left behind.
+    editors.adopt_orphans()
     # Shared memory of killed servers is removed by the tracker, which must outlive them.
     resource_tracker.ensure_running()
     _import_everything()
@@ -57,12 +58,14 @@ def _import_everything() -> None:
     for name in MODULES:
         importlib.import_module(name)
     from vllm import AsyncEngineArgs
+    from vllm.utils.import_utils import resolve_obj_by_qualname
     from vllm.v1.engine.async_llm import AsyncLLM
 
     from tests.crash import probes
     from vllm_edit import factworld
 
-    AsyncEngineArgs(model=str(factworld.checkpoint()), dtype="float32").create_engine_config()
+    made = AsyncEngineArgs(model=str(factworld.checkpoint())).create_engine_config()
+    resolve_obj_by_qualname(made.parallel_config.worker_cls)
     _let_fork(AsyncLLM)
     probes.install()
 
@@ -110,6 +113,7 @@ def _serve(argv: Sequence[str], failure: Failure | None) -> NoReturn:
 
     status = 1
     try:
+        editors.fork_them(Path(tempfile.gettempdir()))
         if failure is not None:
             arm(failure)
         status = serve(argv)

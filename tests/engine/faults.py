@@ -37,7 +37,7 @@ class Faults:
 
         def broken(number: int) -> None:
             first: Replacement = served._swap.built[0]
-            first._made = ["no such attribute"]
+            first._made = ["injected"]
             commit(number)
 
         _once(served, "commit", broken)

@@ -66,15 +66,17 @@ def _swap(llm: Any, number: int, files: list[str], live: list[str]) -> tuple[str
 
     def step(name: str, *args: Any) -> dict[str, Any]:
         (reply,) = llm.collective_rpc(name, args=(number, *args))
-        return reply if reply["ready"] else step(name, *args)
+        found: dict[str, Any] = reply
+        return found
 
     updates = total([Delta.load(Path(file)) for file in files], touched=live)
     after = sorted(name for name, update in updates.items() if not update.is_pristine)
-    step("edit_receive", pack(updates))
-    replies = [step("edit_stage", sorted(updates)), step("edit_built")]
-    if faults := [reply["fault"] for reply in replies if reply["fault"]]:
+    reply = step("edit_stage", pack(updates), sorted(updates))
+    while not reply["ready"]:
+        reply = step("edit_built")
+    if reply["fault"]:
         step("edit_finish", live)
-        return faults[0], live
+        return reply["fault"], live
     replies = [step("edit_commit"), step("edit_finish", after)]
     llm.reset_prefix_cache()
     return " ".join(reply["fault"] or "" for reply in replies).strip(), after

@@ -68,7 +68,6 @@ async def test_a_fault_on_any_rank_restores_what_was_served(client: Any, swapper
         "update_weight_version",
         "resume_generation",
         "call_utility_all_async",
-        "get_weight_version",
     ],
 )
 async def test_a_call_that_fails_restores_what_was_served(

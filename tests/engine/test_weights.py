@@ -40,6 +40,7 @@ async def service(client: Any, swapper: Swapper, store: Path) -> AsyncIterator[E
     guard = Guard(Settings(), method.names, ())
     running = EditService(Ledger(store / "ledger.sqlite3"), [method], guard)
     await running.start()
+    await running.lead()
     try:
         yield running
     finally:

@@ -9,6 +9,7 @@ import time
 from itertools import count
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlencode
 
 import psycopg
 from psycopg import sql
@@ -35,6 +36,8 @@ listen_addresses = ''
 unix_socket_directories = '{folder}'
 max_connections = 50
 shared_buffers = 16MB
+# The machine itself does not fail here, and what is written need not wait for its disk.
+fsync = off
 """
 
 
@@ -43,54 +46,50 @@ class Postgres:
 
     def __init__(self) -> None:
         # Its socket's path must be short.
-        self._folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
-        self._data = self._folder / "data"
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+        self._data = self.folder / "data"
         self._numbers = count()
 
     def __enter__(self) -> Self:
         if _USER:
-            shutil.chown(self._folder, _USER)
+            shutil.chown(self.folder, _USER)
         self._run("initdb", "-A", "trust", "-U", "postgres", "-N", "-D", self._data)
         with (self._data / "postgresql.conf").open("a") as file:
-            file.write(_CONFIGURATION.format(folder=self._folder))
+            file.write(_CONFIGURATION.format(folder=self.folder))
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
-        shutil.rmtree(self._folder)
+        self.stop("immediate")
+        shutil.rmtree(self.folder)
 
     def start(self) -> None:
         """Start it; what a killed one has left behind may take a moment to go."""
         deadline = time.monotonic() + 30
         while True:
             try:
-                self._run("pg_ctl", "start", "-w", "-D", self._data, "-l", self._folder / "log")
+                self._run("pg_ctl", "start", "-w", "-D", self._data, "-l", self.folder / "log")
             except subprocess.CalledProcessError:
                 if time.monotonic() > deadline:
                     raise
             else:
                 return
 
-    def stop(self) -> None:
-        self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", self._data)
+    def stop(self, mode: str = "fast") -> None:
+        self._run("pg_ctl", "stop", "-w", "-m", mode, "-D", self._data)
 
     def kill(self) -> None:
         """SIGKILL to the server, whose children notice; started again, it recovers."""
         pid = int((self._data / "postmaster.pid").read_text().split()[0])
         os.kill(pid, signal.SIGKILL)
 
-    def new_store(self) -> Store:
-        """A store in a database of its own."""
+    def new_store(self, options: str = "") -> Store:
+        """A store in a schema of its own, whose sessions have these options."""
         name = f"store_{next(self._numbers)}"
-        with self._connect("postgres") as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        return Store(f"postgresql://postgres:secret-word@/{name}?host={self._folder}")
-
-    def _connect(self, database: str) -> "psycopg.Connection[tuple[object, ...]]":
-        return psycopg.connect(
-            host=str(self._folder), user="postgres", dbname=database, autocommit=True
-        )
+        with psycopg.connect(host=str(self.folder), user="postgres") as connection:
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+        query = urlencode({"host": self.folder, "options": f"-c search_path={name} {options}"})
+        return Store(f"postgresql://postgres:secret-word@/postgres?{query}")
 
     def _run(self, program: str, *arguments: object) -> None:
         assert _BINARIES is not None

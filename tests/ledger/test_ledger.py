@@ -98,7 +98,7 @@ def test_events_of_kinds_it_does_not_know_only_count(ledger: Ledger) -> None:
 def test_events_without_sense_are_named(folder: Store, entry: Entry) -> None:
     with Ledger.open(folder) as ledger:
         ledger.log.append([entry])
-        with pytest.raises(StoreError, match="Revision 1 of the edit store .* backup"):
+        with pytest.raises(StoreError, match=r"Revision 1 of the edit store .* backup"):
             ledger.catch_up()
     with pytest.raises(StoreError, match="Revision 1"):
         Ledger.open(folder)

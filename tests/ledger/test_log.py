@@ -1,6 +1,8 @@
 """The log: durable, append-only, all or none, and one order for all who read."""
 
 from contextlib import ExitStack
+from itertools import chain
+from threading import Thread
 
 import pytest
 from sqlalchemy import text
@@ -9,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from tests.ledger.postgres import Postgres
 from tests.ledger.programs import WRITE, running, said
 from vllm_edit.errors import StoreError
-from vllm_edit.ledger import Entry, Log, database_of
+from vllm_edit.ledger import Entry, Ledger, Log, database_of
 from vllm_edit.ledger.log import READ_AT_ONCE
 from vllm_edit.store import Store
 
@@ -68,7 +70,9 @@ def test_the_database_lets_nobody_change_the_past_or_leave_a_gap(log: Log, state
 
 def test_nor_replace_it(folder: Store) -> None:
     with Log(database_of(folder)) as log:
-        _require_refusal(log, INSERT.replace("INSERT", "REPLACE") + " (1, 'edit', 'a', 'b', '{}', 0)")
+        _require_refusal(
+            log, INSERT.replace("INSERT", "REPLACE") + " (1, 'edit', 'a', 'b', '{}', 0)"
+        )
 
 
 def test_nor_empty_it(database: Store) -> None:
@@ -101,7 +105,7 @@ def test_many_writers_leave_no_gap_and_a_reader_misses_nothing(store: Store) -> 
                 break
         told = [[int(line) for line in said(process)] for process in processes]
     assert [event.revision for event in seen] == [*range(1, 2 * writers * count + 1)]
-    assert sorted(sum(told, [])) == [*range(1, 2 * writers * count + 1)]
+    assert sorted(chain.from_iterable(told)) == [*range(1, 2 * writers * count + 1)]
     for name, revisions in enumerate(told):
         mine = [e for e in seen if e.subject.startswith(f"w{name}-")]
         assert [event.revision for event in mine] == revisions
@@ -143,17 +147,39 @@ def test_files_are_written_as_promised(folder: Store) -> None:
             assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one() == value
 
 
-def test_a_commit_is_durable_where_the_database_would_not_wait(
-    postgres: Postgres, database: Store
-) -> None:
-    with Log(database_of(database)) as log:
-        with log.database.engine.begin() as connection:
-            name = log.database.engine.url.database
-            connection.exec_driver_sql(f"ALTER DATABASE {name} SET synchronous_commit = off")
-        log.database.engine.dispose()
-        with log.database.engine.connect() as connection:
+def test_a_commit_is_durable_where_the_database_would_not_wait(postgres: Postgres) -> None:
+    store = postgres.new_store("-c synchronous_commit=off")
+    with Log(database_of(store)) as log, log.database.engine.connect() as connection:
+        for expected in ("off", "on"):
             setting = connection.exec_driver_sql("SHOW synchronous_commit")
-            assert setting.scalar_one() == "off"
+            assert setting.scalar_one() == expected
             log.database.begin(connection)
-            setting = connection.exec_driver_sql("SHOW synchronous_commit")
-            assert setting.scalar_one() == "on"
+
+
+def test_an_append_sees_what_was_committed_while_it_waited(postgres: Postgres) -> None:
+    """Though every transaction of this database sees what there was at its beginning."""
+    store = postgres.new_store("-c default_transaction_isolation=serializable")
+    with Log(database_of(store)) as log, Log(database_of(store)) as other, ExitStack() as stack:
+        first = stack.enter_context(other.database.engine.connect())
+        other.database.begin(first)
+        waiting = Thread(target=log.append, args=([ENTRY],))
+        waiting.start()
+        with other.database.engine.connect() as watch:
+            count = text(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            )
+            while not watch.scalar(count):
+                assert waiting.is_alive()
+        first.execute(text(f"{INSERT} (1, 'edit', 'a', 'b', '{{}}', 0)"))
+        first.commit()
+        waiting.join()
+        assert log.latest() == 2
+
+
+def test_stores_of_one_database_keep_to_themselves(postgres: Postgres) -> None:
+    one, other = postgres.new_store(), postgres.new_store()
+    with Ledger.open(one) as first, Ledger.open(other) as second:
+        first.log.append([ENTRY])
+        first.leadership.require()
+        second.leadership.require()
+        assert second.log.latest() == 0

@@ -36,7 +36,9 @@ class Steered:
         self.unreachable: set[str] = set()
         self.broken = False
         self.most = 100
-        self.views: dict[str, list[str]] = {}
+        self.seen: dict[str, list[str]] = {}
+        self.known: dict[str, Edit] = {}
+        self.tidied: list[str] = []
         self.revisions: list[int] = []
         self.computed: list[list[str]] = []
         self.forgotten: list[str] = []
@@ -56,16 +58,21 @@ class Steered:
     async def prepare(self) -> None:
         pass
 
-    async def restore(self, edits: Sequence[Edit], views: Views, revision: int) -> None:
-        self.views = {variant: [edit.id for edit in edits] for variant, edits in views.items()}
+    @property
+    def views(self) -> Views:
+        return {v: [self.known[i] for i in ids] for v, ids in self.seen.items()}
+
+    async def tidy(self, edits: Sequence[Edit]) -> None:
+        self.tidied = [edit.id for edit in edits]
 
     async def compute(self, change: Change) -> list[str]:
         coming = [edit.id for edit in change.coming]
-        self.computed.append(coming)
-        self.computing.set()
+        if coming or change.leaving:
+            self.computed.append(coming)
+            self.computing.set()
         if coming:
             await self.may_compute.wait()
-        if self.unable:
+        if self.unable and (coming or change.leaving):
             raise ComputeFailed("The editor is out of order.")
         if missed := self.unreachable.intersection(self._after(change, change.variants[0])):
             reasons = {edit_id: f"{edit_id} is missed." for edit_id in missed}
@@ -75,11 +82,11 @@ class Steered:
     @property
     def effective(self) -> list[str]:
         """The edits that default traffic sees."""
-        return self.views.get(DEFAULT, [])
+        return self.seen.get(DEFAULT, [])
 
     def _after(self, change: Change, variant: str) -> list[str]:
         leaving = {edit.id for edit in change.leaving}
-        stay = [edit_id for edit_id in self.views.get(variant, []) if edit_id not in leaving]
+        stay = [edit_id for edit_id in self.seen.get(variant, []) if edit_id not in leaving]
         return stay + [edit.id for edit in change.coming]
 
     def ready(self, change: Change, computed: list[str]) -> bool:
@@ -88,11 +95,13 @@ class Steered:
     async def apply(self, change: Change, computed: list[str], revision: int) -> None:
         if self.broken or len(change.coming) > self.most:
             raise SwapFailed("The engine is out of order.")
-        self.views |= {variant: self._after(change, variant) for variant in change.variants}
-        self.revisions.append(revision)
+        self.known |= {edit.id: edit for edit in change.coming}
+        self.seen |= {variant: self._after(change, variant) for variant in change.variants}
+        if change.coming or change.leaving:
+            self.revisions.append(revision)
 
     async def drop(self, variant: str) -> None:
-        del self.views[variant]
+        del self.seen[variant]
 
     async def forget(self, edits: Sequence[Edit]) -> None:
         self.forgotten += [edit.id for edit in edits]
@@ -106,8 +115,11 @@ async def running(
     path: Path, method: Steered, max_queue: int = Settings.max_queue
 ) -> AsyncIterator[EditService]:
     guard = Guard(Settings(), method.names, ())
-    service = EditService(Ledger(path), [method], guard, max_queue)
+    ledger = Ledger(path)
+    ledger.lead()
+    service = EditService(ledger, [method], guard, max_queue)
     await service.start()
+    await service.lead()
     try:
         yield service
     finally:

@@ -84,11 +84,11 @@ async def test_no_file_goes_while_it_may_be_read(store: DeltaStore, delta: Delta
 
 
 async def test_a_start_removes_what_no_edit_can_want(store: DeltaStore, delta: Delta) -> None:
-    store.keep_only({"edit-1"})
+    await store.keep_only({"edit-1"})
     for key in (SINGLE, WHOLE, REST):
         delta.save(store.path(key))
     unfinished = store.path(SINGLE).with_name(".edit-9.safetensors.1.tmp")
     unfinished.touch()
-    store.keep_only({"edit-1"})
+    await store.keep_only({"edit-1"})
     assert [store.path(key).exists() for key in (SINGLE, WHOLE, REST)] == [True, False, False]
     assert not unfinished.exists()

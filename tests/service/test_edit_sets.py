@@ -34,19 +34,19 @@ async def test_a_set_is_apart_until_it_is_active(path: Path) -> None:
         await service.create_set("news")
         inside = await post(service, "capital", "news")
         outside = await post(service, "capital", None)
-        assert method.views["news"] == [inside.id]
-        assert method.views["default"] == [outside.id]
+        assert method.seen["news"] == [inside.id]
+        assert method.seen["default"] == [outside.id]
         await service.roll_back(outside.id)
         assert (await service.activate_set("news", True)).active
-        assert method.views["default"] == [inside.id]
+        assert method.seen["default"] == [inside.id]
         more = await post(service, "river", "news")
-        assert method.views["default"] == method.views["news"] == [inside.id, more.id]
+        assert method.seen["default"] == method.seen["news"] == [inside.id, more.id]
         await service.roll_back(inside.id)
-        assert method.views["default"] == method.views["news"] == [more.id]
+        assert method.seen["default"] == method.seen["news"] == [more.id]
         assert not (await service.activate_set("news", False)).active
-        assert (method.views["news"], method.views["default"]) == ([more.id], [])
+        assert (method.seen["news"], method.seen["default"]) == ([more.id], [])
     async with running(path, again := Steered()) as service:
-        assert again.views == {"base": [], "news": [more.id], "default": []}
+        assert again.seen == {"base": [], "news": [more.id], "default": []}
 
 
 async def test_an_active_set_comes_back_with_the_server(path: Path) -> None:
@@ -56,7 +56,7 @@ async def test_an_active_set_comes_back_with_the_server(path: Path) -> None:
         await service.activate_set("news", True)
         await service.set_split(Split({"base": 1, "news": 3}, by="header:X-Group"))
     async with running(path, method := Steered()) as service:
-        assert method.views == {"base": [], "news": [edit.id], "default": [edit.id]}
+        assert method.seen == {"base": [], "news": [edit.id], "default": [edit.id]}
         assert service.split == Split({"base": 1, "news": 3}, by="header:X-Group")
         assert [s.name for s in service.edit_sets() if s.active] == ["news"]
 
@@ -71,7 +71,7 @@ async def test_edits_of_a_set_succeed_one_another(path: Path) -> None:
         assert service.get(first.id).superseded_by == second.id
         assert service.get(outside.id).status is Status.ACTIVE
         await service.roll_back(second.id)
-        assert method.views["news"] == [first.id]
+        assert method.seen["news"] == [first.id]
 
 
 async def test_default_traffic_never_sees_two_edits_of_a_fact(path: Path) -> None:
@@ -84,7 +84,7 @@ async def test_default_traffic_never_sees_two_edits_of_a_fact(path: Path) -> Non
         with pytest.raises(ConflictingState) as refused:
             await service.activate_set("news", True)
         assert code(refused) == "conflicting_edits"
-        assert method.views["default"] == [outside.id]
+        assert method.seen["default"] == [outside.id]
         await service.roll_back(outside.id)
         await service.activate_set("news", True)
         for edit_set in (None, "sports"):
@@ -127,15 +127,15 @@ async def test_a_deleted_set_takes_its_edits_with_it(path: Path) -> None:
         await service.set_split(None)
         ended = await service.delete_set("news")
         assert ended.revision == service.served_revision
-        assert method.views == {"base": [], "default": [other.id]}
+        assert method.seen == {"base": [], "default": [other.id]}
         assert method.forgotten == [edit.id for edit in edits]
         assert {service.get(edit.id).status for edit in edits} == {Status.ROLLED_BACK}
         with pytest.raises(UnknownEditSet):
             await post(service, "capital", "news")
         await service.create_set("news")
-        assert method.views["news"] == []
+        assert method.seen["news"] == []
     async with running(path, again := Steered()):
-        assert again.views == {"base": [], "news": [], "default": [other.id]}
+        assert again.seen == {"base": [], "news": [], "default": [other.id]}
 
 
 async def test_what_the_engine_refuses_changes_nothing(path: Path) -> None:
@@ -143,7 +143,7 @@ async def test_what_the_engine_refuses_changes_nothing(path: Path) -> None:
     async with running(path, method) as service:
         await service.create_set("news")
         edit = await post(service, "capital", "news")
-        before = dict(method.views)
+        before = dict(method.seen)
         method.broken = True
         with pytest.raises(SwapFailed):
             await service.activate_set("news", True)
@@ -151,9 +151,9 @@ async def test_what_the_engine_refuses_changes_nothing(path: Path) -> None:
             await service.delete_set("news")
         assert not service.edit_set("news").active
         assert service.get(edit.id).status is Status.ACTIVE
-        assert method.views == before
+        assert method.seen == before
     async with running(path, again := Steered()):
-        assert again.views == before
+        assert again.seen == before
 
 
 async def test_what_belongs_to_one_is_not_shown_to_all(path: Path) -> None:

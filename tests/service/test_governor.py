@@ -76,6 +76,7 @@ async def serving(
         service, cast("Any", None), cast("Any", None), Tenants({}), Grace()
     )
     await service.start()
+    await service.lead()
     try:
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:

@@ -2,12 +2,14 @@
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vllm_edit.cli.arguments import add_model_flag
 from vllm_edit.errors import EditError, StoreError
+from vllm_edit.store import Store
 
 
 def add_export_parser(commands: Any) -> None:
@@ -16,12 +18,12 @@ def add_export_parser(commands: Any) -> None:
         "export",
         help="write weight edits as a PEFT adapter or into a merged checkpoint",
         description=(
-            "Write the sum of delta files, or of every weight edit active in an edit store that no "
-            "server has open, as one PEFT LoRA adapter or as a merged checkpoint of the model."
+            "Write the sum of delta files, or of every weight edit active in an edit store, as one "
+            "PEFT LoRA adapter or as a merged checkpoint of the model."
         ),
     )
     parser.add_argument("deltas", nargs="*", type=Path, metavar="DELTA", help="delta files")
-    parser.add_argument("--store", type=Path, help="export what is active in this edit store")
+    parser.add_argument("--store", type=Store, help="export what is active in this edit store")
     add_model_flag(parser, "the model that the edits were made for")
     parser.add_argument("--as", dest="form", choices=("peft", "checkpoint"), required=True)
     parser.add_argument(
@@ -57,8 +59,9 @@ def _export(options: argparse.Namespace) -> None:
     from weight_patchers import Delta
     from weight_patchers.export import to_checkpoint, to_peft
 
-    paths = active_deltas(options.store) if options.store else options.deltas
-    deltas = [Delta.load(path) for path in paths]
+    with tempfile.TemporaryDirectory(prefix="vllm-edit-") as scratch:
+        paths = options.deltas or active_deltas(options.store, Path(scratch))
+        deltas = [Delta.load(path) for path in paths]
     base = resolve(options.model)
     if options.form == "checkpoint":
         to_checkpoint(deltas, base, options.output)
@@ -71,24 +74,33 @@ def _export(options: argparse.Namespace) -> None:
             print(f"{parameter}: approximated, relative error {error:.3f}")
 
 
-def active_deltas(store: Path) -> list[Path]:
+def active_deltas(store: Store, scratch: Path) -> list[Path]:
     """The delta files of the weight edits active in an edit store, oldest first.
 
+    Those of a database are put into the folder ``scratch``.
+
     Raises:
-        StoreLocked: a server has the store open.
-        StoreError: the folder is no edit store.
+        StoreError: this is no edit store, or cannot be read, or has not all of them.
     """
     from vllm_edit.edit import Status
-    from vllm_edit.ledger import Ledger
+    from vllm_edit.ledger import FILE, Ledger, deltas_of
     from vllm_edit.weights import WeightMethod, grouped
 
-    path = store / "ledger.sqlite3"
-    if not path.is_file():
-        raise StoreError(f"{store} is no edit store: name the folder given as --edit-store.")
-    with Ledger(path) as ledger:
+    if not store.shared and not (Path(store) / FILE).is_file():
+        raise StoreError(f"{store.shown} is no edit store: name what was given as --edit-store.")
+    with Ledger.open(store) as ledger:
         edits = [edit for edit in ledger.edits() if edit.status is Status.ACTIVE]
-    groups = grouped(edit for edit in edits if edit.request.method in WeightMethod.names)
-    return [store / "deltas" / key.file_name for key in groups]
+        groups = grouped(edit for edit in edits if edit.request.method in WeightMethod.names)
+        shared = deltas_of(ledger.log)
+        folder = scratch if shared else Path(store) / "deltas"
+        paths = [folder / key.file_name for key in groups]
+        for path in paths:
+            if shared and not shared.get(path.name, path):
+                raise StoreError(
+                    f"{store.shown} has no usable {path.name}: start a server on it, which "
+                    "computes it again."
+                )
+    return paths
 
 
 def _count(deltas: Sequence[Any]) -> str:

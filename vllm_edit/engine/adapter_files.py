@@ -7,12 +7,15 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from vllm_edit.errors import VariantUnavailable
-from weight_patchers import Delta, Dense, LowRank
+from weight_patchers import Delta, Dense, LowRank, PatcherError
 from weight_patchers.export.adapter import write_adapter
 from weight_patchers.export.request import Request, without_weights
+from weight_patchers.families import layers, require_dense
 
 
 def difference(wanted: Sequence[Delta], merged: Sequence[Delta]) -> list[Delta]:
@@ -48,19 +51,27 @@ class AdapterFiles:
         self._base = base
         self._folder = folder
 
+    @cached_property
+    def possible(self) -> bool:
+        """Whether the base is a model whose edits fit adapters."""
+        try:
+            return bool(self._nothing.changes)
+        except PatcherError:
+            return False
+
     def path(self, number: int) -> Path:
         """Where adapter ``number`` is."""
         return self._folder / f"adapter-{number}"
 
     def write(self, number: int, deltas: Sequence[Delta]) -> None:
         """Write adapter ``number``, which is not there yet; it adds these low-rank deltas."""
-        write_adapter(Request.trusting(deltas, self._base, self._model), self.path(number))
+        write_adapter(self._request(deltas), self.path(number))
 
     def write_next(self, number: int, deltas: Sequence[Delta]) -> None:
         """Write what is to be in adapter ``number``'s place; `exchange` puts it there."""
         following = self._next(number)
         shutil.rmtree(following, ignore_errors=True)
-        write_adapter(Request.trusting(deltas, self._base, self._model), following)
+        write_adapter(self._request(deltas), following)
 
     def exchange(self, number: int) -> None:
         """Put what is there and what was written next in each other's place."""
@@ -77,20 +88,27 @@ class AdapterFiles:
     def _next(self, number: int) -> Path:
         return self._folder / f"adapter-{number}.next"
 
+    def _request(self, deltas: Sequence[Delta]) -> Request:
+        return Request.trusting(deltas or [self._nothing], self._base, self._model)
+
     @cached_property
     def _model(self) -> PreTrainedModel:
         return without_weights(self._base)
 
-
-def nothing(like: Sequence[Delta]) -> Delta:
-    """A delta of parameters that these change too, which changes none of them."""
-    changes = {
-        name: LowRank(
-            torch.zeros(change.shape[0], 1), torch.zeros(change.shape[1], 1), change.transposed
-        )
-        for name, change in like[0].changes.items()
-    }
-    return replace(like[0], changes=changes)
+    @cached_property
+    def _nothing(self) -> Delta:
+        """A delta that changes nothing, of the last linear map in the first layer."""
+        require_dense(self._model)
+        block = set(next(iter(layers(self._model))).modules())
+        name, linear = [
+            (name, module)
+            for name, module in self._model.named_modules()
+            if module in block and isinstance(module, nn.Linear | Conv1D)
+        ][-1]
+        transposed = isinstance(linear, Conv1D)
+        shape = linear.weight.shape[::-1] if transposed else linear.weight.shape
+        change = LowRank(torch.zeros(shape[0], 1), torch.zeros(shape[1], 1), transposed)
+        return Delta("", "none", {}, {f"{name}.weight": change}, ())
 
 
 def _scaled(delta: Delta, factor: float) -> Delta:

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vllm_edit.engine.adapter_files import AdapterFiles, difference, nothing, rank
+from vllm_edit.engine.adapter_files import AdapterFiles, difference, rank
 from vllm_edit.engine.calls import checked
 from vllm_edit.engine.names import ModelNames
 from vllm_edit.engine.swap import Meanwhile
@@ -35,6 +36,17 @@ class Adapter:
     deltas: Deltas
 
 
+def _slots(lora: Any) -> float:
+    """How many adapters may be loaded at once.
+
+    On CPU vLLM 0.32 applies what is in its last slot to the requests without an adapter that
+    share a batch with others that have one, so that slot stays empty: the first free is taken.
+    """
+    from vllm.platforms import current_platform
+
+    return lora.max_loras - 1 if lora and current_platform.is_cpu() else math.inf
+
+
 class _Carrying:
     """Changes adapters while the engine is paused, so that they fit other merged weights."""
 
@@ -49,10 +61,10 @@ class _Carrying:
         self._adapters = adapters
         self._exchanged: list[Adapter] = []
 
-    async def prepare(self, before: Deltas, after: Deltas) -> None:
+    async def prepare(self, merged: Deltas) -> None:
         """Write what the adapters will be, while the engine serves."""
         for adapter in self._adapters:
-            wanted = difference(adapter.deltas, after) or [nothing([*before, *after])]
+            wanted = difference(adapter.deltas, merged)
             await asyncio.to_thread(self._files.write_next, adapter.number, wanted)
 
     async def do(self) -> None:
@@ -71,12 +83,14 @@ class _Carrying:
 
 
 class Adapters:
-    """Gives every variant the name by which vLLM serves it, with an adapter where it needs one.
+    """Gives every variant the name by which vLLM serves it, with an adapter of its own.
 
     An adapter adds what its variant has more than the merged weights and subtracts what it has
     less. A variant that changes gets a new adapter, under which nothing is cached yet; running
     requests end with the old one, which is removed after the last of them. When the merged
     weights change, every adapter changes with them, while the engine is paused.
+
+    On an engine without adapters a variant is served while it is what is merged, and no longer.
 
     Not safe for concurrent changes: the caller holds a lock. Lives on one event loop.
     """
@@ -88,6 +102,9 @@ class Adapters:
         self._names = names
         self._files = files
         self._grace = grace
+        lora = engine.vllm_config.lora_config
+        self._max_rank: int = lora.max_lora_rank if lora and files.possible else 0
+        self._slots = _slots(lora)
         self._merged: Deltas = ()
         self._variants: Variants = {}
         self._current: dict[str, Adapter] = {}
@@ -121,16 +138,15 @@ class Adapters:
             kept = {v: replace(a, deltas=variants[v]) for v, a in self._current.items()}
             new = {v: d for v, d in variants.items() if v not in kept}
             carrying = _Carrying(self._files, self._load, (*kept.values(), *self._retired))
-            await carrying.prepare(self._merged, merged)
+            await carrying.prepare(merged)
             made = await self._make(new, merged)
             try:
                 await swap(carrying)
             except SwapFailed:
                 await self._remove_all(made.values())
+                await self._bring_back()
                 raise
         self._current = kept | made
-        for variant in [v for v in kept if not difference(variants[v], merged)]:
-            self._retire(variant)
         self._publish(variants, merged)
         self._variants, self._merged = dict(variants), merged
 
@@ -147,13 +163,17 @@ class Adapters:
         await asyncio.gather(*self._endings, return_exceptions=True)
 
     async def _make(self, variants: Variants, merged: Deltas) -> dict[str, Adapter]:
-        """Load an adapter for each of the variants that needs one and can have it; all or none."""
+        """Load an adapter for each of the variants that one fits, all or none."""
+        if len(self._current) + len(self._retired) + len(variants) > self._slots:
+            await asyncio.gather(*self._endings)
         made: dict[str, Adapter] = {}
         try:
             for variant, deltas in variants.items():
-                if self._unfit(deltas, merged) or not (wanted := difference(deltas, merged)):
+                crowded = len(self._current.keys() | made.keys() | {variant}) >= self._slots
+                if self._max_rank == 0 or crowded or self._unfit(deltas, merged):
                     continue
                 made[variant] = Adapter(self._names.new_number(), variant, deltas)
+                wanted = difference(deltas, merged)
                 await asyncio.to_thread(self._files.write, made[variant].number, wanted)
                 await self._load(made[variant])
         except SwapFailed:
@@ -167,36 +187,50 @@ class Adapters:
                 self._names.refuse(variant, reason)
             elif variant in self._current:
                 self._names.adapt(variant, self._request(self._current[variant]))
+            elif self._max_rank:
+                self._names.refuse(
+                    variant,
+                    "On this platform the variants need one slot each and two more; start with "
+                    "a larger --max-loras.",
+                )
             else:
                 self._names.alias(variant)
 
     def _unfit(self, deltas: Deltas, merged: Deltas) -> str:
-        """Why no adapter makes the merged weights these; empty if one does, or none is needed."""
+        """Why no adapter makes the merged weights these; empty if one does."""
         try:
             width = rank(difference(deltas, merged))
         except VariantUnavailable as error:
             return error.message
-        lora = self._engine.vllm_config.lora_config
-        if width and lora is None:
+        if width and not self._max_rank:
             return (
                 "It differs from the merged weights, and this server was started without "
                 "--enable-lora."
             )
-        if lora is not None and width > lora.max_lora_rank:
+        if width > self._max_rank:
             return (
                 f"It differs from the merged weights by rank {width}, and this server was started "
-                f"with --max-lora-rank {lora.max_lora_rank}."
+                f"with --max-lora-rank {self._max_rank}."
             )
         return ""
 
     async def _end_unfit(self, variants: Variants, merged: Deltas) -> None:
-        unfit = {v: self._unfit(variants[v], merged) for v in self._current}
-        for variant, reason in unfit.items():
-            if reason:
+        ended = []
+        for variant in self._variants.keys() & variants.keys():
+            reason = self._unfit(variants[variant], merged)
+            if reason and variant not in self._names.reasons:
                 self._names.refuse(variant, reason)
                 self._retire(variant)
+                ended.append(variant)
+        await asyncio.gather(*(self._grace.over(variant) for variant in ended))
         if any(self._unfit(adapter.deltas, merged) for adapter in self._retired):
             await asyncio.gather(*self._endings)
+
+    async def _bring_back(self) -> None:
+        """Serve again what was ended for a swap that failed."""
+        missing = {v: d for v, d in self._variants.items() if v not in self._current}
+        self._current |= await self._make(missing, self._merged)
+        self._publish(self._variants, self._merged)
 
     def _retire(self, variant: str) -> None:
         """Remove the variant's adapter when the requests running now have ended."""
@@ -208,7 +242,7 @@ class Adapters:
             task.add_done_callback(self._endings.discard)
 
     async def _end(self, adapter: Adapter) -> None:
-        await self._grace.over()
+        await self._grace.over(adapter.variant)
         async with self._removal:
             self._retired.discard(adapter)
             await self._remove_all([adapter])

@@ -74,9 +74,7 @@ def join(parts: Sequence[Update]) -> Update:
             "The live deltas of a parameter have different shapes; one was computed for "
             "another model. Roll it back."
         )
-    if len(parts) == 1:
-        return parts[0]
-    ordered = sorted(parts, key=Update.content)
+    ordered = sorted(parts, key=Update.content) if len(parts) > 1 else parts
     dense = [part.dense for part in ordered if part.dense is not None]
     return Update(
         torch.cat([part.left for part in ordered], dim=1),

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from vllm_edit.engine.reply import Reply
 from vllm_edit.errors import SwapFailed
 from weight_patchers import Delta
 
-__all__ = ["Meanwhile", "PauseMode", "Swapped", "Swapper"]
+__all__ = ["Meanwhile", "PauseMode", "Swapper", "Timing"]
 
 STOPPED = "serving_stopped"
 """Code of the error after which the engine stays paused."""
@@ -25,11 +25,12 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Swapped:
-    """Seconds that the latest swap took: to stage, while the engine served, and in its pause."""
+class Timing:
+    """When a swap began to be staged, paused the engine and resumed it, by perf_counter."""
 
     staged: float
     paused: float
+    resumed: float
 
 
 class Meanwhile(Protocol):
@@ -56,7 +57,7 @@ class Swapper:
     raised, every rank serves what it served before, by checksum. Where that cannot be verified,
     the engine stays paused: no request is answered, this swap and every later one raise
     SwapFailed with the code ``serving_stopped``, and ``stopped`` says why. The server must then
-    be started again, which replays the edits. ``last`` says how long the latest swap took.
+    be started again, which replays the edits. ``timing`` is that of the latest swap.
     """
 
     def __init__(self, engine: Any, pause_mode: PauseMode, fingerprint: str | None = None) -> None:
@@ -64,10 +65,11 @@ class Swapper:
         self._pause_mode = pause_mode
         self._fingerprint = fingerprint
         self._live: frozenset[str] = frozenset()
+        self._version = ""
         self._number = 0
         self._lock = asyncio.Lock()
         self.stopped: str | None = None
-        self.last: Swapped | None = None
+        self.timing: Timing | None = None
 
     async def serve(
         self,
@@ -100,17 +102,23 @@ class Swapper:
                 raise SwapFailed(self.stopped, code=STOPPED)
             self._require_one_base(deltas)
             wanted = await asyncio.to_thread(total, deltas, self._live)
-            if not wanted and meanwhile is None:
+            self._version = self._version or await self._ranks.version()
+            if wanted or meanwhile is not None:
+                await self._swap(wanted, version, mode, meanwhile or _Nothing())
+            else:
                 await self._ranks.set_version(version)
-                return
-            before = await self._ranks.version()
-            start = time.perf_counter()
-            await self._stage(wanted)
-            staged = time.perf_counter()
-            await self._take_effect(before, version, mode, meanwhile or _Nothing())
-            self.last = Swapped(staged - start, time.perf_counter() - staged)
-            self._live = frozenset(n for n, update in wanted.items() if not update.is_pristine)
-            await self._finish()
+            self._version = version
+
+    async def _swap(
+        self, wanted: dict[str, Update], version: str, mode: PauseMode, meanwhile: Meanwhile
+    ) -> None:
+        staged = time.perf_counter()
+        await self._stage(wanted)
+        paused = time.perf_counter()
+        await self._take_effect(version, mode, meanwhile)
+        self.timing = Timing(staged, paused, time.perf_counter())
+        self._live = frozenset(n for n, update in wanted.items() if not update.is_pristine)
+        await self._finish()
 
     def _require_one_base(self, deltas: Sequence[Delta]) -> None:
         bases = {delta.fingerprint for delta in deltas}
@@ -122,26 +130,25 @@ class Swapper:
         self._number += 1
         data = await asyncio.to_thread(pack, updates)
         try:
-            for chunk in chunks(data):
-                await self._ranks.call("edit_receive", self._number, chunk)
-            await self._ranks.call("edit_stage", self._number, sorted(updates))
-            _require_placed(updates, await self._built())
+            *parts, last = chunks(data)
+            for part in parts:
+                await self._ranks.call("edit_receive", self._number, part)
+            replies = await self._ranks.call("edit_stage", self._number, last, sorted(updates))
+            _require_placed(updates, await self._built(replies))
         except SwapFailed:
             await self._finish()
             raise
 
-    async def _built(self) -> Sequence[Reply]:
+    async def _built(self, replies: Sequence[Reply]) -> Sequence[Reply]:
+        """The ranks' replies when all of them have built their weights."""
         wait, longest = _POLL_SECONDS
-        while True:
-            replies = await self._ranks.call("edit_built", self._number)
-            if all(reply.ready for reply in replies):
-                return replies
+        while not all(reply.ready for reply in replies):
             await asyncio.sleep(wait)
             wait = min(2 * wait, longest)
+            replies = await self._ranks.call("edit_built", self._number)
+        return replies
 
-    async def _take_effect(
-        self, before: str, version: str, mode: PauseMode, meanwhile: Meanwhile
-    ) -> None:
+    async def _take_effect(self, version: str, mode: PauseMode, meanwhile: Meanwhile) -> None:
         try:
             await self._ranks.pause(mode)
         except SwapFailed as failure:
@@ -149,10 +156,10 @@ class Swapper:
             raise
         try:
             await self._ranks.commit(self._number, version)
-            await meanwhile.do()
+            await _or_failed(meanwhile.do())
             await self._ranks.resume()
         except SwapFailed as failure:
-            await self._restore_after(failure, before, meanwhile)
+            await self._restore_after(failure, meanwhile)
             raise
 
     async def _resume_after(self, failure: SwapFailed) -> None:
@@ -163,15 +170,15 @@ class Swapper:
             raise self._stop(failure, second) from second
         await self._finish()
 
-    async def _restore_after(self, failure: SwapFailed, version: str, meanwhile: Meanwhile) -> None:
+    async def _restore_after(self, failure: SwapFailed, meanwhile: Meanwhile) -> None:
         logger.warning("A swap failed (%s); restoring what was served before.", failure.message)
         try:
             # Some engines may have resumed. New requests wait; running ones are recomputed.
             await self._ranks.pause("keep")
             await self._ranks.call("edit_restore", self._number)
-            await meanwhile.undo()
-            if await self._ranks.version() != version:
-                await self._ranks.set_version(version)
+            await _or_failed(meanwhile.undo())
+            if await self._ranks.version() != self._version:
+                await self._ranks.set_version(self._version)
             await self._ranks.resume()
         except SwapFailed as second:
             raise self._stop(failure, second) from second
@@ -192,6 +199,16 @@ class Swapper:
             await self._ranks.call("edit_finish", self._number, sorted(self._live))
         except SwapFailed as error:
             logger.warning("A rank keeps weights of a swap that is over: %s", error.message)
+
+
+async def _or_failed(done: Awaitable[None]) -> None:
+    """Await it; raises SwapFailed for whatever it raises, since the engine is paused."""
+    try:
+        await done
+    except SwapFailed:
+        raise
+    except Exception as error:
+        raise SwapFailed(f"{type(error).__name__}: {error}") from error
 
 
 def _require_placed(updates: Iterable[str], replies: Sequence[Reply]) -> None:

@@ -22,13 +22,19 @@ logger = logging.getLogger(__name__)
 
 
 def edit_receive(worker: Any, number: int, data: bytes) -> dict[str, Any]:
-    """Take a part of what ``payload.pack`` gave."""
+    """Take a part of what ``payload.pack`` gave, but for the last."""
     return _reply("edit_receive", number, lambda: _served(worker).receive(number, data))
 
 
-def edit_stage(worker: Any, number: int, names: Sequence[str]) -> dict[str, Any]:
-    """Check the deltas of these parameters and build the new weights, while serving goes on."""
-    return _reply("edit_stage", number, lambda: _served(worker).stage(number, names))
+def edit_stage(worker: Any, number: int, data: bytes, names: Sequence[str]) -> dict[str, Any]:
+    """Take the last part and build these parameters' new weights, while serving goes on."""
+
+    def stage() -> tuple[bool, Sequence[str]]:
+        _served(worker).receive(number, data)
+        _served(worker).stage(number, names)
+        return _served(worker).built(number)
+
+    return _reply("edit_stage", number, stage)
 
 
 def edit_built(worker: Any, number: int) -> dict[str, Any]:

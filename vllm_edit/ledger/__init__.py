@@ -4,6 +4,17 @@ from vllm_edit.ledger.event import Entry, Event
 from vllm_edit.ledger.leadership import Leadership
 from vllm_edit.ledger.ledger import Ledger
 from vllm_edit.ledger.log import Log
-from vllm_edit.ledger.where import database_of
+from vllm_edit.ledger.shared_deltas import SharedDeltas
+from vllm_edit.ledger.where import FILE, database_of, deltas_of
 
-__all__ = ["Entry", "Event", "Leadership", "Ledger", "Log", "database_of"]
+__all__ = [
+    "FILE",
+    "Entry",
+    "Event",
+    "Leadership",
+    "Ledger",
+    "Log",
+    "SharedDeltas",
+    "database_of",
+    "deltas_of",
+]

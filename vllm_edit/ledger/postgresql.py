@@ -16,7 +16,7 @@ LOCK_SECONDS = 10
 
 # Advisory locks are the database's: ours are told from others' by the first number, and by the
 # schema that the tables are in.
-_APPEND, _LEAD = 0x76656101, 0x76656102
+_APPEND, _LEAD, _DELTA = 0x76656101, 0x76656102, 0x76656103
 
 _CONNECT = {"connect_timeout": 10, "application_name": "vllm-edit"}
 # A leader whose machine is gone is noticed after 5 + 3 * 5 seconds, at both ends.
@@ -31,7 +31,6 @@ class PostgresqlDatabase(Database):
     def __init__(self, store: Store) -> None:
         url = _url(store)
         self.name = store.shown
-        self._password = str(url.password or url.query.get("password", ""))
         try:
             self.engine = create_engine(
                 url,
@@ -67,6 +66,13 @@ class PostgresqlDatabase(Database):
         self.begin(connection)
         connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS schema_version (version integer)")
 
+    def begin_delta(self, connection: Connection, name: str) -> None:
+        """Begin a transaction that writes the delta of that name; there is one at a time."""
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(:space, hashtext(current_schema() || :name))"),
+            {"space": _DELTA, "name": name},
+        )
+
     def version(self, connection: Connection) -> int:
         there = connection.exec_driver_sql("SELECT to_regclass('schema_version') IS NOT NULL")
         if not there.scalar_one():
@@ -83,9 +89,6 @@ class PostgresqlDatabase(Database):
         return SessionLock(self)
 
     def failure(self, error: SQLAlchemyError, doing: Doing) -> StoreError:
-        words = said(error)
-        if self._password:
-            words = words.replace(self._password, "***")
         lost = isinstance(error, DBAPIError) and error.connection_invalidated
         if doing is Doing.COMMITTING and lost:
             outcome = "; whether it was recorded is not known"
@@ -95,7 +98,7 @@ class PostgresqlDatabase(Database):
             outcome = ""
         verb = "written" if doing is Doing.COMMITTING else doing.value
         return StoreError(
-            f"The edit store {self.name} cannot be {verb} ({words}){outcome}. See that the "
+            f"The edit store {self.name} cannot be {verb} ({said(error)}){outcome}. See that the "
             "database runs, has room and lets this user in, and try again."
         )
 

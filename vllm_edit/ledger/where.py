@@ -4,7 +4,9 @@ from pathlib import Path
 
 from vllm_edit.errors import StoreError
 from vllm_edit.ledger.database import Database
+from vllm_edit.ledger.log import Log
 from vllm_edit.ledger.postgresql import PostgresqlDatabase
+from vllm_edit.ledger.shared_deltas import SharedDeltas
 from vllm_edit.ledger.sqlite import SqliteDatabase
 from vllm_edit.store import Store
 
@@ -22,3 +24,9 @@ def database_of(store: Store) -> Database:
             "postgresql://USER@HOST:PORT/DATABASE."
         )
     return SqliteDatabase(Path(store) / FILE)
+
+
+def deltas_of(log: Log) -> SharedDeltas | None:
+    """The delta files beside a log; None where they are in the store's folder."""
+    database = log.database
+    return SharedDeltas(database) if isinstance(database, PostgresqlDatabase) else None

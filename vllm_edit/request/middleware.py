@@ -37,14 +37,13 @@ class EditMiddleware:
         if front is None:
             await self._app(scope, receive, send)
             return
-        with front.grace.request():
-            try:
-                if _path(scope) in GENERATION_PATHS:
-                    await self._generate(front, scope, receive, send)
-                else:
-                    await self._other(front, scope, receive, send)
-            except EditError as error:
-                await error_response(error)(scope, receive, send)
+        try:
+            if _path(scope) in GENERATION_PATHS:
+                await self._generate(front, scope, receive, send)
+            else:
+                await self._other(front, scope, receive, send)
+        except EditError as error:
+            await error_response(error)(scope, receive, send)
 
     async def _generate(self, front: Front, scope: Scope, receive: Receive, send: Send) -> None:
         variant = DEFAULT
@@ -65,18 +64,20 @@ class EditMiddleware:
         for rewrite in rewrites:
             HITS.labels(variant, rewrite.method).inc(len(rewrite.edit_ids))
         observation = Observation(variant)
-        with observation.counted():
+        with observation.counted(), front.grace.request(variant):
             await self._app(scope, receive, observation.wrap(labels.wrap(send)))
 
     async def _other(self, front: Front, scope: Scope, receive: Receive, send: Send) -> None:
         """Any other route of vLLM's, where nobody may name what is another tenant's."""
-        if any(edit_set.owner for edit_set in front.service.edit_sets()):
+        variant = None
+        if front.service.distinguishes and _is_vllms(scope):
             data = await body.read(receive)
             variant = front.names.variant_of(str((body.parse(data) or {}).get("model")))
             if variant is not None:
                 _require_visible(front, variant, Headers(scope=scope))
             receive = body.replay(data, receive)
-        await self._app(scope, receive, send)
+        with front.grace.request(variant or DEFAULT):
+            await self._app(scope, receive, send)
 
 
 def _variant(front: Front, request: Mapping[str, Any], headers: Headers, client: str) -> str:
@@ -121,6 +122,12 @@ def _front(scope: Scope) -> Front | None:
         return None
     state: State = scope["app"].state
     return getattr(state, "edit_front", None)
+
+
+def _is_vllms(scope: Scope) -> bool:
+    """Whether a request may be one for a model; ours have bodies of their own, with limits."""
+    json_body = Headers(scope=scope).get("content-type", "").startswith("application/json")
+    return json_body and not _path(scope).startswith("/v1/edit")
 
 
 def _path(scope: Scope) -> str:

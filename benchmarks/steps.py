@@ -1,0 +1,36 @@
+"""The steps of an engine, recorded in its workers."""
+
+import time
+from typing import Any
+
+Step = tuple[float, float, int]
+"""When it began and ended (time.perf_counter, one clock for all processes), and its tokens."""
+
+
+class Steps:
+    """Mixed into the workers of a measured engine by vLLM's --worker-extension-cls."""
+
+    def record_steps(self: Any) -> None:
+        """Note every step from now on."""
+        execute, sample = self.execute_model, self.sample_tokens
+        steps: list[Step] = []
+        self.steps = steps
+        begun: list[tuple[float, int]] = []
+
+        def execute_model(scheduled: Any) -> Any:
+            begun.append((time.perf_counter(), scheduled.total_num_scheduled_tokens))
+            return execute(scheduled)
+
+        def sample_tokens(grammar: Any) -> Any:
+            output = sample(grammar)
+            begin, tokens = begun.pop()
+            steps.append((begin, time.perf_counter(), tokens))
+            begun.clear()
+            return output
+
+        self.execute_model, self.sample_tokens = execute_model, sample_tokens
+
+    def recorded_steps(self: Any) -> list[Step]:
+        """All steps since."""
+        steps: list[Step] = self.steps
+        return steps
