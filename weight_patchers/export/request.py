@@ -45,9 +45,7 @@ class Request:
         return request
 
     @classmethod
-    def trusting(
-        cls, deltas: Sequence[Delta], base: Path, model: PreTrainedModel
-    ) -> "Request":
+    def trusting(cls, deltas: Sequence[Delta], base: Path, model: PreTrainedModel) -> "Request":
         """As `of`, for deltas that were computed for this very base; nothing is checked."""
         changes: dict[str, list[Change]] = {}
         for delta in deltas:
