@@ -100,7 +100,9 @@ def test_a_terminal_shows_progress_and_ctrl_c_ends_it_in_order(tmp_path: Path) -
     command = [sys.executable, "-m", "vllm_edit", "stats", *LONG, "--output", str(tmp_path)]
     terminal, end = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 100))
-    with subprocess.Popen(command, stdin=end, stdout=subprocess.PIPE, stderr=end) as process:
+    with subprocess.Popen(
+        command, stdin=end, stdout=subprocess.PIPE, stderr=end, preexec_fn=_take_ctrl_c
+    ) as process:
         os.close(end)
         shown = _read_until(terminal, "tokens/s")
         process.send_signal(signal.SIGINT)
@@ -109,6 +111,11 @@ def test_a_terminal_shows_progress_and_ctrl_c_ends_it_in_order(tmp_path: Path) -
     os.close(terminal)
     assert process.returncode == 130
     assert output == b""
+
+
+def _take_ctrl_c() -> None:
+    # Programs started in the background of a shell ignore it, and so do those that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _read_until(terminal: int, awaited: str) -> str:
