@@ -15,6 +15,14 @@ from vllm_edit.cli import main
 
 LONG = ("--layers", "1", "--tokens", "70000")
 
+# What a shell starts in the background ignores Ctrl-C, and so do the programs that it starts.
+PROGRAM = """
+import signal, sys
+from vllm_edit.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 def run(*arguments: object) -> int:
     return main(["stats", *map(str, arguments)])
@@ -97,12 +105,10 @@ def test_a_call_that_makes_no_sense_is_refused(arguments: tuple[str, ...]) -> No
 
 
 def test_a_terminal_shows_progress_and_ctrl_c_ends_it_in_order(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "vllm_edit", "stats", *LONG, "--output", str(tmp_path)]
+    command = [sys.executable, "-c", PROGRAM, "stats", *LONG, "--output", str(tmp_path)]
     terminal, end = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 100))
-    with subprocess.Popen(
-        command, stdin=end, stdout=subprocess.PIPE, stderr=end, preexec_fn=_take_ctrl_c
-    ) as process:
+    with subprocess.Popen(command, stdin=end, stdout=subprocess.PIPE, stderr=end) as process:
         os.close(end)
         shown = _read_until(terminal, "tokens/s")
         process.send_signal(signal.SIGINT)
@@ -111,11 +117,6 @@ def test_a_terminal_shows_progress_and_ctrl_c_ends_it_in_order(tmp_path: Path) -
     os.close(terminal)
     assert process.returncode == 130
     assert output == b""
-
-
-def _take_ctrl_c() -> None:
-    # Programs started in the background of a shell ignore it, and so do those that they start.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _read_until(terminal: int, awaited: str) -> str:
