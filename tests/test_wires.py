@@ -1,4 +1,7 @@
-"""Nothing that runs code when it is read goes over a wire or into a file, and no socket is TCP."""
+"""Nothing that runs code when it is read goes over a wire or into a file.
+
+No socket is TCP but those between servers, which CURVE keys guard (`tests/replication`).
+"""
 
 import ast
 from collections.abc import Iterator
@@ -12,6 +15,7 @@ FILES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py")
 
 RUNS_CODE = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 PICKLES = {"recv_pyobj", "send_pyobj", "read_pickle", "to_pickle"}
+BETWEEN_SERVERS = ("vllm_edit/replication/bus.py", "vllm_edit/settings.py")
 FORBIDDEN_TEXTS = ("tcp://", "VLLM_ALLOW_INSECURE_SERIALIZATION", "VLLM_SERVER_DEV_MODE")
 
 
@@ -51,7 +55,7 @@ def test_no_module_reads_code() -> None:
         for fault in faults(ast.parse(path.read_text()))
     }
     assert len(FILES) > 50
-    assert found == set()
+    assert found == {f"{path}: tcp://" for path in BETWEEN_SERVERS}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@
     ├── InvalidEdit          the request breaks a rule; nothing was changed
     ├── InvalidEditSet       so does the request for an edit set
     ├── InvalidSplit         so does the rule for splitting traffic
-    ├── InvalidChoice        the request chooses two variants at once
+    ├── InvalidChoice        the request chooses two variants at once, or no revision
     ├── BodyTooLarge         the request is longer than the server accepts
     ├── Unauthorized         the request lacks the admin key
     ├── Forbidden            nobody may do this here, or not from there
@@ -21,7 +21,8 @@
     │   └── VariantUnavailable   so it is with one variant
     ├── Overloaded           too much is asked for at once; it may be asked for again later
     │   ├── RateLimited      this client asks too often
-    │   └── QueueFull        too many edits are waiting
+    │   ├── QueueFull        too many edits are waiting
+    │   └── RevisionNotReached this server has not yet what the request wants to see
     └── StoreError           the edit store cannot be used
         └── StoreLocked      another server has it open
 
@@ -152,6 +153,10 @@ class RateLimited(Overloaded):
 
 class QueueFull(Overloaded):
     code = "queue_full"
+
+
+class RevisionNotReached(Overloaded):
+    code = "revision_not_reached"
 
 
 class StoreError(EditError):

@@ -20,6 +20,7 @@ from vllm_edit.edit_set import EditSet, require_thawed
 from vllm_edit.errors import ComputeFailed, ConflictingState, EditError, StoreError
 from vllm_edit.ledger import Ledger
 from vllm_edit.methods import Change, Method, Views, changes
+from vllm_edit.progress import Progress
 from vllm_edit.succession import Succession
 from vllm_edit.variant import BASE, DEFAULT
 
@@ -41,7 +42,7 @@ class Lifecycle:
         self._succession = self._new_succession()
         self._claims = self._new_claims()
         self.lock = asyncio.Lock()
-        self.served_revision = 0
+        self.progress = Progress()
 
     async def propose(self, proposals: Sequence[Proposal]) -> Sequence[Edit]:
         """Record new edits, all or none.
@@ -101,7 +102,7 @@ class Lifecycle:
                     await method.apply(change, await method.compute(change), revision)
                 for variant in method.views.keys() - views.keys():
                     await method.drop(variant)
-            self.served_revision = revision
+            self.progress.reach(revision)
 
     async def take_over(self) -> list[list[Edit]]:
         """Begin to change edits, after those who did so before; returns the jobs left to do.
@@ -223,7 +224,7 @@ class Lifecycle:
         left = [Step(i, Status.SUPERSEDED, superseded_by=by) for i, by in displaced.items()]
         come = [Step(edit.id, Status.ACTIVE) for edit in job if edit.id not in displaced]
         await self._record([*left, *come])
-        self.served_revision = revision
+        self.progress.reach(revision)
 
     async def _strike(self, edit: Edit) -> Edit:
         """End an edit that has no effect; what it superseded has its successor from now on."""
@@ -245,7 +246,7 @@ class Lifecycle:
             again = [Step(s.edit_id, Status.SUPERSEDED, superseded_by=edit.id) for s in back]
             await self._record([*again, Step(edit.id, Status.ACTIVE)])
             raise
-        self.served_revision = revoked.revision
+        self.progress.reach(revoked.revision)
         await method.forget([revoked])
         return revoked
 

@@ -36,6 +36,8 @@ from vllm_edit.ledger import Ledger, deltas_of
 from vllm_edit.logs import join_vllm
 from vllm_edit.memory import MemoryMethod
 from vllm_edit.rate import RateLimiter
+from vllm_edit.replication.bus import Bus
+from vllm_edit.replication.member import Member
 from vllm_edit.request.front import Front
 from vllm_edit.request.middleware import EditMiddleware
 from vllm_edit.service import EditService
@@ -80,22 +82,23 @@ class EditPlugin:
         settings = Settings.from_environment()
         access = _access(settings, args)
         ledger = Ledger.open(settings.store)
-        ledger.lead()
+        scratch = tempfile.TemporaryDirectory(prefix="vllm-edit-")
         memory = MemoryMethod(_retriever(settings, args.model))
         names, grace = ModelNames(state.openai_serving_models), Grace()
         names.alias(DEFAULT)
         deltas = _deltas(settings, args, ledger)
-        weights = _weights(settings, args, engine_client, names, grace, deltas)
+        weights = _weights(settings, args, engine_client, names, grace, deltas, scratch)
         guard = Guard(settings, memory.names | weights.names, _special_tokens(engine_client))
         service = EditService(ledger, (memory, weights), guard, settings.max_queue)
-        await service.start()
-        await service.lead()
+        member = Member(service, ledger, Bus(settings.bus, Path(scratch.name)))
+        await member.start()
         state.edit_settings = settings
         state.edit_access = access
         state.edit_limiter = RateLimiter(settings.max_rate)
         tenants = Tenants.from_file(Path(path)) if (path := settings.tenant_keys) else Tenants({})
         state.edit_front = Front(service, memory, names, tenants, grace)
         state.edit_service = service
+        state.edit_member = member
         logger.info(
             "Edits are kept in %s; revision %d is served.",
             settings.store.shown,
@@ -153,12 +156,12 @@ def _weights(
     names: ModelNames,
     grace: Grace,
     deltas: DeltaStore,
+    scratch: "tempfile.TemporaryDirectory[str]",
 ) -> WeightMethod:
     model = resolve(args.model, args.revision)
     hyperparameters = (
         read_hyperparameters(Path(settings.hparams), model) if settings.hparams else {}
     )
-    scratch = tempfile.TemporaryDirectory(prefix="vllm-edit-")
     options = EditorOptions(
         model=model,
         sockets=Path(scratch.name),

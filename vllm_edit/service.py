@@ -54,7 +54,7 @@ class EditService:
     @property
     def served_revision(self) -> int:
         """Revision of the latest change that is in effect; 0 before the first."""
-        return self._lifecycle.served_revision
+        return self._lifecycle.progress.revision
 
     def labels(self, variant: str) -> list[str]:
         """Names of the methods that shape every answer of a variant (weight edits)."""
@@ -77,6 +77,15 @@ class EditService:
         for job in await self._lifecycle.take_over():
             await self._lifecycle.activate(job)
         self._tasks.append(asyncio.create_task(self._work()))
+
+    @property
+    def revision(self) -> int:
+        """Revision of the latest change that is known here."""
+        return self._ledger.revision
+
+    async def reached(self, revision: int) -> None:
+        """Wait until every change up to this revision is in effect here."""
+        await self._lifecycle.progress.reached(revision)
 
     async def follow(self) -> None:
         """Bring into effect what another server has recorded since; raises EditError."""
@@ -185,7 +194,11 @@ class EditService:
         """
         for variant in split.weights if split else ():
             self._require_shared(variant)
-        await self._alone(asyncio.to_thread(self._ledger.record_split, split))
+        await self._alone(self._record_split(split))
+
+    async def _record_split(self, split: Split | None) -> None:
+        await asyncio.to_thread(self._ledger.record_split, split)
+        self._lifecycle.progress.reach(self._ledger.revision)
 
     def _require_shared(self, variant: str) -> None:
         if variant in RESERVED:

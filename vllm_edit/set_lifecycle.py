@@ -45,13 +45,15 @@ class SetLifecycle:
             for method in self._methods:
                 change = Change(variants=(name,))
                 await method.apply(change, await method.compute(change), made.revision)
-            self._lifecycle.served_revision = made.revision
+            self._lifecycle.progress.reach(made.revision)
         return made
 
     async def freeze(self, name: str, frozen: bool) -> EditSet:
         """Let no edit join or leave the set, or let them again; raises UnknownEditSet."""
         async with self._lifecycle.lock:
-            return await self._record(replace(self._ledger.edit_set(name), frozen=frozen))
+            after = await self._record(replace(self._ledger.edit_set(name), frozen=frozen))
+            self._lifecycle.progress.reach(after.revision)
+        return after
 
     async def activate(self, name: str, active: bool) -> EditSet:
         """Bring the set's edits into what default traffic sees, or take them out of it.
@@ -79,7 +81,7 @@ class SetLifecycle:
                 except EditError:
                     await self._record(before)
                     raise
-                self._lifecycle.served_revision = after.revision
+                self._lifecycle.progress.reach(after.revision)
                 return after
 
     async def delete(self, name: str) -> EditSet:
@@ -105,7 +107,7 @@ class SetLifecycle:
                 back = [Step(e.id, e.status, superseded_by=e.superseded_by) for e in alive]
                 await self._lifecycle.record_set(edit_set, back)
                 raise
-            self._lifecycle.served_revision = after.revision
+            self._lifecycle.progress.reach(after.revision)
             for method in self._methods:
                 await method.drop(name)
                 await method.forget([e for e in alive if e.request.method in method.names])

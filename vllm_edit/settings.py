@@ -28,6 +28,11 @@ class Settings:
     cache: str = _setting(
         "vllm-edit-cache", "folder of this server's own files where the store is a database"
     )
+    bus: str = _setting(
+        "",
+        "address without a port, as tcp://10.0.0.5, at which servers of the same store on other "
+        "machines reach this one (empty: servers on this machine only)",
+    )
     encoder: str = _setting(
         "", "sentence encoder, a folder or a hub name (empty: all-MiniLM-L6-v2)"
     )

@@ -61,7 +61,7 @@ async def client(
             app.state.edit_settings = Settings()
             app.state.edit_access = access
             app.state.edit_limiter = RateLimiter(rate)
-            app.state.edit_service = service
+            app.state.edit_service = app.state.edit_member = service
             app.state.edit_front = front_of(service)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://server") as opened:

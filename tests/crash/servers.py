@@ -29,7 +29,7 @@ ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
 }
 
-ADAPTERS = ("--enable-lora", "--max-lora-rank=64", "--max-loras=4")
+ADAPTERS = ("--enable-lora", "--max-lora-rank=64", "--max-loras=8")
 """Flags without which sets with weight edits could not be asked."""
 
 

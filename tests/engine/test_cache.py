@@ -2,6 +2,7 @@
 
 import secrets
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ from tests.cases import MODEL, Case, complete, post, roll_back
 BLOCK = 128
 """Tokens of one KV-cache block of vLLM on CPU: only whole blocks are cached."""
 
-STREAMS = 4
+STREAMS, TOKENS = 4, 450
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_running_streams_survive_a_swap(
         for chunk in chat.completions.create(
             model=MODEL,
             prompt=[case.locality_prompt] * STREAMS,
-            max_tokens=450,
+            max_tokens=TOKENS,
             temperature=0.0,
             stream=True,
             extra_body={"ignore_eos": True},
@@ -72,13 +73,30 @@ def test_running_streams_survive_a_swap(
             started.set()
 
     edit = post(http, case.edit("rome"))
-    reader = threading.Thread(target=stream)
-    reader.start()
-    assert started.wait(60.0)
-    roll_back(http, edit)
-    seen = len(choices)
-    reader.join()
+    before = complete(http, case.prompt).headers["x-edit-revision"]
+    with ThreadPoolExecutor() as pool:
+        reader = pool.submit(stream)
+        spans = pool.submit(versions, http, case.locality_prompt)
+        assert started.wait(60.0)
+        roll_back(http, edit)
+        seen = len(choices)
+        reader.result()
     assert len(choices) > seen, "the streams ended before the swap did"
     ends = [choice for choice in choices if choice["finish_reason"]]
     assert sorted(choice["index"] for choice in ends) == list(range(STREAMS))
     assert {choice["finish_reason"] for choice in ends} == {"length"}
+    after = complete(http, case.prompt).headers["x-edit-revision"]
+    (old, middle), (new, end) = [(span["version"], span["end"]) for span in spans.result()]
+    assert (old, new, end) == (before, after, TOKENS)
+    assert 0 < middle < TOKENS
+
+
+def versions(http: httpx.Client, prompt: str) -> list[dict[str, Any]]:
+    """The revision that made each token of an answer, by vLLM's token-in-token-out route."""
+    tokens = http.post("/tokenize", json={"model": MODEL, "prompt": prompt}).json()["tokens"]
+    params = {"max_tokens": TOKENS, "temperature": 0.0, "ignore_eos": True}
+    body = {"model": MODEL, "token_ids": tokens, "sampling_params": params}
+    reply = http.post("/inference/v1/generate", json=body)
+    assert reply.status_code == httpx.codes.OK, reply.text
+    spans: list[dict[str, Any]] = reply.json()["choices"][0]["weight_versions"]
+    return spans

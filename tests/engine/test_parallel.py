@@ -1,6 +1,5 @@
-"""A swap on data-parallel engines, pipeline stages and Ray's workers."""
+"""A swap on data-parallel engines and pipeline stages."""
 
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from tests.engine.running import (
     on_every_rank,
     output,
     random_delta,
-    served,
 )
 from vllm_edit.engine.swap import Swapper
 from vllm_edit.errors import SwapFailed
@@ -72,14 +70,3 @@ async def test_each_pipeline_stage_swaps_its_own_layers() -> None:
             await swapper.serve([random_delta(2, layers)], "4")
         assert caught.value.code == "serving_stopped"
         assert await client.is_paused()
-
-
-@pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed")
-async def test_ray_s_workers_are_swapped() -> None:
-    async with engine(distributed_executor_backend="ray") as client:
-        swapper = Swapper(client, "keep")
-        base = await served(client)
-        await swapper.serve([random_delta(1)], "1")
-        assert await served(client) != base
-        await swapper.serve([], "2")
-        assert await served(client) == base

@@ -68,6 +68,7 @@ async def serving(
     app = FastAPI()
     attach(app)
     app.state.edit_service, app.state.edit_settings = service, Settings()
+    app.state.edit_member = service
     app.state.edit_access, app.state.edit_limiter = (
         Access(HashedKey(), local=True),
         RateLimiter(0.0),

@@ -8,16 +8,16 @@ from fastapi import APIRouter, FastAPI
 from vllm_edit.api import edit_sets, edit_split, edits, models
 from vllm_edit.api.errors import answer_error
 from vllm_edit.errors import EditError
-from vllm_edit.service import EditService
+from vllm_edit.replication.member import Member
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Stop the service with the server it was built for."""
+    """Stop with the server that it was built for."""
     yield
-    service: EditService | None = getattr(app.state, "edit_service", None)
-    if service is not None:
-        await service.stop()
+    member: Member | None = getattr(app.state, "edit_member", None)
+    if member is not None:
+        await member.stop()
 
 
 router = APIRouter(lifespan=_lifespan)

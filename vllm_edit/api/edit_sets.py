@@ -6,7 +6,13 @@ from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
 from vllm_edit.api.body import read_json, validated
-from vllm_edit.api.routers import changing_router, errors_docs, reading_router, service_of
+from vllm_edit.api.routers import (
+    changing_router,
+    errors_docs,
+    member_of,
+    reading_router,
+    service_of,
+)
 from vllm_edit.api.schemas import EditSetIn, EditSetList, EditSetOut, EditSetPatch
 from vllm_edit.api.visibility import sees
 from vllm_edit.edit_set import EditSet
@@ -39,7 +45,6 @@ def _body(schema: type[Any]) -> dict[str, Any]:
 )
 async def create_edit_set(request: Request) -> Response:
     """Make an empty set; post edits into it with their field `edit_set`."""
-    service = service_of(request)
     told = validated(EditSetIn, await read_json(request))
     tenants: Tenants = request.app.state.edit_front.tenants
     if told.owner is not None and told.owner not in tenants:
@@ -48,7 +53,7 @@ async def create_edit_set(request: Request) -> Response:
             "--edit-tenant-keys and start it again.",
             field="owner",
         )
-    made = await service.create_set(told.name, told.owner)
+    made = await member_of(request).create_set(told.name, told.owner)
     return JSONResponse(_out(request, made).model_dump(), status_code=201)
 
 
@@ -90,9 +95,9 @@ async def change_edit_set(request: Request, name: str) -> Response:
     told = validated(EditSetPatch, await read_json(request))
     edit_set = service.edit_set(name)
     if told.active is not None:
-        edit_set = await service.activate_set(name, told.active)
+        edit_set = await member_of(request).activate_set(name, told.active)
     if told.frozen is not None:
-        edit_set = await service.freeze_set(name, told.frozen)
+        edit_set = await member_of(request).freeze_set(name, told.frozen)
     return JSONResponse(_out(request, edit_set).model_dump())
 
 
@@ -109,7 +114,7 @@ async def change_edit_set(request: Request, name: str) -> Response:
 )
 async def delete_edit_set(request: Request, name: str) -> Response:
     """Take back all edits of a set at once, and end it."""
-    ended = await service_of(request).delete_set(name)
+    ended = await member_of(request).delete_set(name)
     return JSONResponse(_out(request, ended).model_dump())
 
 

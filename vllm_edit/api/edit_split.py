@@ -4,7 +4,13 @@ from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
 from vllm_edit.api.body import read_json, validated
-from vllm_edit.api.routers import changing_router, errors_docs, reading_router, service_of
+from vllm_edit.api.routers import (
+    changing_router,
+    errors_docs,
+    member_of,
+    reading_router,
+    service_of,
+)
 from vllm_edit.api.schemas import SplitIn, SplitOut
 from vllm_edit.errors import UnknownSplit
 from vllm_edit.split import Split
@@ -34,10 +40,9 @@ _NONE = {404: "Default traffic is not split."}
 )
 async def put_split(request: Request) -> Response:
     """Split the traffic that does not choose over variants, by weights."""
-    service = service_of(request)
     told = validated(SplitIn, await read_json(request))
     split = Split(told.weights, told.by)
-    await service.set_split(split)
+    await member_of(request).set_split(split)
     return _answer(split)
 
 
@@ -51,7 +56,7 @@ async def get_split(request: Request) -> Response:
 async def delete_split(request: Request) -> Response:
     """Show default traffic the default variant again."""
     split = _split(request)
-    await service_of(request).set_split(None)
+    await member_of(request).set_split(None)
     return _answer(split)
 
 

@@ -6,7 +6,13 @@ from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
 from vllm_edit.api.body import read_submission
-from vllm_edit.api.routers import changing_router, errors_docs, reading_router, service_of
+from vllm_edit.api.routers import (
+    changing_router,
+    errors_docs,
+    member_of,
+    reading_router,
+    service_of,
+)
 from vllm_edit.api.schemas import Batch, EditIn, EditList, EditOut
 from vllm_edit.api.visibility import visible_edits
 from vllm_edit.edit import Edit
@@ -62,7 +68,7 @@ async def create_edits(request: Request) -> Response:
     settings: Settings = request.app.state.edit_settings
     body = await read_submission(request, settings.max_body_bytes, settings.max_batch)
     service = service_of(request)
-    edits = await service.submit(body.requests, wait=body.wait)
+    edits = await member_of(request).submit(body.requests, wait=body.wait)
     out = [_out(service, edit) for edit in edits]
     answer = EditList(data=out) if body.many else out[0]
     return JSONResponse(answer.model_dump(), status_code=200 if body.wait else 202)
@@ -105,7 +111,8 @@ async def get_edit(request: Request, edit_id: str) -> Response:
 async def roll_back_edit(request: Request, edit_id: str) -> Response:
     """Take an edit back; the answer comes when it is no longer in effect."""
     service = service_of(request)
-    return JSONResponse(_out(service, await service.roll_back(edit_id)).model_dump())
+    edit = await member_of(request).roll_back(edit_id)
+    return JSONResponse(_out(service, edit).model_dump())
 
 
 def _out(service: EditService, edit: Edit) -> EditOut:

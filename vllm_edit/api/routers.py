@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from vllm_edit.api.admission import admit_change
 from vllm_edit.api.errors import no_engine
 from vllm_edit.api.schemas import ErrorOut
+from vllm_edit.replication.member import Member
 from vllm_edit.service import EditService
 
 ResponseDocs = dict[int | str, dict[str, Any]]
@@ -39,6 +40,14 @@ def changing_router(prefix: str) -> APIRouter:
     return APIRouter(
         prefix=prefix, tags=["edits"], dependencies=[Depends(admit_change)], responses=responses
     )
+
+
+def member_of(request: Request) -> Member:
+    """What makes changes on the server that got the request; raises Unavailable if it has none."""
+    member: Member | None = getattr(request.app.state, "edit_member", None)
+    if member is None:
+        raise no_engine()
+    return member
 
 
 def service_of(request: Request) -> EditService:

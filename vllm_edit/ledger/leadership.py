@@ -13,7 +13,8 @@ class Leadership:
     """At most one process at a time leads a store; the lead ends with it, however it ends.
 
     Should the lead be lost while this process does not know it, its appends under ``term`` are
-    refused from the moment on that another leads. Used from any thread.
+    refused from the moment on that another leads. ``address`` is where others reach this process.
+    Used from any thread.
     """
 
     def __init__(self, log: Log) -> None:
@@ -21,6 +22,7 @@ class Leadership:
         self._lock = log.database.lock()
         self._mutex = threading.Lock()
         self._term: int | None = None
+        self.address = ""
 
     @property
     def term(self) -> int | None:
@@ -42,7 +44,7 @@ class Leadership:
             if not self._lock.acquire():
                 return False
             try:
-                self._term = self._log.begin_term()
+                self._term = self._log.begin_term(self.address)
             except StoreError:
                 self._lock.release()
                 raise

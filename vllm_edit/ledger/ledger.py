@@ -94,6 +94,19 @@ class Ledger:
     def has_edit_set(self, name: str) -> bool:
         return self._sets.has(name)
 
+    def leader(self) -> str:
+        """The address of the process that began to lead last; raises StoreError."""
+        return self.log.leader()
+
+    def try_to_lead(self, address: str) -> bool:
+        """As `lead`, if no process leads, and tell others the address; whether this one leads."""
+        self.leadership.address = address
+        if not self.leadership.lead():
+            return False
+        self._leads = True
+        self.catch_up()
+        return True
+
     def lead(self) -> None:
         """Become the one that changes edits, knowing all that was recorded before.
 

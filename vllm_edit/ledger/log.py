@@ -88,7 +88,16 @@ class Log:
         ):
             return _latest(connection)
 
-    def begin_term(self) -> int:
+    def leader(self) -> str:
+        """The address of the latest term's leader, which may have ended; empty if none led."""
+        with (
+            self.database.failures(Doing.READING),
+            self.database.engine.connect() as connection,
+        ):
+            latest = select(TERMS.c.address).order_by(TERMS.c.term.desc()).limit(1)
+            return connection.scalar(latest) or ""
+
+    def begin_term(self, address: str = "") -> int:
         """Begin the term of a new leader: who led before can append no more.
 
         What that one has recorded is there when this returns.
@@ -97,7 +106,7 @@ class Log:
         with database.failures(Doing.WRITING), database.engine.connect() as connection:
             database.begin(connection)
             term = _term(connection) + 1
-            connection.execute(insert(TERMS), {"term": term, "at": time.time()})
+            connection.execute(insert(TERMS), {"term": term, "at": time.time(), "address": address})
             connection.commit()
         return term
 

@@ -23,8 +23,12 @@ TERMS = Table(
     _TABLES,
     Column("term", BigInteger, primary_key=True, autoincrement=False),
     Column("at", Float, nullable=False),
+    Column("address", Text, nullable=False),
 )
-"""Who leads begins a term, so that who led before is found out when it appends."""
+"""Who leads begins a term, so that who led before is found out when it appends.
+
+``address`` is where others reach it.
+"""
 
 DELTAS = Table(
     "deltas",
@@ -74,7 +78,13 @@ SQLITE: Migrations = {
             WHEN NEW.revision <> (SELECT coalesce(max(revision), 0) + 1 FROM events)
             BEGIN SELECT RAISE(ABORT, 'the ledger is append-only and has no gaps'); END
         """,
-        "CREATE TABLE terms (term INTEGER PRIMARY KEY, at REAL NOT NULL) STRICT",
+        """
+        CREATE TABLE terms (
+            term    INTEGER PRIMARY KEY,
+            at      REAL NOT NULL,
+            address TEXT NOT NULL
+        ) STRICT
+        """,
     ),
 }
 """The statements that bring a file from the version before to each; only ever added to."""
@@ -111,7 +121,13 @@ POSTGRESQL: Migrations = {
         CREATE TRIGGER events_follow BEFORE INSERT ON events
             FOR EACH ROW EXECUTE FUNCTION events_follow()
         """,
-        "CREATE TABLE terms (term bigint PRIMARY KEY, at double precision NOT NULL)",
+        """
+        CREATE TABLE terms (
+            term    bigint PRIMARY KEY,
+            at      double precision NOT NULL,
+            address text NOT NULL
+        )
+        """,
         """
         CREATE TABLE deltas (
             name   text NOT NULL,

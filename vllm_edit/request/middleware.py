@@ -12,6 +12,7 @@ from vllm_edit.api.errors import error_response
 from vllm_edit.errors import EditError, UnknownVariant, VariantUnavailable
 from vllm_edit.request import body, choice
 from vllm_edit.request.facts import with_facts
+from vllm_edit.request.freshness import require_revision
 from vllm_edit.request.front import Front
 from vllm_edit.request.labels import Labels
 from vllm_edit.request.metrics import HITS, Observation
@@ -49,6 +50,7 @@ class EditMiddleware:
         variant = DEFAULT
         rewrites: list[Rewrite] = []
         headers = Headers(scope=scope)
+        await require_revision(front.service, headers)
         if choice.HEADER in headers or front.service.distinguishes or not front.memory.empty():
             data = await body.read(receive)
             request = body.parse(data)

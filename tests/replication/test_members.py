@@ -1,0 +1,148 @@
+"""Several servers on one store, in one process, over real ledgers and real sockets."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+import zmq
+import zmq.asyncio
+
+from tests.service.steered import Steered, request
+from vllm_edit.edit import Status
+from vllm_edit.errors import ConflictingState, Unavailable, UnknownEditSet
+from vllm_edit.guard import Guard
+from vllm_edit.ledger import Ledger
+from vllm_edit.replication.bus import Address, Bus
+from vllm_edit.replication.member import Member
+from vllm_edit.replication.messages import Call, RollBack
+from vllm_edit.service import EditService
+from vllm_edit.settings import Settings
+from vllm_edit.split import Split
+
+
+class Server:
+    """A member and what is beneath it."""
+
+    def __init__(self, store: Path, sockets: Path, where: str) -> None:
+        sockets.mkdir(mode=0o700)
+        self.method = Steered()
+        self.ledger = Ledger(store / "ledger.sqlite3")
+        guard = Guard(Settings(), self.method.names, ())
+        self.service = EditService(self.ledger, [self.method], guard)
+        self.member = Member(self.service, self.ledger, Bus(where, sockets))
+
+    def seen(self, variant: str = "default") -> list[str]:
+        return self.method.seen.get(variant, [])
+
+
+Start = Callable[[str], Awaitable[Server]]
+
+
+@pytest.fixture(params=["", "tcp://127.0.0.1"], ids=["ipc", "tcp"])
+async def start(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Start]:
+    """Starts servers of one store by name; all are stopped in the end."""
+    async with AsyncExitStack() as stack:
+
+        async def started(name: str) -> Server:
+            return await stack.enter_async_context(_running(tmp_path, name, request.param))
+
+        yield started
+
+
+@asynccontextmanager
+async def _running(folder: Path, name: str, where: str) -> AsyncIterator[Server]:
+    server = Server(folder, folder / name, where)
+    await server.member.start()
+    try:
+        yield server
+    finally:
+        await server.member.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Poll what depends on more than one server."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+async def test_what_one_server_changes_the_others_see(start: Start) -> None:
+    leader, first, second = await start("a"), await start("b"), await start("c")
+    (edit,) = await leader.member.submit([request("capital")], wait=True)
+    for follower in (first, second):
+        await follower.service.reached(edit.revision)
+        assert follower.seen() == [edit.id]
+    (other,) = await first.member.submit([request("river")], wait=True)
+    assert other.status is Status.ACTIVE
+    assert first.seen() == [edit.id, other.id]
+    taken = await second.member.roll_back(edit.id)
+    assert (taken.status, second.seen()) == (Status.ROLLED_BACK, [other.id])
+    await until(lambda: leader.seen() == first.seen() == [other.id])
+
+
+async def test_sets_and_splits_are_shared(start: Start) -> None:
+    leader, follower = await start("a"), await start("b")
+    await follower.member.create_set("news")
+    (edit,) = await follower.member.submit([request("capital", edit_set="news")], wait=True)
+    assert (follower.seen("news"), follower.seen()) == ([edit.id], [])
+    assert (await follower.member.activate_set("news", True)).active
+    assert leader.seen() == follower.seen() == [edit.id]
+    await follower.member.set_split(Split({"news": 1.0, "base": 2.0}))
+    assert leader.service.split == follower.service.split == Split({"news": 1.0, "base": 2.0})
+    await follower.member.set_split(None)
+    assert (await follower.member.freeze_set("news", True)).frozen
+    with pytest.raises(ConflictingState) as refused:
+        await follower.member.delete_set("news")
+    assert refused.value.code == "frozen_edit_set"
+    with pytest.raises(UnknownEditSet):
+        await follower.member.activate_set("olds", True)
+    await follower.member.freeze_set("news", False)
+    await follower.member.delete_set("news")
+    assert "news" not in follower.method.seen
+    assert follower.seen() == []
+
+
+async def test_another_leads_when_the_leader_ends(start: Start) -> None:
+    leader, follower = await start("a"), await start("b")
+    (edit,) = await leader.member.submit([request("capital")], wait=True)
+    leader.method.may_compute.clear()
+    (unfinished,) = await leader.member.submit([request("river")], wait=False)
+    asked = asyncio.create_task(follower.member.submit([request("flag")], wait=True))
+    await until(lambda: len(leader.service.edits()) == 3)
+    await leader.member.stop()
+    with pytest.raises(Unavailable) as lost:
+        await asked
+    assert lost.value.code == "leader_lost"
+    await until(lambda: len(follower.seen()) == 3)
+    assert follower.seen()[:2] == [edit.id, unfinished.id]
+    (more,) = await follower.member.submit([request("motto")], wait=True)
+    third = await start("c")
+    assert third.seen() == follower.seen() == [*follower.seen()[:3], more.id]
+
+
+async def test_who_does_not_know_the_keys_is_not_heard(start: Start) -> None:
+    leader = await start("a")
+    address = Address.parse(leader.ledger.leader())
+    known = await ask(address, address.client_key, address.client_secret, seconds=10)
+    assert known == {"type": "refused", "id": "1", "kind": "UnknownEdit", "code": "unknown_edit"}
+    public, secret = (key.decode() for key in zmq.curve_keypair())
+    assert await ask(address, public, secret, seconds=0.5) is None
+
+
+async def ask(address: Address, public: str, secret: str, seconds: float) -> object:
+    """What the server answers to a command, in part, or None."""
+    with zmq.asyncio.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.curve_serverkey = address.server_key.encode()
+        socket.curve_publickey, socket.curve_secretkey = public.encode(), secret.encode()
+        socket.connect(address.commands)
+        await socket.send(msgspec.msgpack.encode(Call("1", RollBack("none"))))
+        if not await socket.poll(seconds * 1000):
+            return None
+        reply = msgspec.msgpack.decode(await socket.recv())
+        return {name: reply[name] for name in ("type", "id", "kind", "code")}

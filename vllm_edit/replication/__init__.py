@@ -1,0 +1,1 @@
+"""Several servers on one store: one leads, the others follow it."""

@@ -1,0 +1,113 @@
+"""How the servers of one store reach each other: two sockets each, guarded by CURVE keys."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import zmq
+import zmq.asyncio
+from zmq.auth.asyncio import AsyncioAuthenticator
+
+from vllm_edit.errors import StoreError, Unavailable
+from vllm_edit.replication.messages import MAX_BYTES
+
+Socket = zmq.asyncio.Socket
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server takes commands and tells of changes, and the keys that let others in.
+
+    It is kept in the store: who can read that knows every edit anyway.
+    """
+
+    commands: str
+    changes: str
+    server_key: str
+    client_key: str
+    client_secret: str
+
+    def __str__(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises StoreError for what is no address."""
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise StoreError(
+                f"The store names no address of its leading server: {error}"
+            ) from error
+
+
+class Bus:
+    """The sockets that a server binds. Lives on one event loop.
+
+    ``where`` is an address without a port, as ``tcp://10.0.0.5``, or empty for sockets in
+    ``folder``, which other servers of this machine and user reach.
+    """
+
+    def __init__(self, where: str, folder: Path) -> None:
+        self._where = where
+        self._folder = folder
+        self._context = zmq.asyncio.Context()
+        self._authenticator = AsyncioAuthenticator(self._context)
+        self._keys = zmq.curve_keypair()
+        self._client = zmq.curve_keypair()
+        self.commands = self._socket(zmq.ROUTER)
+        self.changes = self._socket(zmq.PUB)
+
+    def open(self) -> Address:
+        """Bind; raises Unavailable if the address cannot be had."""
+        self._authenticator.start()
+        self._authenticator.configure_curve_callback(credentials_provider=self)
+        return Address(
+            self._bind(self.commands, "commands"),
+            self._bind(self.changes, "changes"),
+            self._keys[0].decode(),
+            self._client[0].decode(),
+            self._client[1].decode(),
+        )
+
+    def callback(self, _domain: str, key: bytes) -> bool:
+        """Whether a client with that public key may connect; for the authenticator."""
+        return key == self._client[0]
+
+    def connect(self, address: Address) -> tuple[Socket, Socket]:
+        """Sockets to another server: for commands to it, and for its changes."""
+        commands, changes = self._context.socket(zmq.DEALER), self._context.socket(zmq.SUB)
+        for socket, place in ((commands, address.commands), (changes, address.changes)):
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
+            socket.curve_serverkey = address.server_key.encode()
+            socket.curve_publickey = address.client_key.encode()
+            socket.curve_secretkey = address.client_secret.encode()
+            socket.connect(place)
+        changes.subscribe(b"")
+        return commands, changes
+
+    def close(self) -> None:
+        self._authenticator.stop()
+        self.commands.close()
+        self.changes.close()
+        self._context.destroy(linger=0)
+
+    def _socket(self, kind: int) -> Socket:
+        socket = self._context.socket(kind)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
+        socket.curve_server = True
+        socket.curve_publickey, socket.curve_secretkey = self._keys
+        return socket
+
+    def _bind(self, socket: Socket, name: str) -> str:
+        try:
+            if not self._where:
+                place = f"ipc://{self._folder / name}"
+                socket.bind(place)
+                return place
+            return f"{self._where}:{socket.bind_to_random_port(self._where)}"
+        except zmq.ZMQError as error:
+            raise Unavailable(f"The server cannot listen at {self._where}: {error}") from error

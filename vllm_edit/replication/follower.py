@@ -1,0 +1,86 @@
+"""A following server's side: asks the leading one, and hears of changes."""
+
+import asyncio
+import secrets
+from contextlib import suppress
+
+import msgspec
+
+from vllm_edit import errors
+from vllm_edit.errors import EditError, Overloaded, Unavailable
+from vllm_edit.replication.bus import Address, Bus
+from vllm_edit.replication.messages import Answer, Call, Command, Refused, Reply
+
+_replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Answer | Refused)
+_encoder = msgspec.msgpack.Encoder()
+
+
+class Connection:
+    """A connection to the leading server. Lives on one event loop."""
+
+    def __init__(self, bus: Bus, address: Address) -> None:
+        self.address = address
+        self._commands, self._changes = bus.connect(address)
+        self._waiting: dict[str, asyncio.Future[Answer]] = {}
+        self._receiving = asyncio.create_task(self._receive())
+
+    async def ask(self, command: Command) -> Answer:
+        """Have a command carried out.
+
+        Raises:
+            EditError: what the leading server raised.
+            Unavailable: it ended before it answered.
+        """
+        call = Call(secrets.token_hex(8), command)
+        self._waiting[call.id] = asyncio.get_running_loop().create_future()
+        try:
+            await self._commands.send(_encoder.encode(call))
+            return await self._waiting[call.id]
+        finally:
+            del self._waiting[call.id]
+
+    async def change(self, seconds: float) -> None:
+        """Wait for news of a change, at most so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changes.recv()
+
+    async def close(self) -> None:
+        self._receiving.cancel()
+        await asyncio.gather(self._receiving, return_exceptions=True)
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(_lost())
+        self._commands.close()
+        self._changes.close()
+
+    async def _receive(self) -> None:
+        while True:
+            try:
+                reply = _replies.decode(await self._commands.recv())
+            except msgspec.DecodeError:
+                continue
+            future = self._waiting.get(reply.id)
+            if future is None or future.done():
+                continue
+            if isinstance(reply, Refused):
+                future.set_exception(_error(reply))
+            else:
+                future.set_result(reply)
+
+
+def _lost() -> Unavailable:
+    return Unavailable(
+        "The server that leads the edit store ended before it answered. GET /v1/edits shows "
+        "whether it did what was asked; if not, ask again.",
+        code="leader_lost",
+    )
+
+
+def _error(reply: Refused) -> EditError:
+    kind = getattr(errors, reply.kind, EditError)
+    error: EditError = kind(reply.message)
+    error.code, error.field = reply.code, reply.field
+    if isinstance(error, Overloaded):
+        error.retry_after = reply.retry_after
+    return error

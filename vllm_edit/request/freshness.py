@@ -1,0 +1,35 @@
+"""Read your writes: a request that wants to see a revision waits until it is in effect."""
+
+import asyncio
+
+from starlette.datastructures import Headers
+
+from vllm_edit.errors import InvalidChoice, RevisionNotReached
+from vllm_edit.service import EditService
+
+MIN_REVISION_HEADER = "x-edit-min-revision"
+WAIT_SECONDS = 10.0
+
+
+async def require_revision(service: EditService, headers: Headers) -> None:
+    """Return when the revision that the request wants, if it wants one, is in effect.
+
+    Raises:
+        InvalidChoice: what it names is no revision.
+        RevisionNotReached: it did not come into effect in time.
+    """
+    text = headers.get(MIN_REVISION_HEADER)
+    if text is None:
+        return
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise InvalidChoice(
+            f"{MIN_REVISION_HEADER} must be a revision, a whole number.", code="bad_revision"
+        )
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            await service.reached(int(text))
+    except TimeoutError as error:
+        raise RevisionNotReached(
+            f"This server has revision {service.served_revision} in effect and not yet {text}; "
+            "ask again later, or the server that made the change."
+        ) from error
