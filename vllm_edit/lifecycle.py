@@ -223,8 +223,8 @@ class Lifecycle:
         await self._by_name[job[0].request.method].apply(change, computed, revision)
         left = [Step(i, Status.SUPERSEDED, superseded_by=by) for i, by in displaced.items()]
         come = [Step(edit.id, Status.ACTIVE) for edit in job if edit.id not in displaced]
-        await self._record([*left, *come])
-        self.progress.reach(revision)
+        *_, last = await self._record([*left, *come])
+        self.progress.reach(last.revision)
 
     async def _strike(self, edit: Edit) -> Edit:
         """End an edit that has no effect; what it superseded has its successor from now on."""
