@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt factworld relock clean
+.PHONY: help setup demo test test-slow check fmt factworld relock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -21,8 +21,11 @@ setup: ## make .venv with everything needed (the other targets do it themselves)
 demo: setup ## correct a running server and take it back, over real HTTP
 	@$(BIN)/vllm-edit demo
 
-test: setup ## run every test; make test ARGS="-k ledger" passes arguments to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup ## run the tests but the slow ones; ARGS="-k ledger" passes arguments to pytest
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: setup ## run the slow tests: whole servers killed, many engines, hundreds of edits
+	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 check: setup ## lint, formatting, types
 	@$(BIN)/ruff check .

@@ -36,6 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         "--enable-lora",
         "--max-lora-rank=64",
         "--max-loras=8",
+        "--enable-scale-out",
     ]
     with ServerProcess(flags, folder / "server.log") as process:
         yield process

@@ -10,6 +10,8 @@ from tests.crash.points import POINTS
 from tests.crash.replay import Replay
 from tests.crash.servers import Zygote
 
+pytestmark = pytest.mark.slow
+
 LONG_RUN = int(os.environ.get("CRASH_TEST_KILLS", "0"))
 SEED = int(os.environ.get("CRASH_TEST_SEED", "0"))
 KILLS_ON_ONE_STORE = 25
@@ -25,7 +27,6 @@ def test_everything_acknowledged_survives_kills(
     print(f"{campaign.kills.total()} kills in {campaign.seconds:.0f} s")  # noqa: T201
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not LONG_RUN, reason="CRASH_TEST_KILLS says how often to kill; 200 are an hour")
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("number", range(-(-LONG_RUN // KILLS_ON_ONE_STORE)))

@@ -17,6 +17,8 @@ from vllm_edit.deltas import DeltaKey
 from vllm_edit.errors import Unavailable
 from vllm_edit.launch import ServerProcess
 
+pytestmark = pytest.mark.slow
+
 
 def plain_server(store: Path, log: Path) -> ServerProcess:
     """Plain ``vllm serve`` with our plugin named, settings by environment."""

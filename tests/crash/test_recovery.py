@@ -15,6 +15,8 @@ from tests.crash.history import ENDED, require_succession
 from tests.crash.points import Failure
 from tests.crash.replay import Replay, digests, live_deltas
 
+pytestmark = pytest.mark.slow
+
 NO_ROOM = (0, resource.RLIM_INFINITY)
 ROOM = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 

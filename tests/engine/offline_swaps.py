@@ -20,7 +20,8 @@ class Job:
     """A model folder, engine options, and the lists of delta files to serve in turn.
 
     ``in_place`` is for an engine that leaves weights as they are, as on a GPU; ``adapter`` is a
-    LoRA adapter's folder.
+    LoRA adapter's folder. Before the swap of the number ``spoiled_before`` the checkpoint's
+    values are changed.
     """
 
     model: str
@@ -28,6 +29,7 @@ class Job:
     swaps: tuple[tuple[str, ...], ...] = ()
     in_place: bool = False
     adapter: str | None = None
+    spoiled_before: int | None = None
 
 
 def found(jobs: list[Job], output: Path) -> list[list[dict[str, Any]]]:
@@ -54,9 +56,17 @@ def _run(job: dict[str, Any]) -> list[dict[str, Any]]:
     seen = [_seen(llm, job["adapter"])]
     live: list[str] = []
     for number, files in enumerate(job["swaps"], start=1):
+        if number == job["spoiled_before"]:
+            _spoil(Path(job["model"]) / "model.safetensors")
         fault, live = _swap(llm, number, files, live)
         seen.append(_seen(llm, job["adapter"]) | {"fault": fault})
     return seen
+
+
+def _spoil(path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    save_file({name: tensor + 1 for name, tensor in load_file(path).items()}, path)
 
 
 def _swap(llm: Any, number: int, files: list[str], live: list[str]) -> tuple[str, list[str]]:

@@ -16,7 +16,7 @@ from tests.engine.running import (
 from vllm_edit.engine.swap import Swapper
 from vllm_edit.errors import SwapFailed
 
-pytestmark = OWN_ENGINE
+pytestmark = [pytest.mark.slow, *OWN_ENGINE]
 
 FAULTS = "tests.engine.faults.Faults"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 
@@ -12,13 +13,18 @@ def beside_serving(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    stream = torch.cuda.Stream(device)
-    with torch.cuda.stream(stream):
+    with torch.cuda.stream(_stream(device)):
         yield
-        stream.synchronize()
+        torch.cuda.current_stream(device).synchronize()
 
 
-def wait_for_device() -> None:
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One for good: each stream keeps the memory that was used on it."""
+    return torch.cuda.Stream(device)
+
+
+def wait_for(device: torch.device) -> None:
     """Let an error on the device show here and not in a later step."""
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from vllm_edit.engine.checkpoint import Checkpoint, resolve
-from vllm_edit.engine.device import beside_serving, wait_for_device
+from vllm_edit.engine.device import beside_serving, wait_for
 from vllm_edit.engine.payload import Update, unpack
 from vllm_edit.engine.placement import Placement, place, with_siblings
 from vllm_edit.engine.replacement import Replacement, assemble, columns
@@ -17,7 +17,7 @@ from vllm_edit.errors import SwapFailed
 _GRACE = 0.002
 """Seconds that the engine's steps may wait for a swap that is built quickly."""
 
-_SAMPLE = 32
+_SAMPLE = 16
 """Columns of a weight that are compared with the checkpoint's."""
 
 
@@ -49,6 +49,7 @@ class ServedWeights:
                 "unquantised one. Use a memory method such as ike."
             )
         self._model = model_runner.get_model()
+        self._device: torch.device = model_runner.device
         self._dtype: torch.dtype = config.dtype
         self._checkpoint = Checkpoint(resolve(config.model, config.revision))
         self._pristine: dict[str, torch.Tensor] = {}
@@ -97,7 +98,7 @@ class ServedWeights:
             raise SwapFailed(f"Swap {number} was not built on this worker.")
         for replacement in swap.built:
             replacement.exchange()
-        wait_for_device()
+        wait_for(self._device)
 
     def restore(self, number: int) -> None:
         """Serve what was served before swap ``number``, whatever became of it here.
@@ -108,7 +109,7 @@ class ServedWeights:
         if swap is not None and swap.number == number:
             for replacement in swap.built or ():
                 replacement.undo()
-        wait_for_device()
+        wait_for(self._device)
 
     def finish(self, number: int, live: Sequence[str]) -> None:
         """Drop what swap ``number`` keeps; ``live`` parameters are not pristine from now on."""
@@ -116,7 +117,8 @@ class ServedWeights:
             self._swap = None
         self._live = frozenset(live)
         self._placed = {names: found for names, found in self._placed.items() if names & self._live}
-        kept = {name for found in self._placed.values() for p in found for name in p.parameters}
+        placements = [p for found in self._placed.values() for p in found]
+        kept = {n for p in placements if not self._is_untouched(p) for n in p.parameters}
         self._pristine = {n: tensor for n, tensor in self._pristine.items() if n in kept}
 
     def _known(self, number: int) -> _Swap:
@@ -152,7 +154,7 @@ class ServedWeights:
         swap.data.clear()
         found = []
         for placement in swap.placements:
-            with torch.no_grad(), beside_serving(placement.layer.weight.device):
+            with torch.no_grad(), beside_serving(self._device):
                 pristine = {name: self._read(name) for name in placement.parameters}
                 if sample := samples.get(placement.name):
                     _require_same(placement, assemble(placement, pristine), *sample)
