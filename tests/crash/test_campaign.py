@@ -27,7 +27,7 @@ def test_everything_acknowledged_survives_kills(
     print(f"{campaign.kills.total()} kills in {campaign.seconds:.0f} s")  # noqa: T201
 
 
-@pytest.mark.skipif(not LONG_RUN, reason="CRASH_TEST_KILLS says how often to kill; 200 are an hour")
+@pytest.mark.skipif(not LONG_RUN, reason="CRASH_TEST_KILLS says how often; 200 take half an hour")
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("number", range(-(-LONG_RUN // KILLS_ON_ONE_STORE)))
 def test_everything_acknowledged_survives_many_kills(

@@ -27,7 +27,6 @@ def plain_server(store: Path, log: Path) -> ServerProcess:
     return ServerProcess(flags, log, environment, command=PLAIN_VLLM)
 
 
-@pytest.mark.timeout(400)
 def test_acknowledged_edits_survive_two_kills(tmp_path: Path, log: Path) -> None:
     """One just after an edit was taken in, one while the next server computes that edit."""
     store = tmp_path / "store"

@@ -55,13 +55,13 @@ async def engine(
         client = AsyncLLM.from_engine_args(
             AsyncEngineArgs(tensor_parallel_size=tensor_parallel_size, **{**arguments, **options})
         )
-        context = client.engine_core.resources.ctx
-        try:
-            yield client
-        finally:
-            client.shutdown()
-            # The engine closes its sockets and leaves their context to the garbage collector.
-            context.destroy(linger=0)
+    context = client.engine_core.resources.ctx
+    try:
+        yield client
+    finally:
+        client.shutdown()
+        # The engine closes its sockets and leaves their context to the garbage collector.
+        context.destroy(linger=0)
 
 
 def delta(names: Sequence[str], change: Change) -> Delta:
