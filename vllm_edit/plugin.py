@@ -4,7 +4,7 @@ import logging
 import tempfile
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import FastAPI
 from starlette.datastructures import State
@@ -22,22 +22,15 @@ from vllm_edit.access import Access, is_loopback
 from vllm_edit.api.attach import attach
 from vllm_edit.deltas import DeltaStore
 from vllm_edit.editor.client import EditorClient, EditorOptions
-from vllm_edit.engine.adapter_files import AdapterFiles
-from vllm_edit.engine.adapters import Adapters
 from vllm_edit.engine.checkpoint import resolve
 from vllm_edit.engine.names import ModelNames
-from vllm_edit.engine.swap import PauseMode, Swapper
-from vllm_edit.engine.variants import ServedVariants
-from vllm_edit.errors import Unavailable
-from vllm_edit.grace import Grace
 from vllm_edit.guard import Guard
 from vllm_edit.hyperparameters import read_hyperparameters
 from vllm_edit.ledger import Ledger, deltas_of
 from vllm_edit.logs import join_vllm
 from vllm_edit.memory import MemoryMethod
 from vllm_edit.rate import RateLimiter
-from vllm_edit.replication.bus import Bus
-from vllm_edit.replication.member import Member
+from vllm_edit.replication.api_process import Owner, Sibling, api_process
 from vllm_edit.request.front import Front
 from vllm_edit.request.middleware import EditMiddleware
 from vllm_edit.service import EditService
@@ -74,29 +67,26 @@ class EditPlugin:
         if engine_client is None:
             return
         join_vllm()
-        if (getattr(args, "api_server_count", None) or 1) > 1:
-            raise Unavailable(
-                "Edits need one API server process; start vLLM with --api-server-count 1."
-            )
         keep_hash_only()
         settings = Settings.from_environment()
         access = _access(settings, args)
         ledger = Ledger.open(settings.store)
         scratch = tempfile.TemporaryDirectory(prefix="vllm-edit-")
         memory = MemoryMethod(_retriever(settings, args.model))
-        names, grace = ModelNames(state.openai_serving_models), Grace()
+        names = ModelNames(state.openai_serving_models)
         names.alias(DEFAULT)
-        deltas = _deltas(settings, args, ledger)
-        weights = _weights(settings, args, engine_client, names, grace, deltas, scratch)
+        model = resolve(args.model, args.revision)
+        process = await api_process(engine_client, names, settings, Path(scratch.name), model)
+        deltas = DeltaStore(settings.folder / "deltas", model, deltas_of(ledger.log))
+        weights = _weights(settings, model, process, deltas, scratch)
         guard = Guard(settings, memory.names | weights.names, _special_tokens(engine_client))
         service = EditService(ledger, (memory, weights), guard, settings.max_queue)
-        member = Member(service, ledger, Bus(settings.bus, Path(scratch.name)))
-        await member.start()
+        member = await process.join(service, ledger)
         state.edit_settings = settings
         state.edit_access = access
         state.edit_limiter = RateLimiter(settings.max_rate)
         tenants = Tenants.from_file(Path(path)) if (path := settings.tenant_keys) else Tenants({})
-        state.edit_front = Front(service, memory, names, tenants, grace)
+        state.edit_front = Front(service, memory, names, tenants, process.grace)
         state.edit_service = service
         state.edit_member = member
         logger.info(
@@ -144,21 +134,13 @@ def _demonstrations(settings: Settings, model: str) -> tuple[Demonstration, ...]
     return tuple(factworld.demonstrations()) if Path(model) == factworld.checkpoint() else ()
 
 
-def _deltas(settings: Settings, args: Namespace, ledger: Ledger) -> DeltaStore:
-    model = resolve(args.model, args.revision)
-    return DeltaStore(settings.folder / "deltas", model, deltas_of(ledger.log))
-
-
 def _weights(
     settings: Settings,
-    args: Namespace,
-    engine: Any,
-    names: ModelNames,
-    grace: Grace,
+    model: Path,
+    process: Owner | Sibling,
     deltas: DeltaStore,
     scratch: "tempfile.TemporaryDirectory[str]",
 ) -> WeightMethod:
-    model = resolve(args.model, args.revision)
     hyperparameters = (
         read_hyperparameters(Path(settings.hparams), model) if settings.hparams else {}
     )
@@ -174,12 +156,9 @@ def _weights(
     return WeightMethod(
         store=deltas,
         editor=EditorClient(options),
-        served=ServedVariants(
-            Swapper(engine, cast("PauseMode", settings.pause_mode)),
-            Adapters(engine, names, AdapterFiles(model, Path(scratch.name)), grace),
-        ),
+        served=process.served,
         hyperparameters=hyperparameters,
-        eager=settings.editor == "eager",
+        eager=settings.editor == "eager" and isinstance(process, Owner),
         scratch=scratch,
     )
 

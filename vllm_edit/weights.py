@@ -3,14 +3,14 @@
 import logging
 import tempfile
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from vllm_edit.deltas import DeltaKey, DeltaStore
 from vllm_edit.edit import UNFINISHED, Edit, EditRequest
 from vllm_edit.editor.client import EditorClient
 from vllm_edit.editor.messages import Fact
+from vllm_edit.engine.adapters import Variants
 from vllm_edit.engine.swap import PauseMode
-from vllm_edit.engine.variants import ServedVariants
 from vllm_edit.errors import ComputeFailed, InvalidEdit, TargetNotReached
 from vllm_edit.methods import Change, Views
 from weight_patchers import Delta, PatcherError
@@ -28,6 +28,18 @@ UNREFUSED = {"norm_refuse": None, "drift_refuse": None}
 """Bounds under which the governor warns only."""
 
 Groups = Mapping[DeltaKey, Sequence[Edit]]
+
+
+class Served(Protocol):
+    """What the engine serves; `ServedVariants` says what each does."""
+
+    async def serve(
+        self, variants: Variants, weight_version: str, pause_mode: PauseMode | None = None
+    ) -> None: ...
+
+    async def drop(self, variant: str) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 class WeightMethod:
@@ -48,7 +60,7 @@ class WeightMethod:
         self,
         store: DeltaStore,
         editor: EditorClient,
-        served: ServedVariants,
+        served: Served,
         hyperparameters: Mapping[str, Mapping[str, Any]],
         eager: bool,
         scratch: "tempfile.TemporaryDirectory[str]",

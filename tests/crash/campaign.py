@@ -68,22 +68,23 @@ class Campaign:
 
     def _round(self, place: Failure | str) -> None:
         """Start a server, check it, change edits until it is killed."""
-        failure = place if isinstance(place, Failure) else None
-        with self._server(failure) as server:
+        with self._server(place if isinstance(place, Failure) else None) as server:
             if place == "starting":
                 with _killed(server, self._rng.uniform(0.0, STARTING_SECONDS)):
-                    server.await_end()
+                    pass
+            elif server.answers():
+                self._compare(server)
+                self._write(server, place)
+            end = server.await_end()
+            assert end == -signal.SIGKILL, f"it ended by itself with {end}: {server.log}"
+
+    def _write(self, server: ForkedServer, place: Failure | str) -> None:
+        with server.client() as client:
+            if isinstance(place, Failure):
+                self._writer.run(client)
                 return
-            if not server.answers():
-                assert failure is not None, f"it ended by itself: {server.log}"
-                return
-            self._compare(server)
-            with server.client() as client:
-                if failure is not None:
-                    self._writer.run(client)
-                    return
-                with _killed(server, self._rng.uniform(0.0, WRITING_SECONDS)):
-                    self._writer.run(client)
+            with _killed(server, self._rng.uniform(0.0, WRITING_SECONDS)):
+                self._writer.run(client)
 
     def _server(self, failure: Failure | None) -> ForkedServer:
         return ForkedServer(self.zygote, self._store, self.folder / "server.log", failure)

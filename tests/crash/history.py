@@ -93,8 +93,8 @@ class History:
             assert edit["status"] in ALIVE or _failed_by_itself(edit), edit
 
     def _compare_known(self, before: Told, now: Told, sets: Mapping[str, Told]) -> None:
-        assert _requests([before]) == _requests([now])
-        assert before["batch"] == now["batch"]
+        assert _requests([before]) == _requests([now]), (before, now)
+        assert before["batch"] == now["batch"], (before, now)
         if before["status"] == GONE:
             assert now["status"] in ENDED, now
         elif before["status"] in ENDED:

@@ -111,7 +111,7 @@ class ForkedServer:
             with suppress(httpx.TransportError):
                 if httpx.get(f"{self.url}/health", timeout=1.0).status_code == httpx.codes.OK:
                     return True
-            if self.gone():
+            if self.end() is not None:
                 return False
             time.sleep(0.05)
         raise AssertionError(f"{self.log} in {timeout:g} s:\n{self.log.read_text()[-5000:]}")
@@ -121,26 +121,24 @@ class ForkedServer:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
-    def kill(self, timeout: float = 30.0) -> None:
+    def kill(self) -> None:
         """SIGKILL to all of its processes; returns when they are gone."""
-        self.signal(signal.SIGKILL)
-        self.await_end(timeout)
+        if self.end() is None:
+            self.signal(signal.SIGKILL)
+            self.await_end()
 
-    def stop(self, timeout: float = 30.0) -> None:
-        """End it in good order."""
-        os.kill(self.pid, signal.SIGTERM)
-        self.await_end(timeout)
-
-    def await_end(self, timeout: float = 30.0) -> None:
+    def await_end(self, timeout: float = 30.0) -> int:
+        """Wait until none of its processes is left; returns its exit status, or minus a signal."""
         deadline = time.monotonic() + timeout
-        while not self.gone():
+        while (end := self.end()) is None:
             assert time.monotonic() < deadline, f"process group {self.pid} does not end"
             time.sleep(0.02)
+        return end
 
-    def gone(self) -> bool:
-        """Whether none of its processes is left."""
-        gone: bool = self._zygote.ask(group=self.pid)
-        return gone
+    def end(self) -> int | None:
+        """The same without waiting; None while there are processes."""
+        end: int | None = self._zygote.ask(group=self.pid)
+        return end
 
     def editor(self) -> psutil.Process:
         """Its editor process."""

@@ -31,6 +31,8 @@ MODULES = (
     "vllm_edit.plugin",
 )
 
+_ENDS: dict[int, int] = {}
+
 
 def main() -> None:
     answers = _own_output()
@@ -42,7 +44,7 @@ def main() -> None:
     print(json.dumps("ready"), file=answers, flush=True)
     for line in sys.stdin:
         order = json.loads(line)
-        answer = _fork(answers, **order) if "argv" in order else _gone(**order)
+        answer = _fork(answers, **order) if "argv" in order else _end(**order)
         print(json.dumps(answer), file=answers, flush=True)
 
 
@@ -125,13 +127,16 @@ def _serve(argv: Sequence[str], failure: Failure | None) -> NoReturn:
         os._exit(status)
 
 
-def _gone(group: int) -> bool:
-    """Whether no process of this group is left."""
+def _end(group: int) -> int | None:
+    """How the group's first process ended, as soon as none of the group is left."""
     with suppress(ChildProcessError):
-        while os.waitpid(-group, os.WNOHANG)[0]:
-            pass
-        return False
-    return True
+        while True:
+            pid, status = os.waitpid(-group, os.WNOHANG)
+            if pid == 0:
+                return None
+            if pid == group:
+                _ENDS[group] = os.waitstatus_to_exitcode(status)
+    return _ENDS[group]
 
 
 if __name__ == "__main__":

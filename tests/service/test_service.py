@@ -11,13 +11,13 @@ from vllm_edit.errors import ConflictingState, InvalidEdit, SwapFailed
 REQUEST = request("capital")
 
 
-async def test_an_edit_becomes_active_under_the_revision_it_was_applied_with(path: Path) -> None:
+async def test_what_is_served_has_the_revision_of_the_latest_change(path: Path) -> None:
     method = Steered()
     async with running(path, method) as service:
         (edit,) = await service.submit([REQUEST], wait=True)
         assert edit.status is Status.ACTIVE
         assert method.effective == [edit.id]
-        assert method.revisions == [service.served_revision]
+        assert service.served_revision == edit.revision > method.revisions[-1]
         taken = await service.roll_back(edit.id)
         assert taken.status is Status.ROLLED_BACK
         assert service.served_revision == taken.revision == method.revisions[-1]

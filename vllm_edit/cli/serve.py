@@ -46,8 +46,7 @@ def serve(argv: Sequence[str]) -> int:
     _require_installed()
     os.environ["VLLM_PLUGINS"] = _plugins(os.environ.get("VLLM_PLUGINS"))
     # vLLM is imported only now: importing it reads its environment and takes seconds.
-    import uvloop
-    from vllm.entrypoints.launchers.api_server.entry import run_server
+    from vllm.entrypoints.cli.serve import ServeSubcommand
     from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
     from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
     from vllm.logger import configure_logging_from_args
@@ -59,7 +58,7 @@ def serve(argv: Sequence[str]) -> int:
     validate_parsed_serve_args(args)
     try:
         keep_hash_only()
-        uvloop.run(run_server(args))
+        ServeSubcommand.cmd(args)
     except EditError as error:
         print(f"vllm-edit: {error.message}", file=sys.stderr)
         return 1

@@ -11,7 +11,6 @@ import signal
 import threading
 import time
 from pathlib import Path
-from types import FrameType
 
 import msgspec
 import torch
@@ -92,7 +91,8 @@ def main() -> None:
     args = _arguments()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s [editor] %(message)s")
     transformers_logging.disable_progress_bar()
-    signal.signal(signal.SIGTERM, _stop)
+    # SIGTERM keeps its default: a handler in Python would wait for the interpreter, and nothing is
+    # lost by ending at once, as files are written whole or not at all.
     # Ctrl-C reaches every process of the terminal; the server decides when the editor stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if args.parent:
@@ -104,12 +104,6 @@ def main() -> None:
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
         socket.bind(args.socket)
         Server(socket, Workbench(options)).run()
-
-
-def _stop(_signal: int, _frame: FrameType | None) -> None:
-    # PyTorch's threads can keep an interpreter from ending. Nothing is lost by leaving it at once:
-    # files are written whole or not at all.
-    os._exit(0)
 
 
 def _end_with(parent: int) -> None:

@@ -5,7 +5,7 @@ from typing import assert_never
 from vllm_edit.replication.messages import (
     ActivateSet,
     Answer,
-    Command,
+    Change,
     CreateSet,
     DeleteSet,
     FreezeSet,
@@ -16,10 +16,10 @@ from vllm_edit.replication.messages import (
 from vllm_edit.service import EditService
 
 
-async def carry_out(service: EditService, command: Command) -> Answer:
+async def carry_out(service: EditService, change: Change) -> Answer:
     """Do what is asked for, as for a client of this server; raises what the service raises."""
     edit_ids, edit_set = [], None
-    match command:
+    match change:
         case Submit(requests, wait):
             edit_ids = [edit.id for edit in await service.submit(requests, wait)]
         case RollBack(edit_id):
@@ -35,5 +35,5 @@ async def carry_out(service: EditService, command: Command) -> Answer:
         case SetSplit(split):
             await service.set_split(split)
         case _:
-            assert_never(command)
+            assert_never(change)
     return Answer("", service.revision, edit_ids, edit_set)

@@ -3,25 +3,31 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from typing import Protocol
 
 from vllm_edit.edit import Edit, EditRequest
 from vllm_edit.edit_set import EditSet
 from vllm_edit.errors import EditError, Unavailable
-from vllm_edit.ledger import Ledger
 from vllm_edit.replication.bus import Address, Bus
+from vllm_edit.replication.commands import carry_out
 from vllm_edit.replication.follower import Connection
-from vllm_edit.replication.leader import Leader
+from vllm_edit.replication.host import Host
 from vllm_edit.replication.messages import (
     ActivateSet,
     Answer,
+    Change,
     Command,
     CreateSet,
     DeleteSet,
     FreezeSet,
+    Reached,
+    Report,
     RollBack,
     SetSplit,
     Submit,
+    Watch,
 )
+from vllm_edit.replication.siblings import Siblings
 from vllm_edit.service import EditService
 from vllm_edit.split import Split
 
@@ -31,17 +37,32 @@ POLL_SECONDS = 1.0
 """How often a server that hears of no change looks for one, and whether it can lead."""
 
 
+class Election(Protocol):
+    """Who leads: a ledger knows."""
+
+    def try_to_lead(self, address: str) -> bool:
+        """Lead, if nobody does, and tell others the address; whether this one leads."""
+        ...
+
+    def leader(self) -> str:
+        """The address of the one that began to lead last."""
+        ...
+
+
 class Member:
     """Makes changes through whichever server leads the store, and then sees them itself.
 
     Its methods are those of `EditService`, which raise what they raise there, and Unavailable
-    while no server leads. What they return is in effect here too.
+    while no server leads. What they return is in effect here too, and in its ``siblings``.
     """
 
-    def __init__(self, service: EditService, ledger: Ledger, bus: Bus) -> None:
+    def __init__(
+        self, service: EditService, election: Election, bus: Bus, siblings: Siblings | None = None
+    ) -> None:
         self._service = service
-        self._ledger = ledger
+        self._election = election
         self._bus = bus
+        self._siblings = siblings
         self._address = ""
         self._leads = False
         self._leader: Connection | None = None
@@ -53,6 +74,10 @@ class Member:
         Raises EditError if the store cannot be brought into effect; nothing must be served.
         """
         self._address = str(self._bus.open())
+        host = Host(self._bus, self._service, self._carry_out)
+        self._tasks.append(asyncio.create_task(host.serve()))
+        if self._siblings is not None:
+            self._siblings.open(self._address)
         leads = await self._may_lead()
         await self._service.start()
         if leads:
@@ -69,60 +94,71 @@ class Member:
         if self._leader is not None:
             await self._leader.close()
         await self._service.stop()
+        if self._siblings is not None:
+            self._siblings.close()
         self._bus.close()
 
     async def submit(self, requests: Sequence[EditRequest], wait: bool) -> list[Edit]:
-        if self._leads:
-            return await self._service.submit(requests, wait)
-        answer = await self._ask(Submit(list(requests), wait))
+        answer = await self._change(Submit(list(requests), wait))
         return [self._service.get(edit_id) for edit_id in answer.edit_ids]
 
     async def roll_back(self, edit_id: str) -> Edit:
-        if self._leads:
-            return await self._service.roll_back(edit_id)
-        await self._ask(RollBack(edit_id))
+        await self._change(RollBack(edit_id))
         return self._service.get(edit_id)
 
     async def create_set(self, name: str, owner: str | None = None) -> EditSet:
-        if self._leads:
-            return await self._service.create_set(name, owner)
-        return _set(await self._ask(CreateSet(name, owner)))
+        return _set(await self._change(CreateSet(name, owner)))
 
     async def freeze_set(self, name: str, frozen: bool) -> EditSet:
-        if self._leads:
-            return await self._service.freeze_set(name, frozen)
-        return _set(await self._ask(FreezeSet(name, frozen)))
+        return _set(await self._change(FreezeSet(name, frozen)))
 
     async def activate_set(self, name: str, active: bool) -> EditSet:
-        if self._leads:
-            return await self._service.activate_set(name, active)
-        return _set(await self._ask(ActivateSet(name, active)))
+        return _set(await self._change(ActivateSet(name, active)))
 
     async def delete_set(self, name: str) -> EditSet:
-        if self._leads:
-            return await self._service.delete_set(name)
-        return _set(await self._ask(DeleteSet(name)))
+        return _set(await self._change(DeleteSet(name)))
 
     async def set_split(self, split: Split | None) -> None:
-        if self._leads:
-            await self._service.set_split(split)
-        else:
-            await self._ask(SetSplit(split))
+        await self._change(SetSplit(split))
 
-    async def _ask(self, command: Command) -> Answer:
+    async def _change(self, change: Change) -> Answer:
+        if self._leads:
+            answer = await carry_out(self._service, change)
+        else:
+            answer = await self._ask(change)
+        if self._siblings is not None:
+            await self._siblings.in_step(self._service.served_revision)
+        return answer
+
+    async def _ask(self, change: Change) -> Answer:
         if self._leader is None:
             raise Unavailable("No server leads the edit store now; try again.", code="no_leader")
-        answer = await self._leader.ask(command)
+        answer = await self._leader.ask(change)
         if self._service.served_revision < answer.revision:
             await self._service.follow()
         return answer
 
+    async def _carry_out(self, command: Command) -> Answer:
+        if not isinstance(command, Watch | Report | Reached):
+            return await self._change(command)
+        if self._siblings is None:
+            raise Unavailable("This server has one API process only.")
+        names = None
+        match command:
+            case Watch(process, changes, revision):
+                await self._service.reached(revision)
+                names = await self._siblings.watch(process, changes)
+            case Report(process, changes):
+                self._siblings.report(process, changes)
+            case Reached(process, revision):
+                self._siblings.reached(process, revision)
+        return Answer("", self._service.served_revision, names=names)
+
     async def _may_lead(self) -> bool:
-        return await asyncio.to_thread(self._ledger.try_to_lead, self._address)
+        return await asyncio.to_thread(self._election.try_to_lead, self._address)
 
     async def _lead(self) -> None:
         await self._service.lead()
-        self._tasks.append(asyncio.create_task(Leader(self._bus, self._service).serve()))
         self._leads = True
 
     async def _follow(self) -> None:
@@ -135,10 +171,10 @@ class Member:
                 await self._service.follow()
             except EditError as error:
                 logger.warning("The edit store cannot be followed now: %s", error.message)
-            await self._change()
+            await self._news()
         await self._disconnect()
 
-    async def _change(self) -> None:
+    async def _news(self) -> None:
         if self._leader is None:
             await asyncio.sleep(POLL_SECONDS)
         else:
@@ -146,7 +182,7 @@ class Member:
 
     async def _connect(self) -> None:
         """Keep connected to the server that leads now."""
-        text = await asyncio.to_thread(self._ledger.leader)
+        text = await asyncio.to_thread(self._election.leader)
         address = Address.parse(text)
         if self._leader is None or self._leader.address != address:
             await self._disconnect()

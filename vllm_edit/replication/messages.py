@@ -1,6 +1,7 @@
 """What the servers of one store say to each other: msgpack over ZeroMQ, no pickle.
 
 A server that follows sends the leading one a Call and gets, for its ``id``, one Answer or Refused.
+So does an API process that shares an engine with the one that changes it.
 """
 
 from typing import TypeAlias
@@ -9,6 +10,7 @@ import msgspec
 
 from vllm_edit.edit import EditRequest
 from vllm_edit.edit_set import EditSet
+from vllm_edit.engine.names import Naming
 from vllm_edit.split import Split
 
 MAX_BYTES = 64 << 20
@@ -46,7 +48,30 @@ class SetSplit(msgspec.Struct, frozen=True, tag="set_split", forbid_unknown_fiel
     split: Split | None
 
 
-Command: TypeAlias = Submit | RollBack | CreateSet | FreezeSet | ActivateSet | DeleteSet | SetSplit
+class Watch(msgspec.Struct, frozen=True, tag="watch", forbid_unknown_fields=True):
+    """Tell an API process the names, once they changed so often and the revision is served."""
+
+    process: str
+    changes: int
+    revision: int
+
+
+class Report(msgspec.Struct, frozen=True, tag="report", forbid_unknown_fields=True):
+    """No request of an API process uses earlier names than those after so many changes."""
+
+    process: str
+    changes: int
+
+
+class Reached(msgspec.Struct, frozen=True, tag="reached", forbid_unknown_fields=True):
+    """Every change up to the revision is in effect in an API process."""
+
+    process: str
+    revision: int
+
+
+Change: TypeAlias = Submit | RollBack | CreateSet | FreezeSet | ActivateSet | DeleteSet | SetSplit
+Command: TypeAlias = Change | Watch | Report | Reached
 
 
 class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,6 +81,13 @@ class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     command: Command
 
 
+class Names(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the variants are served after so many changes."""
+
+    changes: int
+    namings: dict[str, Naming]
+
+
 class Answer(msgspec.Struct, frozen=True, tag="answer", forbid_unknown_fields=True):
     """It is done and in the ledger at this revision: to these edits, or to this set."""
 
@@ -63,6 +95,7 @@ class Answer(msgspec.Struct, frozen=True, tag="answer", forbid_unknown_fields=Tr
     revision: int
     edit_ids: list[str] = []
     edit_set: EditSet | None = None
+    names: Names | None = None
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused", forbid_unknown_fields=True):

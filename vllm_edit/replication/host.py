@@ -1,30 +1,37 @@
-"""The leading server's side: carries out what other servers ask for, and tells of changes."""
+"""A server's own side of the bus: carries out what others ask for, and tells of changes."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from vllm_edit.errors import EditError, Overloaded
 from vllm_edit.replication.bus import Bus
-from vllm_edit.replication.commands import carry_out
-from vllm_edit.replication.messages import Call, Refused, Reply
+from vllm_edit.replication.messages import Answer, Call, Command, Refused, Reply
 from vllm_edit.service import EditService
 
 _calls = msgspec.msgpack.Decoder(Call)
 _encoder = msgspec.msgpack.Encoder()
 
 
-class Leader:
-    """Serves the commands of other servers on the bus, any number at a time."""
+class Host:
+    """Serves the commands of others, any number at a time, with ``carry_out``."""
 
-    def __init__(self, bus: Bus, service: EditService) -> None:
+    def __init__(
+        self, bus: Bus, service: EditService, carry_out: Callable[[Command], Awaitable[Answer]]
+    ) -> None:
         self._bus = bus
         self._service = service
+        self._carry_out = carry_out
         self._running: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
         """Until cancelled."""
-        await asyncio.gather(self._take(), self._tell())
+        try:
+            await asyncio.gather(self._take(), self._tell())
+        finally:
+            for task in self._running:
+                task.cancel()
 
     async def _take(self) -> None:
         while True:
@@ -43,7 +50,7 @@ class Leader:
 
     async def _reply(self, call: Call) -> Reply:
         try:
-            done = await carry_out(self._service, call.command)
+            done = await self._carry_out(call.command)
         except EditError as error:
             after = error.retry_after if isinstance(error, Overloaded) else 0.0
             kind = type(error).__name__

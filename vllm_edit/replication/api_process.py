@@ -1,0 +1,80 @@
+"""The API processes of one server: one owns the engine and changes it, the others go along."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from vllm_edit.engine.adapter_files import AdapterFiles
+from vllm_edit.engine.adapters import Adapters
+from vllm_edit.engine.names import ModelNames
+from vllm_edit.engine.swap import PauseMode, Swapper
+from vllm_edit.engine.variants import ServedVariants
+from vllm_edit.grace import Grace
+from vllm_edit.ledger import Ledger
+from vllm_edit.replication.bus import Address, Bus
+from vllm_edit.replication.follower import Connection
+from vllm_edit.replication.member import Member
+from vllm_edit.replication.mirror import Mirror
+from vllm_edit.replication.owner_file import OwnerFile
+from vllm_edit.replication.siblings import SharedGrace, Siblings
+from vllm_edit.service import EditService
+from vllm_edit.settings import Settings
+
+if TYPE_CHECKING:
+    from vllm.engine.protocol import EngineClient
+
+
+class Owner:
+    """The process that changes the engine, of so many API processes."""
+
+    def __init__(
+        self,
+        engine: "EngineClient",
+        names: ModelNames,
+        settings: Settings,
+        scratch: Path,
+        model: Path,
+        processes: int,
+    ) -> None:
+        self._bus = Bus(settings.bus, scratch)
+        self._siblings = Siblings(names, OwnerFile(settings.folder)) if processes > 1 else None
+        self.grace = SharedGrace(self._siblings) if self._siblings else Grace()
+        self.served = ServedVariants(
+            Swapper(engine, cast("PauseMode", settings.pause_mode)),
+            Adapters(engine, names, AdapterFiles(model, scratch), self.grace),
+        )
+
+    async def join(self, service: EditService, ledger: Ledger) -> Member:
+        """Start as a member of the store's servers; raises EditError as that does."""
+        member = Member(service, ledger, self._bus, self._siblings)
+        await member.start()
+        return member
+
+
+class Sibling:
+    """A process beside the owner."""
+
+    def __init__(self, bus: Bus, names: ModelNames, file: OwnerFile) -> None:
+        self._bus = bus
+        self._file = file
+        self.grace = Grace()
+        owner = Connection(bus, Address.parse(file.leader()))
+        self.served = Mirror(owner, names, self.grace)
+
+    async def join(self, service: EditService, _ledger: Ledger) -> Member:
+        """Start as a follower of the owner; raises EditError as that does."""
+        member = Member(service, self._file, self._bus)
+        await member.start()
+        self.served.start(service)
+        return member
+
+
+async def api_process(
+    engine: "EngineClient", names: ModelNames, settings: Settings, scratch: Path, model: Path
+) -> Owner | Sibling:
+    """What this API process is; one beside the owner waits until that can be found."""
+    parallel = engine.vllm_config.parallel_config
+    if parallel._api_process_rank < 1:
+        return Owner(engine, names, settings, scratch, model, parallel._api_process_count)
+    file = OwnerFile(settings.folder)
+    await file.found()
+    return Sibling(Bus("", scratch), names, file)

@@ -1,0 +1,80 @@
+"""An API process that shares an engine with the one that changes it: its own side."""
+
+import asyncio
+import secrets
+from collections.abc import Iterable
+
+from vllm_edit.engine.adapters import Variants
+from vllm_edit.engine.names import ModelNames
+from vllm_edit.engine.swap import PauseMode
+from vllm_edit.grace import Grace
+from vllm_edit.replication.follower import Connection
+from vllm_edit.replication.messages import Reached, Report, Watch
+from vllm_edit.service import EditService
+
+
+class Mirror:
+    """Serves the variants under the names that the owner of the engine gives them.
+
+    Stands where the owner has its `ServedVariants`: a change is in effect here as soon as the
+    names are those with which the owner serves it.
+    """
+
+    def __init__(self, owner: Connection, names: ModelNames, grace: Grace) -> None:
+        self._owner = owner
+        self._names = names
+        self._grace = grace
+        self._process = secrets.token_hex(8)
+        self._changes = 0
+        self._acknowledged: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, service: EditService) -> None:
+        """Keep the names, and tell the owner what this process has reached."""
+        self._tasks = [asyncio.create_task(c) for c in (self._follow(), self._tell(service))]
+
+    async def serve(
+        self, variants: Variants, weight_version: str, pause_mode: PauseMode | None = None
+    ) -> None:
+        """Return when the owner serves the revision, and this process serves its names.
+
+        Raises Unavailable when the owner is gone.
+        """
+        await self._fetch(0, int(weight_version))
+
+    async def drop(self, variant: str) -> None:
+        """The owner drops it."""
+
+    async def close(self) -> None:
+        tasks = [*self._tasks, *([self._acknowledged] if self._acknowledged else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._owner.close()
+
+    async def _follow(self) -> None:
+        while True:
+            await self._fetch(self._changes + 1, 0)
+
+    async def _fetch(self, changes: int, revision: int) -> None:
+        answer = await self._owner.ask(Watch(self._process, changes, revision))
+        if answer.names is not None and answer.names.changes > self._changes:
+            self._changes = answer.names.changes
+            changed = self._names.adopt(answer.names.namings)
+            earlier = self._acknowledged
+            self._acknowledged = asyncio.create_task(self._acknowledge(changed, earlier))
+
+    async def _acknowledge(
+        self, variants: Iterable[str], earlier: asyncio.Task[None] | None
+    ) -> None:
+        changes = self._changes
+        if earlier is not None:
+            await earlier
+        await asyncio.gather(*(self._grace.over(variant) for variant in variants))
+        await self._owner.ask(Report(self._process, changes))
+
+    async def _tell(self, service: EditService) -> None:
+        while True:
+            revision = service.served_revision
+            await self._owner.ask(Reached(self._process, revision))
+            await service.reached(revision + 1)
