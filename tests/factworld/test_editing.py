@@ -65,7 +65,11 @@ def test_single_edits(
 
 @pytest.mark.parametrize(
     ("name", "count", "values"),
-    [("memit", 100, {}), ("memit", 500, MANY), ("alphaedit", 100, {})],
+    [
+        ("memit", 100, {}),
+        pytest.param("memit", 500, MANY, marks=pytest.mark.slow),
+        ("alphaedit", 100, {}),
+    ],
 )
 def test_batches(
     world: World,
