@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
+from tests import one_weight
 from vllm_edit import factworld
 from vllm_edit.cli import main
 from vllm_edit.deltas import DeltaKey, DeltaStore
@@ -37,17 +38,12 @@ def shared(log: Log) -> SharedDeltas:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    save_file({"weight": torch.ones(2, 2)}, folder / "model.safetensors")
-    return folder
+    return one_weight.base(tmp_path / "model")
 
 
 @pytest.fixture
 def delta(model: Path) -> Delta:
-    change = LowRank(torch.ones(2, 1), torch.ones(2, 1))
-    return Delta(fingerprint(model), "memit", {}, {"weight": change}, ())
+    return one_weight.delta_of(model)
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
+from tests import one_weight
 from vllm_edit.deltas import DeltaKey, DeltaStore
 from vllm_edit.errors import ComputeFailed
-from weight_patchers import Delta, LowRank, fingerprint
+from weight_patchers import Delta
 
 SINGLE = DeltaKey("edit-1", ("edit-1",))
 WHOLE = DeltaKey("batch-1", ("edit-2", "edit-3"))
@@ -18,11 +18,7 @@ REST = DeltaKey("batch-1", ("edit-3",))
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    save_file({"weight": torch.ones(2, 2)}, folder / "model.safetensors")
-    return folder
+    return one_weight.base(tmp_path / "model")
 
 
 @pytest.fixture
@@ -32,8 +28,7 @@ def store(tmp_path: Path, model: Path) -> DeltaStore:
 
 @pytest.fixture
 def delta(model: Path) -> Delta:
-    change = LowRank(torch.ones(2, 1), torch.ones(2, 1))
-    return Delta(fingerprint(model), "memit", {}, {"weight": change}, ())
+    return one_weight.delta_of(model)
 
 
 def test_what_a_delta_holds_names_its_file() -> None:
