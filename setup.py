@@ -67,7 +67,7 @@ setup(
             "factworld/**/*.jsonl",
             "factworld/**/*.safetensors",
         ],
-        "retriever": ["py.typed"],
+        "retriever": ["py.typed", "scope/shipped/*"],
         "weight_patchers": ["py.typed", "hparams/**/*.yaml"],
     },
     install_requires=[
@@ -78,6 +78,7 @@ setup(
         "msgspec>=0.18",
         "numpy>=1.26",
         "openai>=2.25",
+        "psutil>=5.9",
         "pydantic>=2.9",
         "pyyaml>=6.0",
         "pyzmq>=25.0",

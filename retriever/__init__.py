@@ -3,32 +3,52 @@
 Knows nothing of vLLM or HTTP. Importing it does not import torch.
 """
 
-from retriever.decision import Message, Messages, Pass, Rewrite
+from retriever.decision import Answer, Decision, Hops, Message, Messages, Pass, Rewrite
+from retriever.embeddings import StoredEncoder
 from retriever.encoder import Encoder, SentenceEncoder
 from retriever.errors import (
     DuplicateFactError,
     EncoderUnavailableError,
+    InvalidClassifierError,
     InvalidDemonstrationError,
     InvalidFactError,
+    InvalidHopFormatError,
     InvalidSettingsError,
+    InvalidTrainingDataError,
     RetrieverError,
     UnknownFactError,
 )
 from retriever.fact import Fact, FactLimits
-from retriever.ike.demonstrations import Demonstration, load_demonstrations
+from retriever.ike import Demonstration, IkeSettings, load_demonstrations
+from retriever.mello import HopFormat, Mello, MelloSettings, load_hop_format
+from retriever.memprompt import Feedback, FeedbackMemory
 from retriever.retriever import Retriever
+from retriever.scope import Classifier, ScopeClassifier
 from retriever.settings import RetrieverSettings
 
 __all__ = [
+    "Answer",
+    "Classifier",
+    "Decision",
     "Demonstration",
     "DuplicateFactError",
     "Encoder",
     "EncoderUnavailableError",
     "Fact",
     "FactLimits",
+    "Feedback",
+    "FeedbackMemory",
+    "HopFormat",
+    "Hops",
+    "IkeSettings",
+    "InvalidClassifierError",
     "InvalidDemonstrationError",
     "InvalidFactError",
+    "InvalidHopFormatError",
     "InvalidSettingsError",
+    "InvalidTrainingDataError",
+    "Mello",
+    "MelloSettings",
     "Message",
     "Messages",
     "Pass",
@@ -36,7 +56,10 @@ __all__ = [
     "RetrieverError",
     "RetrieverSettings",
     "Rewrite",
+    "ScopeClassifier",
     "SentenceEncoder",
+    "StoredEncoder",
     "UnknownFactError",
     "load_demonstrations",
+    "load_hop_format",
 ]

@@ -1,6 +1,8 @@
 """Sentence encoders: text to unit vectors."""
 
+import hashlib
 import importlib
+import json
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
@@ -58,6 +60,7 @@ class SentenceEncoder:
         self._batch_size = batch_size
         self._cache_size = cache_size
         self._model: SentenceTransformer | None = None
+        self._fingerprint: str | None = None
         self._cache: OrderedDict[str, Vectors] = OrderedDict()
         self._waiting: dict[str, Future[Vectors]] = {}
         self._state = threading.Lock()
@@ -72,6 +75,18 @@ class SentenceEncoder:
                 if not all(future.done() for future in futures):
                     self._encode_waiting()
         return np.stack([future.result() for future in futures])
+
+    def fingerprint(self) -> str:
+        """Equal for models that give equal vectors: a hash of weights, modules and tokenizer.
+
+        Loads the model; raises `EncoderUnavailableError` where that fails.
+        """
+        with self._encoding:
+            if self._model is None:
+                self._model = self._load()
+            if self._fingerprint is None:
+                self._fingerprint = _fingerprint(self._model)
+        return self._fingerprint
 
     def _ask(self, texts: list[str]) -> list[Future[Vectors]]:
         with self._state:
@@ -127,3 +142,18 @@ class SentenceEncoder:
                 f"Cannot load the sentence encoder {self.name!r}; give the folder of a "
                 "sentence-transformers model, or a hub name where the hub can be reached."
             ) from error
+
+
+def _fingerprint(model: "SentenceTransformer") -> str:
+    import torch
+
+    digest = hashlib.sha256(f"{model!r} {model.max_seq_length}".encode())
+    if tokenizer := getattr(model.tokenizer, "backend_tokenizer", None):
+        # Truncation and padding are set anew with every batch.
+        parts = json.loads(tokenizer.to_str()) | {"truncation": None, "padding": None}
+        digest.update(json.dumps(parts, sort_keys=True).encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(data.numpy())
+    return digest.hexdigest()

@@ -4,10 +4,13 @@ RetrieverError
 ├── InvalidFactError           empty_field, control_character, too_long, too_many_aliases,
 │                         subject_not_in_prompt
 ├── InvalidDemonstrationError  invalid_demonstration
+├── InvalidHopFormatError      invalid_hop_format
 ├── InvalidSettingsError       invalid_settings
 ├── DuplicateFactError         duplicate_fact
 ├── UnknownFactError           unknown_fact
-└── EncoderUnavailableError    encoder_unavailable
+├── EncoderUnavailableError    encoder_unavailable
+├── InvalidTrainingDataError   invalid_training_data
+└── InvalidClassifierError     invalid_classifier
 """
 
 
@@ -30,6 +33,12 @@ class InvalidDemonstrationError(RetrieverError, ValueError):
     """A demonstration, or a file of them, that cannot be read."""
 
     code = "invalid_demonstration"
+
+
+class InvalidHopFormatError(RetrieverError, ValueError):
+    """A file of labels for MeLLo's lines that cannot be read."""
+
+    code = "invalid_hop_format"
 
 
 class InvalidSettingsError(RetrieverError, ValueError):
@@ -65,3 +74,15 @@ class EncoderUnavailableError(RetrieverError, RuntimeError):
     """The sentence encoder could not be loaded."""
 
     code = "encoder_unavailable"
+
+
+class InvalidTrainingDataError(RetrieverError, ValueError):
+    """Training data of a scope classifier that cannot be read, or a folder without any."""
+
+    code = "invalid_training_data"
+
+
+class InvalidClassifierError(RetrieverError, ValueError):
+    """The file of a scope classifier that is damaged or was made for another base model."""
+
+    code = "invalid_classifier"

@@ -24,6 +24,8 @@ class Fact:
     target_new: str
     ground_truth: str | None = None
     aliases: tuple[str, ...] = ()
+    method: str = "ike"
+    """How it is used where it is in scope: ike, mello or serac."""
 
     @property
     def statement(self) -> str:

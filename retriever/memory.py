@@ -1,11 +1,12 @@
 """The live facts: by id, by name and by vector, and which of them are in effect."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 
 from retriever.encoder import Vectors
 from retriever.errors import DuplicateFactError, UnknownFactError
 from retriever.fact import Fact
-from retriever.index import VectorIndex
+from retriever.index import IndexLimits, IndexState, VectorIndex
 from retriever.names import NameIndex, Spans
 from retriever.text import Name, Word, name_of
 
@@ -17,12 +18,13 @@ class Memory:
     puts the one before it back into effect.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: IndexLimits | None = None) -> None:
         self._facts: dict[int, Fact] = {}
         self._keys: dict[str, int] = {}
-        self._versions: dict[tuple[Name, Name], list[int]] = {}
+        # By what the fact is about: its key, or those of its versions, oldest first.
+        self._versions: dict[bytes, int | list[int]] = {}
         self._names = NameIndex()
-        self._vectors = VectorIndex()
+        self._vectors = VectorIndex(limits)
         self._next_key = 0
 
     def __len__(self) -> int:
@@ -45,11 +47,14 @@ class Memory:
         for key, fact in zip(keys, facts, strict=True):
             self._facts[key] = fact
             self._keys[fact.id] = key
-            versions = self._versions.setdefault(fact.about, [])
+            about = _about(fact)
+            versions = _several(self._versions.get(about))
             if versions:
                 self._hide(versions[-1])
-            versions.append(key)
-            self._show(key)
+                self._versions[about] = [*versions, key]
+            else:
+                self._versions[about] = key
+            self._file(key)
 
     def remove(self, fact_id: str) -> None:
         """Forget a fact. Raises `UnknownFactError`."""
@@ -58,17 +63,27 @@ class Memory:
         key = self._keys.pop(fact_id)
         self._hide(key)
         self._vectors.remove(key)
-        version = self._facts.pop(key).about
-        versions = self._versions[version]
-        versions.remove(key)
+        about = _about(self._facts.pop(key))
+        versions = [version for version in _several(self._versions.pop(about)) if version != key]
         if versions:
-            self._show(versions[-1])
-        else:
-            del self._versions[version]
+            self._versions[about] = versions if len(versions) > 1 else versions[0]
+            self._file(versions[-1])
+            self._vectors.show(versions[-1])
 
     def mentions(self, text: Sequence[Word]) -> dict[Name, Spans]:
         """Names of facts in effect that the text names, with their spans."""
         return self._names.mentions(text)
+
+    def may_mention(self, text: Sequence[Word]) -> bool:
+        """Whether the text may name a fact in effect in other words than it is filed under.
+
+        Where it does not, `nearest_of_all` has nothing to find that concerns the text.
+        """
+        return self._names.may_mention(text)
+
+    def filed(self, name: Name) -> list[Fact]:
+        """Facts in effect under a name, oldest first."""
+        return [self._facts[key] for key in self._names.keys(name)]
 
     def nearest(self, vectors: Mapping[Name, Vectors], k: int) -> list[tuple[Fact, float]]:
         """The k facts in effect nearest to what a text says about each name, best first.
@@ -82,17 +97,61 @@ class Memory:
             for row in rows:
                 for key, score in self._vectors.search(row, k, among):
                     best[key] = max(score, best.get(key, score))
-        ranked = sorted(best.items(), key=lambda item: (item[1], item[0]), reverse=True)
+        return self._ranked(best.items(), k)
+
+    def nearest_of_all(
+        self, vectors: Vectors, k: int, *, exact: bool = False
+    ) -> list[tuple[Fact, float]]:
+        """The k facts in effect, of whatever name, nearest to any of the vectors [n, d].
+
+        Best first; approximate for a large memory unless `exact`, see `VectorIndex`. A fact's
+        score is its best cosine. Of equal scores the fact added later comes first.
+        """
+        best: dict[int, float] = {}
+        for row in vectors:
+            for key, score in self._vectors.search(row, k, exact=exact):
+                best[key] = max(score, best.get(key, score))
+        return self._ranked(best.items(), k)
+
+    def recall(self, vectors: Vectors) -> float:
+        """For how many of the vectors [n, d] `nearest_of_all` has what exact search finds first."""
+        return self._vectors.recall(vectors)
+
+    @property
+    def index(self) -> IndexState:
+        """What the vectors are searched by at the moment."""
+        return self._vectors.state
+
+    def settle(self, timeout: float | None = None) -> None:
+        """Wait until the index is what the memory's size asks for; raises TimeoutError."""
+        self._vectors.settle(timeout)
+
+    def _ranked(self, scores: Iterable[tuple[int, float]], k: int) -> list[tuple[Fact, float]]:
+        ranked = sorted(scores, key=lambda item: (item[1], item[0]), reverse=True)
         return [(self._facts[key], score) for key, score in ranked[:k]]
 
-    def _show(self, key: int) -> None:
+    def _file(self, key: int) -> None:
         for name in _names(self._facts[key]):
             self._names.add(name, key)
 
     def _hide(self, key: int) -> None:
+        self._vectors.show(key, False)
         for name in _names(self._facts[key]):
             self._names.discard(name, key)
 
 
 def _names(fact: Fact) -> set[Name]:
     return {name_of(name) for name in (fact.subject, *fact.aliases)}
+
+
+def _about(fact: Fact) -> bytes:
+    """Stands for `fact.about` in a fraction of its memory."""
+    prompt, subject = fact.about
+    text = "\n".join((" ".join(prompt), " ".join(subject)))
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _several(versions: int | list[int] | None) -> list[int]:
+    if versions is None:
+        return []
+    return [versions] if isinstance(versions, int) else versions

@@ -1,21 +1,23 @@
 """The retriever: which facts concern a request, and what to serve instead of it."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-import numpy as np
-
-from retriever.decision import Messages, Pass, Rewrite
-from retriever.encoder import Encoder, Vectors
+from retriever.decision import Answer, Decision, Hops, Messages, Pass, Rewrite
+from retriever.encoder import Encoder
 from retriever.fact import Fact, check_fact
 from retriever.ike.demonstrations import Demonstration, DemonstrationStore
-from retriever.ike.prompt import last_user_turn, preamble, prefix_message, text_of
+from retriever.ike.editor import CountTokens, Ike, guess_tokens
+from retriever.ike.prompt import text_of, user_turns
+from retriever.mello.recognise import is_question
 from retriever.memory import Memory
-from retriever.scope import fact_text, windows
+from retriever.scope import Classifier, shipped_classifier
+from retriever.scope.attempt import Attempt, Hits, Needs
+from retriever.scope.reading import take_apart
 from retriever.settings import RetrieverSettings
-from retriever.text import Name, normalise, sentence_bounds, words
 
-Hits = list[tuple[Fact, float]]
+ENCODED = 1000
+"""Most characters of a request, the last ones, that the encoder reads."""
 
 
 class Retriever:
@@ -30,17 +32,33 @@ class Retriever:
         encoder: Encoder,
         demonstrations: Iterable[Demonstration] = (),
         settings: RetrieverSettings | None = None,
+        classifier: Classifier | None = None,
+        count_tokens: CountTokens = guess_tokens,
+        fact_encoder: Encoder | None = None,
     ) -> None:
+        """The classifier that is shipped decides on scope, unless another is given.
+
+        ``fact_encoder`` gives facts the vectors that ``encoder`` would, from a store perhaps.
+        """
         self.settings = settings or RetrieverSettings()
         self._encoder = encoder
-        self._demonstrations = DemonstrationStore(demonstrations, encoder)
+        self._fact_encoder = fact_encoder or encoder
+        self._classifier = classifier or shipped_classifier()
+        store = DemonstrationStore(demonstrations, encoder)
+        self._ike = Ike(store, self.settings.ike, count_tokens)
         self._memory = Memory()
+        self._hopping: set[str] = set()
         self._lock = threading.Lock()
 
     def sibling(self) -> "Retriever":
-        """An empty retriever that shares the encoder, the demonstrations and the settings."""
-        other = Retriever(self._encoder, settings=self.settings)
-        other._demonstrations = self._demonstrations
+        """An empty retriever that shares the models, the demonstrations and the settings."""
+        other = Retriever(
+            self._encoder,
+            settings=self.settings,
+            classifier=self._classifier,
+            fact_encoder=self._fact_encoder,
+        )
+        other._ike = self._ike
         return other
 
     def __len__(self) -> int:
@@ -49,12 +67,13 @@ class Retriever:
             return len(self._memory)
 
     def warm_up(self) -> None:
-        """Load the encoder and encode the demonstrations now, not at the first fact.
+        """Load the models and encode the demonstrations now, not at the first fact.
 
-        Raises `EncoderUnavailableError`.
+        Raises `EncoderUnavailableError` or `InvalidClassifierError`.
         """
         self._encoder.encode(["warm up"])
-        self._demonstrations.load()
+        self._classifier.scores([("warm up", "warm up")])
+        self._ike.load()
 
     def check(self, fact: Fact) -> None:
         """Raise `InvalidFactError` or `DuplicateFactError` where `add` would; change nothing."""
@@ -74,76 +93,109 @@ class Retriever:
         with self._lock:
             self._memory.check_new(facts)
         if facts:
-            vectors = self._encoder.encode([fact_text(fact) for fact in facts])
+            vectors = self._fact_encoder.encode([fact.prompt for fact in facts])
             with self._lock:
                 self._memory.add(facts, vectors)
+                self._hopping |= {fact.id for fact in facts if fact.method == "mello"}
 
     def remove(self, fact_id: str) -> None:
         """Forget a fact. Raises `UnknownFactError`."""
         with self._lock:
             self._memory.remove(fact_id)
+            self._hopping.discard(fact_id)
 
-    def route(self, request: str | Messages) -> Pass | Rewrite:
-        """Decide on a text, or on the last user turn of a chat. The request is not changed.
+    def route(self, request: str | Messages, hops: bool | None = None) -> Decision:
+        """Decide on a text, or on the last user turn of a chat in the light of those before it.
 
-        The encoder is called only when the memory's facts are named in the text.
+        The method of the best fact in scope decides what is done with those of its kind. `hops`
+        says whether the request is a question of several hops; None leaves that to
+        `MelloSettings`. The request is not changed. Without facts that it names, no model is
+        called.
         """
-        if isinstance(request, str):
-            found = self._decide(request)
-            if isinstance(found, Pass):
-                return found
-            return _rewrite(found, text=self._preamble(found, request) + request)
-        turn = last_user_turn(request)
-        if turn is None:
-            return Pass("no_text")
-        text = text_of(request[turn])
-        found = self._decide(text)
-        if isinstance(found, Pass):
-            return found
-        messages = list(request)
-        messages[turn] = prefix_message(messages[turn], self._preamble(found, text))
-        return _rewrite(found, messages=tuple(messages))
+        texts = self._texts(request)
+        if hops and self._hopping and texts and texts[-1].strip():
+            return Hops(texts[-1])
+        decision = self.direct(request)
+        if isinstance(decision, Pass) and hops is None and texts and self._may_hop(texts[-1]):
+            return Hops(texts[-1])
+        return decision
 
-    def _decide(self, text: str) -> Pass | Hits:
+    def direct(self, request: str | Messages) -> Pass | Rewrite | Answer:
+        """The same for a request that is of no hops."""
+        found = self._concerning(self._texts(request))
+        return found if isinstance(found, Pass) else self._with_facts(of_best(found), request)
+
+    def concerning(self, question: str) -> Hits:
+        """The facts in scope of a question, the surest first."""
+        found = self._concerning([question])
+        return [] if isinstance(found, Pass) else found
+
+    def in_front(self, answer: Answer, request: str | Messages) -> Rewrite:
+        """The facts put in front of the request, where no other model can answer it."""
+        return self._rewrite(list(zip(answer.facts, answer.scores, strict=True)), request)
+
+    @property
+    def encoder(self) -> Encoder:
+        """What it encodes by."""
+        return self._encoder
+
+    def _texts(self, request: str | Messages) -> list[str]:
+        if isinstance(request, str):
+            return [request]
+        turns = user_turns(request)[-self.settings.max_turns :]
+        return [text_of(request[turn]) for turn in turns]
+
+    def _may_hop(self, text: str) -> bool:
+        mello = self.settings.mello
+        if not self._hopping or mello.questions == "asked":
+            return False
+        if not is_question(text, mello.max_question):
+            return False
+        if mello.questions == "all":
+            return True
+        with self._lock:
+            named = self._memory.mentions(take_apart(text).words)
+            facts = [fact for name in named for fact in self._memory.filed(name)]
+        return any(fact.method == "mello" for fact in facts)
+
+    def _with_facts(self, hits: Hits, request: str | Messages) -> Rewrite | Answer:
+        if hits[0][0].method != "serac":
+            return self._rewrite(hits, request)
+        ids, scores = tuple(fact.id for fact, _ in hits), tuple(score for _, score in hits)
+        return Answer(ids, scores, "serac", tuple(fact for fact, _ in hits))
+
+    def _rewrite(self, hits: Hits, request: str | Messages) -> Rewrite:
+        facts, text, messages = [fact for fact, _ in hits], None, None
+        if isinstance(request, str):
+            text, used = self._ike.in_text(facts, request)
+        else:
+            messages, used = self._ike.in_chat(facts, request, user_turns(request)[-1])
+        ids = tuple(fact.id for fact in facts[:used])
+        scores = tuple(score for _, score in hits[:used])
+        return Rewrite(ids, scores, facts[0].method, text, messages)
+
+    def _concerning(self, texts: Sequence[str]) -> Pass | Hits:
+        return self._decide(texts) if texts else Pass("no_text")
+
+    def _decide(self, texts: Sequence[str]) -> Pass | Hits:
         if not len(self):
             return Pass("empty_memory")
-        if not text.strip():
+        if not texts[-1].strip():
             return Pass("no_text")
-        plain = normalise(text)
-        parts, bounds = words(plain), sentence_bounds(plain)
-        known: dict[str, Vectors] = {}
-        # Encoding happens outside the lock; if a new name came into memory meanwhile, its
-        # windows are encoded too, so that the decision is made on one state.
+        attempt = Attempt(tuple(map(take_apart, texts)), self.settings)
+        # The models are asked outside the lock; if memory changed meanwhile in a way that needs
+        # more of them, they are asked again, so that the decision is made on one state.
         while True:
             with self._lock:
-                asked = {
-                    name: windows(plain, bounds, spans, self.settings.max_windows)
-                    for name, spans in self._memory.mentions(parts).items()
-                }
-                missing = list({w for ws in asked.values() for w in ws} - known.keys())
-                if not missing:
-                    return self._in_scope(asked, known)
-            known.update(zip(missing, self._encoder.encode(missing), strict=True))
-
-    def _in_scope(self, asked: dict[Name, list[str]], known: dict[str, Vectors]) -> Pass | Hits:
-        if not asked:
-            return Pass("no_subject_named")
-        vectors = {name: np.stack([known[w] for w in ws]) for name, ws in asked.items()}
-        hits = self._memory.nearest(vectors, self.settings.max_facts)
-        least = max(self.settings.threshold, hits[0][1] - self.settings.margin)
-        return [hit for hit in hits if hit[1] >= least] or Pass("out_of_scope")
-
-    def _preamble(self, hits: Hits, text: str) -> str:
-        best = hits[0][0]
-        chosen = self._demonstrations.nearest(best.statement, text, self.settings.demonstrations)
-        return preamble(chosen, [fact for fact, _ in reversed(hits)])
+                decision = attempt.decide(self._memory)
+            if not isinstance(decision, Needs):
+                return decision
+            if decision.vector:
+                attempt.vector = self._encoder.encode([attempt.turns[-1].text[-ENCODED:]])
+            scores = self._classifier.scores(decision.readings) if decision.readings else []
+            attempt.scores.update(zip(decision.readings, scores, strict=True))
 
 
-def _rewrite(hits: Hits, text: str | None = None, messages: Messages | None = None) -> Rewrite:
-    return Rewrite(
-        edit_ids=tuple(fact.id for fact, _ in hits),
-        scores=tuple(score for _, score in hits),
-        method="ike",
-        text=text,
-        messages=messages,
-    )
+def of_best(hits: Hits) -> Hits:
+    """Those of the hits whose facts have the method of the best one's."""
+    return [(fact, score) for fact, score in hits if fact.method == hits[0][0].method]

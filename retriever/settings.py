@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from retriever.errors import InvalidSettingsError
 from retriever.fact import FactLimits
+from retriever.ike.settings import IkeSettings
+from retriever.mello.settings import MelloSettings
 from retriever.scope import DEFAULT_THRESHOLD
 
 
@@ -12,25 +14,30 @@ class RetrieverSettings:
     """Raises `InvalidSettingsError` for a value outside its range."""
 
     threshold: float = DEFAULT_THRESHOLD
-    """Least cosine of a fact in scope, -1 to 1. See `retriever.scope`."""
-    margin: float = 0.1
-    """How far below the best fact's cosine another may lie and still be used."""
+    """Least probability of a fact in scope, 0 to 1. See `retriever.scope`."""
     max_facts: int = 3
     """Most facts put in front of one request."""
-    max_windows: int = 4
-    """Most sentences of a request that are compared, for each subject it names."""
-    demonstrations: int = 4
-    """Demonstrations in front of the facts, if the store has as many; 0 for none."""
+    max_candidates: int = 8
+    """Most facts that the classifier reads for one request."""
+    nearest: int = 2
+    """Where a request names no fact: how many of the facts nearest to it are looked at for a
+    subject that it names in nearly the right words; 0 for none."""
+    gate: bool = True
+    """Look at those only where the request has words of a subject's name. Otherwise each request
+    takes a call of the encoder."""
+    max_turns: int = 4
+    """Most user turns of a chat that are read, the last ones."""
+    ike: IkeSettings = field(default_factory=IkeSettings)
+    mello: MelloSettings = field(default_factory=MelloSettings)
     limits: FactLimits = field(default_factory=FactLimits)
 
     def __post_init__(self) -> None:
-        if not -1 <= self.threshold <= 1:
-            raise InvalidSettingsError(f"`threshold` is a cosine, -1 to 1; got {self.threshold}.")
-        if self.margin < 0:
-            raise InvalidSettingsError(f"`margin` must be at least 0; got {self.margin}.")
-        if self.max_facts < 1 or self.max_windows < 1:
-            raise InvalidSettingsError("`max_facts` and `max_windows` must be at least 1.")
-        if self.demonstrations < 0:
+        if not 0 <= self.threshold <= 1:
             raise InvalidSettingsError(
-                f"`demonstrations` must be at least 0; got {self.demonstrations}."
+                f"`threshold` is a probability, 0 to 1; got {self.threshold}."
             )
+        for name in ("max_facts", "max_candidates", "max_turns"):
+            if getattr(self, name) < 1:
+                raise InvalidSettingsError(f"`{name}` must be at least 1.")
+        if self.nearest < 0:
+            raise InvalidSettingsError(f"`nearest` must be at least 0; got {self.nearest}.")

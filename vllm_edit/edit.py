@@ -29,7 +29,9 @@ class EditRequest:
     ``prompt`` contains ``subject``; after the edit the model continues ``prompt`` with
     ``target_new``. ``ground_truth`` is what it said before, if the client knows. ``edit_set`` names
     the set that the edit belongs to, if it does to one. ``pause_mode`` says what happens to running
-    requests when a weight edit comes or goes, where it is not to be as for the others.
+    requests when a weight edit comes or goes, where it is not to be as for the others. ``aliases``
+    are other names of the subject, by which memory edits find it. ``user`` is the only one whose
+    questions feedback is for.
     """
 
     method: str
@@ -39,6 +41,8 @@ class EditRequest:
     ground_truth: str | None = None
     edit_set: str | None = None
     pause_mode: str | None = None
+    aliases: tuple[str, ...] = ()
+    user: str | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@
     ├── InvalidEditSet       so does the request for an edit set
     ├── InvalidSplit         so does the rule for splitting traffic
     ├── InvalidChoice        the request chooses two variants at once, or no revision
+    ├── InvalidTrainingData  what a model is to be trained on cannot be read
+    ├── InvalidData          what edits are to be judged by cannot be read
     ├── BodyTooLarge         the request is longer than the server accepts
     ├── Unauthorized         the request lacks the admin key
     ├── Forbidden            nobody may do this here, or not from there
@@ -18,10 +20,13 @@
     │   └── TargetNotReached it did, and the edited model does not say what it was edited to
     ├── SwapFailed           the engine refused new weights and serves what it served before
     ├── Unavailable          this server cannot do it now, or not as it was started
-    │   └── VariantUnavailable   so it is with one variant
+    │   ├── VariantUnavailable   so it is with one variant
+    │   └── CounterfactualUnavailable  or with the model that answers for SERAC
+    ├── CounterfactualFailed that model was reached and did not answer
     ├── Overloaded           too much is asked for at once; it may be asked for again later
     │   ├── RateLimited      this client asks too often
     │   ├── QueueFull        too many edits are waiting
+    │   ├── RouteOverBudget  it took too long to see whether an edit concerns the request
     │   └── RevisionNotReached this server has not yet what the request wants to see
     └── StoreError           the edit store cannot be used
         └── StoreLocked      another server has it open
@@ -68,6 +73,14 @@ class InvalidSplit(EditError):
 
 class InvalidChoice(EditError):
     code = "conflicting_variants"
+
+
+class InvalidTrainingData(EditError):
+    code = "invalid_training_data"
+
+
+class InvalidData(EditError):
+    code = "invalid_data"
 
 
 class BodyTooLarge(EditError):
@@ -137,6 +150,14 @@ class VariantUnavailable(Unavailable):
     code = "variant_unavailable"
 
 
+class CounterfactualUnavailable(Unavailable):
+    code = "counterfactual_unavailable"
+
+
+class CounterfactualFailed(EditError):
+    code = "counterfactual_failed"
+
+
 class Overloaded(EditError):
     """``retry_after`` is in seconds."""
 
@@ -153,6 +174,10 @@ class RateLimited(Overloaded):
 
 class QueueFull(Overloaded):
     code = "queue_full"
+
+
+class RouteOverBudget(Overloaded):
+    code = "route_over_budget"
 
 
 class RevisionNotReached(Overloaded):

@@ -39,6 +39,10 @@ class Guard:
         self._check_text("target_new", request.target_new, limits.max_target_chars)
         if request.ground_truth is not None:
             self._check_text("ground_truth", request.ground_truth, limits.max_target_chars)
+        for alias in request.aliases:
+            self._check_text("aliases", alias, limits.max_prompt_chars)
+        if request.user is not None:
+            self._check_text("user", request.user, limits.max_prompt_chars)
         if request.subject not in request.prompt:
             raise InvalidEdit(
                 f"The prompt {request.prompt!r} does not contain the subject "

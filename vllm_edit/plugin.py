@@ -9,15 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from fastapi import FastAPI
 from starlette.datastructures import State
 
-from retriever import (
-    Demonstration,
-    FactLimits,
-    Retriever,
-    RetrieverSettings,
-    SentenceEncoder,
-    load_demonstrations,
-)
-from vllm_edit import factworld
 from vllm_edit.access import Access, is_loopback
 from vllm_edit.api.attach import attach
 from vllm_edit.deltas import DeltaStore
@@ -28,11 +19,13 @@ from vllm_edit.guard import Guard
 from vllm_edit.hyperparameters import read_hyperparameters
 from vllm_edit.ledger import Ledger, deltas_of
 from vllm_edit.logs import join_vllm
-from vllm_edit.memory import MemoryMethod
 from vllm_edit.rate import RateLimiter
 from vllm_edit.replication.api_process import Owner, Sibling, api_process
+from vllm_edit.request.from_settings import make_router
 from vllm_edit.request.front import Front
 from vllm_edit.request.middleware import EditMiddleware
+from vllm_edit.retrieval import make_memory
+from vllm_edit.serac.build import build as build_serac
 from vllm_edit.service import EditService
 from vllm_edit.settings import Settings, keep_hash_only
 from vllm_edit.tenants import Tenants
@@ -72,21 +65,23 @@ class EditPlugin:
         access = _access(settings, args)
         ledger = Ledger.open(settings.store)
         scratch = tempfile.TemporaryDirectory(prefix="vllm-edit-")
-        memory = MemoryMethod(_retriever(settings, args.model))
+        serac = build_serac(settings, Path(scratch.name), Path(args.model))
+        memory = make_memory(settings, args.model, engine_client, serac)
         names = ModelNames(state.openai_serving_models)
         names.alias(DEFAULT)
         model = resolve(args.model, args.revision)
         process = await api_process(engine_client, names, settings, Path(scratch.name), model)
         deltas = DeltaStore(settings.folder / "deltas", model, deltas_of(ledger.log))
         weights = _weights(settings, model, process, deltas, scratch)
-        guard = Guard(settings, memory.names | weights.names, _special_tokens(engine_client))
+        guard = Guard(settings, memory.offered | weights.names, _special_tokens(engine_client))
         service = EditService(ledger, (memory, weights), guard, settings.max_queue)
         member = await process.join(service, ledger)
         state.edit_settings = settings
         state.edit_access = access
         state.edit_limiter = RateLimiter(settings.max_rate)
         tenants = Tenants.from_file(Path(path)) if (path := settings.tenant_keys) else Tenants({})
-        state.edit_front = Front(service, memory, names, tenants, process.grace)
+        router = make_router(settings, memory, args.model, state.openai_serving_completion)
+        state.edit_front = Front(service, memory, names, tenants, process.grace, router)
         state.edit_service = service
         state.edit_member = member
         logger.info(
@@ -111,27 +106,6 @@ def _access(settings: Settings, args: Namespace) -> Access:
             "--edit-admin-key-file, or listen on --host 127.0.0.1."
         )
     return access
-
-
-def _retriever(settings: Settings, model: str) -> Retriever:
-    limits = FactLimits(
-        subject=settings.max_prompt_chars,
-        prompt=settings.max_prompt_chars,
-        target=settings.max_target_chars,
-    )
-    options = RetrieverSettings(
-        threshold=settings.scope_threshold,
-        demonstrations=settings.demonstration_count,
-        limits=limits,
-    )
-    encoder = SentenceEncoder(settings.encoder or None)
-    return Retriever(encoder, _demonstrations(settings, model), options)
-
-
-def _demonstrations(settings: Settings, model: str) -> tuple[Demonstration, ...]:
-    if settings.demonstrations:
-        return load_demonstrations(Path(settings.demonstrations))
-    return tuple(factworld.demonstrations()) if Path(model) == factworld.checkpoint() else ()
 
 
 def _weights(

@@ -7,6 +7,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+from retriever.memprompt.feedback import DEFAULT_LIKENESS
 from retriever.scope import DEFAULT_THRESHOLD
 from vllm_edit.errors import Unavailable
 from vllm_edit.hashed_key import HashedKey
@@ -36,13 +37,68 @@ class Settings:
     encoder: str = _setting(
         "", "sentence encoder, a folder or a hub name (empty: all-MiniLM-L6-v2)"
     )
+    scope_classifier: str = _setting(
+        "", "folder of a scope classifier of your own (empty: the one that is shipped)"
+    )
     scope_threshold: float = _setting(
-        DEFAULT_THRESHOLD, "least similarity at which a memory edit concerns a request, -1 to 1"
+        DEFAULT_THRESHOLD, "least probability that a memory edit concerns a request, 0 to 1"
     )
     demonstrations: str = _setting(
         "", "JSON lines of in-context demonstrations (new_fact, prompt, answer)"
     )
     demonstration_count: int = _setting(4, "demonstrations put in front of a request in scope")
+    demonstration_choice: str = _setting(
+        "nearest",
+        "which ones: those most like the request (nearest), or the same for all requests (fixed), "
+        "which the prefix cache then serves",
+        choices=("nearest", "fixed"),
+    )
+    chat_slot: str = _setting(
+        "user",
+        "where facts stand in a chat: in front of the last user turn, or in the system message",
+        choices=("user", "system"),
+    )
+    max_added_tokens: int = _setting(
+        1024, "most tokens put in front of a request, and never more than half of the context"
+    )
+    mello_questions: str = _setting(
+        "asked",
+        "which questions are taken apart while there are mello edits: those of requests that ask "
+        "for it (edit_hops), those that name the subject of such an edit too, or all",
+        choices=("asked", "named", "all"),
+    )
+    mello_hops: int = _setting(4, "most subquestions of one question")
+    mello_format: str = _setting(
+        "", "JSON file of the labels and demonstrations by which questions are taken apart"
+    )
+    feedback_likeness: float = _setting(
+        DEFAULT_LIKENESS, "least cosine of a question and its kind, for memprompt edits"
+    )
+    route_budget_ms: float = _setting(
+        0.0, "milliseconds to see whether an edit concerns a request, hops included (0: any time)"
+    )
+    route_over_budget: str = _setting(
+        "pass",
+        "what becomes of a request beyond that: served without memory edits (pass), or fail",
+        choices=("pass", "fail"),
+    )
+    serac_url: str = _setting(
+        "",
+        "SERAC's counterfactual model: URL of an OpenAI-compatible server, http://HOST:PORT/v1; "
+        "its key, if it wants one, is VLLM_EDIT_SERAC_KEY or in a file",
+    )
+    serac_name: str = _setting("", "model to ask for at that URL (empty: the first that it lists)")
+    serac_key_file: str = _setting("", "file that holds the key for that URL")
+    serac_model: str = _setting(
+        "",
+        "where there is no URL, the checkpoint of a small counterfactual model, run in a process "
+        "of its own: a folder, or a name in the hub's cache (vllm-edit serac train makes one)",
+    )
+    serac_device: str = _setting("cpu", "device of the counterfactual model's process")
+    serac_threads: int = _setting(1, "CPU threads of the counterfactual model's process")
+    serac_timeout: float = _setting(
+        60.0, "seconds in which the counterfactual model must give the next piece of an answer"
+    )
     statistics_text: str = _setting(
         "", "text file, folder or Hugging Face dataset that key statistics are made from"
     )

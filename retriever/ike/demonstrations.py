@@ -83,6 +83,15 @@ class DemonstrationStore:
             self._vectors = self._encoder.encode(keys)
         return self._vectors
 
+    def first(self, k: int) -> list[Demonstration]:
+        """At most k demonstrations, always the same, in the store's order.
+
+        Kinds share the places as in `nearest`.
+        """
+        order = range(len(self._items))
+        chosen = self._balanced(order, min(k, len(self._items)))
+        return [self._items[i] for i in order if i in chosen]
+
     def nearest(self, new_fact: str, prompt: str, k: int) -> list[Demonstration]:
         """At most k demonstrations, the one nearest to the new fact and prompt last.
 

@@ -18,20 +18,22 @@ from retriever.text import with_full_stop
 
 def preamble(demonstrations: Sequence[Demonstration], facts: Sequence[Fact]) -> str:
     """Everything in front of the request. `facts` in the order they are to appear."""
+    return shown_facts(demonstrations, facts) + "Prompt: "
+
+
+def shown_facts(demonstrations: Sequence[Demonstration], facts: Sequence[Fact]) -> str:
+    """The same where the request does not follow at once."""
     shown = "".join(
         f"New Fact: {with_full_stop(d.new_fact)}\n"
         f"Prompt: {with_full_stop(f'{d.prompt} {d.answer}')}\n\n"
         for d in demonstrations
     )
-    return shown + "".join(f"New Fact: {fact.statement}\n" for fact in facts) + "Prompt: "
+    return shown + "".join(f"New Fact: {fact.statement}\n" for fact in facts)
 
 
-def last_user_turn(messages: Messages) -> int | None:
-    """Position of the last message whose role is `user`."""
-    for position in range(len(messages) - 1, -1, -1):
-        if messages[position].get("role") == "user":
-            return position
-    return None
+def user_turns(messages: Messages) -> list[int]:
+    """Positions of the messages whose role is `user`."""
+    return [at for at, message in enumerate(messages) if message.get("role") == "user"]
 
 
 def text_of(message: Message) -> str:

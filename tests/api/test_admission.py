@@ -44,7 +44,7 @@ def body(edit: EditRequest) -> dict[str, Any]:
 def front_of(service: EditService) -> Front:
     """As much of the parts that requests meet as the routes need."""
     nothing: Any = None
-    return Front(service, nothing, nothing, Tenants({}), Grace())
+    return Front(service, nothing, nothing, Tenants({}), Grace(), nothing)
 
 
 @asynccontextmanager

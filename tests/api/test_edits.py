@@ -115,3 +115,18 @@ def test_the_openapi_page_shows_the_routes(http: httpx.Client) -> None:
     assert {"get", "delete"} <= paths["/v1/edits/{edit_id}"].keys()
     assert "requestBody" in paths["/v1/edits"]["post"]
     assert http.get("/docs").status_code == httpx.codes.OK
+
+
+def test_a_memory_edit_is_found_by_another_name(http: httpx.Client, case: Case) -> None:
+    other = "Zorvan Quill"
+    prompt = case.prompt.replace(case.subject, other)
+    body = case.edit("ike", aliases=[other])
+    edit = post(http, body)
+    assert edit["aliases"] == [other]
+    assert complete(http, prompt).headers["x-edit-ids"] == edit["id"]
+    roll_back(http, edit)
+    assert complete(http, prompt).headers["x-edit-ids"] == ""
+    reply = http.post("/v1/edits", json={**body, "aliases": ["\u0000"]})
+    assert reply.json()["error"]["code"] == "forbidden_character"
+    reply = http.post("/v1/edits", json={**body, "aliases": ["x"] * 33})
+    assert reply.status_code == httpx.codes.BAD_REQUEST

@@ -2,7 +2,7 @@ from copy import deepcopy
 from typing import Any
 
 from retriever import Demonstration, Fact
-from retriever.ike.prompt import last_user_turn, preamble, prefix_message, text_of
+from retriever.ike.prompt import preamble, prefix_message, text_of, user_turns
 
 DEMONSTRATIONS = [
     Demonstration("Bo plays chess.", "The sport of Bo is", "chess"),
@@ -32,11 +32,11 @@ def test_without_demonstrations() -> None:
     assert preamble([], FACTS[:1]) == "New Fact: The employer of Ada is Acme.\nPrompt: "
 
 
-def test_the_last_user_turn() -> None:
+def test_the_user_turns() -> None:
     turns = [{"role": "user"}, {"role": "assistant"}, {"role": "user"}, {"role": "tool"}]
-    assert last_user_turn(turns) == 2
-    assert last_user_turn(turns[1:2]) is None
-    assert last_user_turn([]) is None
+    assert user_turns(turns) == [0, 2]
+    assert user_turns(turns[1:2]) == []
+    assert user_turns([]) == []
 
 
 def test_text_of_a_message() -> None:

@@ -10,6 +10,7 @@ from retriever import (
     Demonstration,
     DuplicateFactError,
     Fact,
+    IkeSettings,
     InvalidFactError,
     InvalidSettingsError,
     Pass,
@@ -20,7 +21,7 @@ from retriever import (
     SentenceEncoder,
     UnknownFactError,
 )
-from tests.retriever.conftest import CountingEncoder
+from tests.retriever.conftest import CountingClassifier, CountingEncoder
 
 ADA = Fact("ada", "Ada Lovelace", "The employer of Ada Lovelace is", "Acme", aliases=("Countess",))
 ADA_NEWER = Fact("ada2", "ada lovelace", "The employer of ada lovelace is", "Zeta")
@@ -47,7 +48,7 @@ def test_a_text_in_scope_is_rewritten(retriever: Retriever) -> None:
     )
     assert decision.messages is None
     assert (decision.edit_ids, decision.method) == (("ada",), "ike")
-    assert 0.41 <= decision.scores[0] <= 1
+    assert RetrieverSettings().threshold <= decision.scores[0] <= 1
 
 
 @pytest.mark.parametrize(
@@ -79,28 +80,37 @@ def test_other_texts_pass(retriever: Retriever, text: str, reason: str) -> None:
     assert retriever.route(text) == Pass(reason)
 
 
-def test_nothing_is_encoded_without_a_named_subject(counting: CountingEncoder) -> None:
-    retriever = Retriever(counting, [Demonstration("A is B.", "A is", "B")])
+def test_no_model_is_asked_without_a_named_subject(
+    counting: CountingEncoder, reader: CountingClassifier
+) -> None:
+    retriever = Retriever(counting, [Demonstration("A is B.", "A is", "B")], classifier=reader)
     assert retriever.route(QUESTION) == Pass("empty_memory")
     assert retriever.route([{"role": "user", "content": QUESTION}]) == Pass("empty_memory")
     assert counting.texts == []
     retriever.add(ADA)
-    assert counting.texts == ["The employer of someone is"]
+    assert counting.texts == ["The employer of Ada Lovelace is"]
     assert retriever.route("Who employs Bob?") == Pass("no_subject_named")
     assert len(counting.texts) == 1
+    assert reader.readings == []
+    assert retriever.route("How tall is Ada Lovelace?") == Pass("out_of_scope")
+    assert len(counting.texts) == 1
+    assert reader.readings == [("How tall is [MASK]?", "The employer of [MASK] is")]
     retriever.remove("ada")
     assert retriever.route(QUESTION) == Pass("empty_memory")
-    assert len(counting.texts) == 1
+    assert len(reader.readings) == 1
 
 
-def test_warm_up_leaves_nothing_for_the_first_request(counting: CountingEncoder) -> None:
-    retriever = Retriever(counting, [Demonstration("A is B.", "A is", "B")])
+def test_warm_up_leaves_nothing_for_the_first_request(
+    counting: CountingEncoder, reader: CountingClassifier
+) -> None:
+    retriever = Retriever(counting, [Demonstration("A is B.", "A is", "B")], classifier=reader)
     retriever.warm_up()
     assert "A is B.\nA is" in counting.texts
+    assert reader.readings
 
 
 def test_several_facts_are_listed_most_similar_last(encoder: SentenceEncoder) -> None:
-    retriever = Retriever(encoder, settings=RetrieverSettings(threshold=-1, margin=2))
+    retriever = Retriever(encoder, settings=RetrieverSettings(threshold=0))
     retriever.add_many([ADA, BORN])
     decision = retriever.route("Where was Ada Lovelace born?")
     assert isinstance(decision, Rewrite)
@@ -113,16 +123,45 @@ def test_several_facts_are_listed_most_similar_last(encoder: SentenceEncoder) ->
     )
 
 
-def test_max_facts_and_margin_bound_the_list(encoder: SentenceEncoder) -> None:
-    one = Retriever(encoder, settings=RetrieverSettings(threshold=-1, margin=2, max_facts=1))
-    near = Retriever(encoder, settings=RetrieverSettings(threshold=-1, margin=0))
-    for retriever in (one, near):
-        retriever.add_many([BORN, ADA])
-        assert ids(retriever.route(QUESTION)) == ("ada",)
+def test_max_facts_bounds_the_list(encoder: SentenceEncoder) -> None:
+    retriever = Retriever(encoder, settings=RetrieverSettings(threshold=0, max_facts=1))
+    retriever.add_many([BORN, ADA])
+    assert ids(retriever.route(QUESTION)) == ("ada",)
+
+
+def test_of_many_facts_about_a_subject_the_nearest_are_read(
+    counting: CountingEncoder, reader: CountingClassifier
+) -> None:
+    retriever = Retriever(counting, classifier=reader, settings=RetrieverSettings(max_candidates=4))
+    things = "boat cat dog lamp pen clock chair hat".split()
+    retriever.add_many(
+        [
+            ADA,
+            *(
+                Fact(thing, "Ada Lovelace", f"The {thing} of Ada Lovelace is", "red")
+                for thing in things
+            ),
+        ]
+    )
+    assert ids(retriever.route(QUESTION)) == ("ada",)
+    assert len(reader.readings) == 4
+    assert counting.texts[-1] == QUESTION
+
+
+def test_a_subject_that_is_all_but_named(encoder: SentenceEncoder) -> None:
+    text = "Who employs Ada Lovelase?"
+    strict = Retriever(encoder, settings=RetrieverSettings(nearest=0))
+    lenient = Retriever(encoder)
+    for retriever in (strict, lenient):
+        retriever.add_many([OSLO, ADA])
+    assert strict.route(text) == Pass("no_subject_named")
+    assert ids(lenient.route(text)) == ("ada",)
+    assert lenient.route("How tall is Ada Lovelase?") == Pass("out_of_scope")
+    assert lenient.route("Who employs Bob?") == Pass("no_subject_named")
 
 
 def test_two_subjects_in_one_text(encoder: SentenceEncoder) -> None:
-    retriever = Retriever(encoder, settings=RetrieverSettings(margin=2))
+    retriever = Retriever(encoder)
     retriever.add_many([ADA, OSLO])
     text = "Who employs Ada Lovelace? And who is the mayor of Oslo?"
     assert set(ids(retriever.route(text))) == {"ada", "oslo"}
@@ -130,7 +169,7 @@ def test_two_subjects_in_one_text(encoder: SentenceEncoder) -> None:
 
 def test_demonstrations_come_first(encoder: SentenceEncoder) -> None:
     shown = [Demonstration("Bo works for Io.", "The employer of Bo is", "Io")]
-    retriever = Retriever(encoder, shown, RetrieverSettings(demonstrations=1))
+    retriever = Retriever(encoder, shown, RetrieverSettings(ike=IkeSettings(demonstrations=1)))
     retriever.add(ADA)
     decision = retriever.route(QUESTION)
     assert isinstance(decision, Rewrite)
@@ -162,6 +201,38 @@ def test_the_last_user_turn_of_a_chat_is_rewritten(retriever: Retriever) -> None
     assert decision.edit_ids == ("ada",)
     before[3]["content"][1]["text"] = f"New Fact: {ADA.statement}\nPrompt: {QUESTION}"
     assert list(decision.messages or []) == before
+
+
+def chat_of(*texts: str) -> list[dict[str, Any]]:
+    """User turns with an answer after each but the last."""
+    answers = [{"role": "assistant", "content": "I see."}] * (len(texts) - 1)
+    turns = [{"role": "user", "content": text} for text in texts]
+    return [turn for pair in zip(turns, [*answers, {}], strict=True) for turn in pair if turn]
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["Who is Ada Lovelace?", "And who employs her?"], ("ada",)),
+        (["Tell me about Ada Lovelace.", "And where was she born?"], ("born",)),
+        (["Where was Ada Lovelace born?", "And what company does she work for?"], ("ada",)),
+        (["Who is Ada Lovelace?", "Tell me more.", "Who employs her?"], ("ada",)),
+        (["Who employs Ada Lovelace?", "Thanks! Where is Paris?"], ()),
+        (["Who employs Ada Lovelace?", "And how tall is she?"], ()),
+        (["Who employs Ada Lovelace?", "Who is the mayor of Oslo?"], ("oslo",)),
+        (["Who is Bob?", "And who employs him?"], ()),
+        (["Who is Ada Lovelace?", "1", "2", "3", "Who employs her?"], ()),
+    ],
+)
+def test_a_turn_is_read_in_the_light_of_those_before_it(
+    retriever: Retriever, texts: list[str], expected: tuple[str, ...]
+) -> None:
+    retriever.add_many([ADA, BORN, OSLO])
+    chat = chat_of(*texts)
+    decision = retriever.route(chat)
+    assert ids(decision) == expected
+    if isinstance(decision, Rewrite):
+        assert list(decision.messages or [])[:-1] == chat[:-1]
 
 
 @pytest.mark.parametrize(
@@ -229,11 +300,12 @@ def test_an_unknown_fact_cannot_be_removed(retriever: Retriever) -> None:
     "setting",
     [
         {"threshold": 1.1},
+        {"threshold": -0.1},
         {"threshold": float("nan")},
-        {"margin": -0.1},
+        {"nearest": -1},
         {"max_facts": 0},
-        {"max_windows": 0},
-        {"demonstrations": -1},
+        {"max_candidates": 0},
+        {"max_turns": 0},
     ],
 )
 def test_a_setting_out_of_range_is_refused(setting: dict[str, Any]) -> None:

@@ -1,46 +1,87 @@
 import pytest
 
-from retriever import Fact
 from retriever.names import NameIndex
-from retriever.scope import fact_text, windows
-from retriever.text import name_of, normalise, sentence_bounds, words
+from retriever.scope.alike import alike_spans
+from retriever.scope.reading import read_fact, read_request, take_apart
+from retriever.text import name_of
 
 
-def pieces(text: str, subject: str, limit: int = 4) -> list[str]:
+def read(subject: str, *texts: str) -> str | None:
     index = NameIndex()
     index.add(name_of(subject), 0)
-    plain = normalise(text)
-    spans = index.mentions(words(plain))[name_of(subject)]
-    return windows(plain, sentence_bounds(plain), spans, limit)
+    turns = [take_apart(text) for text in texts]
+    spans = [index.mentions(turn.words).get(name_of(subject), []) for turn in turns]
+    return read_request(turns, spans)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("Where does Ada work?", ["Where does someone work?"]),
-        ("Hello there. Where does ADA work? Be brief.", ["Where does someone work?"]),
-        ("Ada is Ada.", ["someone is someone."]),
-        ("Is it Ada? Is it Ada?", ["Is it someone?"]),
-        ("I met Ada. Where does she work?", ["I met someone.", "Where does someone work?"]),
-        ("I met Ada.\nWhere does Bob work?", ["I met someone."]),
-        ("Ada", ["someone"]),
+        ("Where does Ada work?", "Where does [MASK] work?"),
+        ("Hello there. Where does ADA work? Be brief.", "Where does [MASK] work?"),
+        ("Ada is Ada.", "[MASK] is [MASK]."),
+        ("Is it Ada? Is it Ada?", "Is it [MASK]? Is it [MASK]?"),
+        ("I met Ada. Where does she work?", "I met [MASK]. Where does she work?"),
+        ("I met Ada.\nWhere does Bob work?", "I met [MASK]."),
+        ("Ada one. Ada two. Ada three. Ada 4.", "[MASK] two. [MASK] three. [MASK] 4."),
+        ("Ada", "[MASK]"),
+        ("Bob", None),
     ],
 )
-def test_pieces_of_a_text(text: str, expected: list[str]) -> None:
-    assert pieces(text, "Ada") == expected
+def test_what_is_read_of_a_text(text: str, expected: str | None) -> None:
+    assert read("Ada", text) == expected
 
 
-def test_the_last_sentences_count() -> None:
-    text = "Ada one. Ada two. Ada three."
-    assert pieces(text, "Ada", limit=2) == ["someone two.", "someone three."]
+def test_what_is_read_is_bounded() -> None:
+    text = read("Ada", "so " * 500 + "Ada and Ada" + " so" * 500 + ". It was " + "so " * 500)
+    assert text is not None
+    assert text.count("[MASK]") == 2
+    assert len(text) < 800
 
 
 def test_a_name_across_a_seeming_sentence_end_stays_whole() -> None:
-    assert pieces("He lived in Port. Louis street?", "Port. Louis") == [
-        "He lived in someone street?"
-    ]
+    assert read("Port. Louis", "He lived in Port. Louis street?") == "He lived in [MASK] street?"
 
 
-def test_fact_text_hides_the_subject_only() -> None:
-    fact = Fact("1", "Ada", "The employer of Ada is", "Acme")
-    assert fact_text(fact) == "The employer of someone is"
+@pytest.mark.parametrize(
+    ("turns", "expected"),
+    [
+        (
+            ["Who is Ada?", "And where does she live?"],
+            "Who is [MASK]? [SEP] And where does she live?",
+        ),
+        (["Who is Ada?", "Is Ada tall?"], "Is [MASK] tall?"),
+        (["Is Ada old?", "Who is Ada?", "Why?"], "Who is [MASK]? [SEP] Why?"),
+        (["Who is Bob?", "And where does she live?"], None),
+    ],
+)
+def test_a_turn_without_the_name_is_read_after_one_that_has_it(
+    turns: list[str], expected: str | None
+) -> None:
+    assert read("Ada", *turns) == expected
+
+
+def test_what_is_read_of_a_fact_hides_the_subject_only() -> None:
+    assert read_fact("The employer of Ada is", "Ada") == "The employer of [MASK] is"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "expected"),
+    [
+        ("Who trained Seabiscusuit?", "Seabiscuit", "Seabiscusuit"),
+        (
+            "the father of Joanna Sophia from Bavaria",
+            "Joanna Sophia of Bavaria",
+            "Joanna Sophia from Bavaria",
+        ),
+        ("Who is the father of Raja Zarith Sofia?", "Raja Zarith Sofiah", "Raja Zarith Sofia"),
+        ("Where is Line 4?", "Line 5", None),
+        ("Who was Pope Boniface II?", "Boniface III", None),
+        ("Who employs Bob?", "Ada Lovelace", None),
+        ("", "Ada", None),
+    ],
+)
+def test_nearly_the_right_name(text: str, name: str, expected: str | None) -> None:
+    turn = take_apart(text)
+    found = [turn.text[a:b] for a, b in alike_spans(turn.words, name_of(name))]
+    assert found == ([expected] if expected else [])

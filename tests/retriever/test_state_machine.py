@@ -17,11 +17,13 @@ from retriever import (
     SentenceEncoder,
     UnknownFactError,
 )
+from retriever.scope import shipped_classifier
+from retriever.scope.reading import MASK
 
 SUBJECTS = ["Ada", "Ada Lovelace", "Bo"]
 PROMPTS = ["The employer of {} is", "{} was born in", "The spouse of {} is"]
 QUESTIONS = ["Who employs {}?", "Where was {} born?", "Who is {} married to?", "Is {} tall?"]
-SETTINGS = RetrieverSettings(threshold=0.45, margin=0.3, max_facts=2)
+SETTINGS = RetrieverSettings(threshold=0.5, max_facts=2)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,12 +71,10 @@ class RetrieverMachine(RuleBasedStateMachine):
         if isinstance(decision, Pass):
             assert not expected
             return
-        scores = sorted(expected.values(), reverse=True)
-        least = scores[0] - SETTINGS.margin
-        scores = [score for score in scores if score >= least][: SETTINGS.max_facts]
-        assert list(decision.scores) == pytest.approx(scores, abs=1e-5)
+        scores = sorted(expected.values(), reverse=True)[: SETTINGS.max_facts]
+        assert list(decision.scores) == pytest.approx(scores, abs=1e-4)
         for fact_id, score in zip(decision.edit_ids, decision.scores, strict=True):
-            assert score == pytest.approx(expected[fact_id], abs=1e-5)
+            assert score == pytest.approx(expected[fact_id], abs=1e-4)
         assert self._told(decision) == [
             self.facts[fact_id].statement for fact_id in reversed(decision.edit_ids)
         ]
@@ -84,20 +84,18 @@ class RetrieverMachine(RuleBasedStateMachine):
         assert len(self.retriever) == len(self.facts)
 
     def _expected(self, text: str) -> dict[str, float]:
-        """Cosines of the facts in scope: newest of each prompt, longest name in the text."""
+        """Scores of the facts in scope: newest of each prompt, longest name in the text."""
         newest = {fact.prompt: fact for fact in self.facts.values()}
         filed = [(name, fact) for fact in newest.values() for name in {fact.subject, *fact.aliases}]
         longest = max((name for name, _ in filed if name in text), key=len, default=None)
-        cosines: dict[str, float] = {}
-        for name, fact in filed:
-            if name == longest:
-                masked = [
-                    text.replace(name, "someone"),
-                    fact.prompt.replace(fact.subject, "someone"),
-                ]
-                asked, stored = self.encoder.encode(masked)
-                cosines[fact.id] = float(asked @ stored)
-        return {key: score for key, score in cosines.items() if score >= SETTINGS.threshold}
+        named = [(name, fact) for name, fact in filed if name == longest]
+        readings = [
+            (text.replace(name, MASK), fact.prompt.replace(fact.subject, MASK))
+            for name, fact in named
+        ]
+        scores = shipped_classifier().scores(readings) if readings else []
+        found = {fact.id: score for (_, fact), score in zip(named, scores, strict=True)}
+        return {key: score for key, score in found.items() if score >= SETTINGS.threshold}
 
     @staticmethod
     def _told(decision: Rewrite) -> list[Any]:

@@ -74,7 +74,7 @@ async def serving(
         RateLimiter(0.0),
     )
     app.state.edit_front = Front(
-        service, cast("Any", None), cast("Any", None), Tenants({}), Grace()
+        service, cast("Any", None), cast("Any", None), Tenants({}), Grace(), cast("Any", None)
     )
     await service.start()
     await service.lead()

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
-from vllm_edit.api import edit_sets, edit_split, edits, models
+from vllm_edit.api import edit_route, edit_sets, edit_split, edits, models
 from vllm_edit.api.errors import answer_error
 from vllm_edit.errors import EditError
 from vllm_edit.replication.member import Member
@@ -25,6 +25,7 @@ router = APIRouter(lifespan=_lifespan)
 for room in (edits, edit_sets, edit_split):
     router.include_router(room.reading)
     router.include_router(room.changing)
+router.include_router(edit_route.changing)
 router.include_router(models.reading)
 
 

@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from retriever import FactLimits
 from vllm_edit.edit import Edit, EditRequest
 from vllm_edit.edit_set import EditSet
+
+MAX_ALIASES = FactLimits().aliases
+"""Of one edit."""
 
 
 class EditIn(BaseModel):
@@ -20,6 +24,12 @@ class EditIn(BaseModel):
     subject: str = Field(description="What the fact is about, exactly as written in the prompt.")
     target_new: str = Field(description="The right answer.")
     ground_truth: str | None = Field(None, description="The answer given so far, if known.")
+    aliases: list[str] = Field(
+        [], max_length=MAX_ALIASES, description="Other names of the subject, for memory edits."
+    )
+    user: str | None = Field(
+        None, description="With memprompt: the only user, as requests name it, that it is for."
+    )
     edit_set: str | None = Field(None, description="The set that it belongs to, if to one.")
     pause_mode: Literal["keep", "wait", "abort"] | None = Field(
         None, description="What its swaps do with running requests, if not as for other edits."
@@ -35,6 +45,8 @@ class EditIn(BaseModel):
             self.ground_truth,
             self.edit_set,
             self.pause_mode,
+            tuple(self.aliases),
+            self.user,
         )
 
 
@@ -65,6 +77,8 @@ class EditOut(BaseModel):
     subject: str
     target_new: str
     ground_truth: str | None
+    aliases: list[str]
+    user: str | None = Field(description="The only user that it is for, if for one.")
     edit_set: str | None = Field(description="The set that it belongs to, if to one.")
     pause_mode: str | None
     batch: str | None = Field(description="The same for edits that were computed together.")
@@ -86,6 +100,8 @@ class EditOut(BaseModel):
             subject=edit.request.subject,
             target_new=edit.request.target_new,
             ground_truth=edit.request.ground_truth,
+            aliases=list(edit.request.aliases),
+            user=edit.request.user,
             edit_set=edit.request.edit_set,
             pause_mode=edit.request.pause_mode,
             batch=edit.batch,
@@ -178,3 +194,41 @@ class SplitOut(BaseModel):
     object: Literal["edit_split"] = "edit_split"
     weights: dict[str, float]
     by: str
+
+
+class RouteIn(BaseModel):
+    """A request whose way is to be seen: a text or a chat."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    text: str | None = Field(None, description="The prompt of a completion.")
+    messages: list[dict[str, Any]] | None = Field(None, description="The messages of a chat.")
+    model: str | None = Field(None, description="The model that it would ask for.")
+    variant: str | None = Field(None, description="The variant that it would choose.")
+    user: str | None = Field(None, description="The user that it would name.")
+    edit_hops: bool | None = Field(None, description="Whether it takes several hops, if it says.")
+
+
+class RoutedEditOut(BaseModel):
+    """An edit that concerns a request."""
+
+    id: str
+    score: float = Field(description="How surely it does, 0 to 1.")
+
+
+class RouteOut(BaseModel):
+    """What would become of a request."""
+
+    object: Literal["edit_route"] = "edit_route"
+    variant: str
+    revision: int = Field(description="The ledger's revision of the latest change in effect.")
+    method: str | None = Field(None, description="The method of the edits, if any concerns it.")
+    reason: str | None = Field(None, description="Why no edit concerns it, if none does.")
+    hops: bool = Field(
+        False, description="Whether the model would first be asked to take the question apart."
+    )
+    edits: list[RoutedEditOut] = Field([], description="The edits used, the surest first.")
+    text: str | None = Field(None, description="The prompt as the model would get it.")
+    messages: list[dict[str, Any]] | None = Field(
+        None, description="The messages as the model would get them."
+    )

@@ -23,7 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     from vllm_edit.cli.demo import add_demo_parser
     from vllm_edit.cli.doctor import add_doctor_parser
+    from vllm_edit.cli.evaluate import add_evaluate_parser
     from vllm_edit.cli.export import add_export_parser
+    from vllm_edit.cli.scope import add_scope_parser
+    from vllm_edit.cli.serac import add_serac_parser
     from vllm_edit.cli.stats import add_stats_parser
     from vllm_edit.cli.world import add_world_parser
 
@@ -37,7 +40,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_demo_parser(commands)
     add_doctor_parser(commands)
+    add_evaluate_parser(commands)
     add_export_parser(commands)
+    add_scope_parser(commands)
+    add_serac_parser(commands)
     add_stats_parser(commands)
     add_world_parser(commands)
     return parser

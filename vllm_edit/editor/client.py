@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import stat
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Callable, Mapping, Sequence
@@ -30,9 +29,8 @@ from vllm_edit.editor.messages import (
     encode,
 )
 from vllm_edit.errors import ComputeFailed, Unavailable
+from vllm_edit.private_folder import require_private
 
-# Longest path of a Unix socket on Linux, less the name of ours.
-_MAX_FOLDER = 107 - len("/editor-1000000.sock")
 _CLOSE_SECONDS = 5.0
 
 
@@ -178,7 +176,7 @@ class EditorClient:
 
     async def _spawn(self) -> "_Running":
         folder = self._options.sockets
-        _require_private(folder)
+        require_private(folder)
         path = folder / f"editor-{self._next_id()}.sock"
         address = f"ipc://{path}"
         threads = {"OMP_NUM_THREADS": str(self._options.threads)}
@@ -260,15 +258,3 @@ def _ending(returncode: int | None) -> str:
     if returncode is None:
         return "it was closed"
     return f"signal {-returncode}" if returncode < 0 else f"exit status {returncode}"
-
-
-def _require_private(folder: Path) -> None:
-    """Raise Unavailable unless only this user may enter the folder and a socket's path fits."""
-    try:
-        status = folder.stat()
-    except OSError as error:
-        raise Unavailable(f"The editor's socket folder cannot be used: {error}") from error
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise Unavailable(f"{folder} must be a folder that only this user may enter (mode 0700).")
-    if len(os.fsencode(folder)) > _MAX_FOLDER:
-        raise Unavailable(f"The path {folder} is too long for a socket: use a shorter one.")

@@ -209,7 +209,7 @@ def _folded(edit: Edit | None, event: Event) -> Edit:
     if "request" in detail:
         return Edit(
             id=event.subject,
-            request=EditRequest(**detail["request"]),
+            request=_request(**detail["request"]),
             status=Status(event.status),
             proposed=event.revision,
             revision=event.revision,
@@ -237,3 +237,8 @@ def _proposal(proposal: Proposal) -> dict[str, Any]:
 def _explanation(step: Step) -> dict[str, Any]:
     detail: dict[str, Any] = {"failure": asdict(step.failure)} if step.failure else {}
     return detail | {"superseded_by": step.superseded_by} if step.superseded_by else detail
+
+
+def _request(aliases: Sequence[str] = (), **fields: Any) -> EditRequest:
+    """From JSON, which has lists only; logs from before there were aliases have none."""
+    return EditRequest(**fields, aliases=tuple(aliases))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from vllm_edit.engine.names import ModelNames
 from vllm_edit.grace import Grace
 from vllm_edit.memory import MemoryMethod
+from vllm_edit.request.router import Router
 from vllm_edit.service import EditService
 from vllm_edit.tenants import Tenants
 
@@ -18,3 +19,4 @@ class Front:
     names: ModelNames
     tenants: Tenants
     grace: Grace
+    router: Router

@@ -5,23 +5,24 @@ from collections.abc import Sequence
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Send
 
-from retriever import Rewrite
+from retriever import Answer, Rewrite
 
 
 class Labels:
-    """Says the revision, the variant, the edits put in front and the methods of an answer."""
+    """Says the revision, the variant, the edits used, how surely, and the methods of an answer."""
 
     def __init__(self, revision: int, variant: str, methods: Sequence[str]) -> None:
         self._revision = revision
         self._variant = variant
         self._methods = list(methods)
-        self._ids: list[str] = []
+        self._scores: dict[str, float] = {}
 
-    def use(self, rewrites: Sequence[Rewrite]) -> None:
-        for rewrite in rewrites:
-            self._ids += [i for i in rewrite.edit_ids if i not in self._ids]
-            if rewrite.method not in self._methods:
-                self._methods.append(rewrite.method)
+    def use(self, decisions: Sequence[Rewrite | Answer]) -> None:
+        for decision in decisions:
+            for edit_id, score in zip(decision.edit_ids, decision.scores, strict=True):
+                self._scores.setdefault(edit_id, score)
+            if decision.method not in self._methods:
+                self._methods.append(decision.method)
 
     def wrap(self, send: Send) -> Send:
         """A send that adds the headers."""
@@ -31,7 +32,8 @@ class Labels:
                 headers = MutableHeaders(scope=message)
                 headers["x-edit-revision"] = str(self._revision)
                 headers["x-edit-variant"] = self._variant
-                headers["x-edit-ids"] = ",".join(self._ids)
+                headers["x-edit-ids"] = ",".join(self._scores)
+                headers["x-edit-scores"] = ",".join(f"{s:.4f}" for s in self._scores.values())
                 headers["x-edit-method"] = ",".join(self._methods)
             await send(message)
 

@@ -1,11 +1,15 @@
 """What `/metrics` says of variants, beside vLLM's own figures."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from prometheus_client import Counter, Histogram
 from starlette.types import Message, Send
+
+from retriever.ike.prompt import text_of
+from vllm_edit.request.router import OVER_BUDGET, Routed
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -16,6 +20,22 @@ HITS = Counter(
     "vllm_edit_hits",
     "Memory edits put in front of requests, by variant and method",
     ["variant", "method"],
+)
+PASSES = Counter(
+    "vllm_edit_passes",
+    "Prompts and chats that no memory edit concerns, by variant and reason; where no subject is "
+    "named, neither encoder nor classifier is asked",
+    ["variant", "reason"],
+)
+ADDED = Counter(
+    "vllm_edit_added_prompt_characters",
+    "Characters put in front of requests, by variant",
+    ["variant"],
+)
+ROUTING = Histogram(
+    "vllm_edit_routing_seconds",
+    "Time to see which memory edits concern a request, hops included",
+    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, *_BUCKETS),
 )
 FIRST = Histogram(
     "vllm_edit_first_byte_seconds",
@@ -62,7 +82,25 @@ class Observation:
                 FIRST.labels(self._variant).observe(self._first)
 
 
+def count(variant: str, request: Mapping[str, Any], routed: Routed) -> None:
+    """Take note of what memory made of a request."""
+    for decision in routed.used:
+        HITS.labels(variant, decision.method).inc(len(decision.edit_ids))
+    for reason in [OVER_BUDGET] if routed.over_budget else routed.passes:
+        PASSES.labels(variant, reason).inc()
+    if routed.used:
+        ADDED.labels(variant).inc(max(0, _length(routed.request) - _length(request)))
+
+
+def _length(request: Mapping[str, Any]) -> int:
+    """Characters of what is asked."""
+    if (messages := request.get("messages")) is not None:
+        return sum(len(text_of(message)) for message in messages)
+    prompt = request.get("prompt")
+    return len(prompt) if isinstance(prompt, str) else sum(map(len, prompt or ()))
+
+
 def forget(variant: str) -> None:
     """Drop the figures of a variant that is no more."""
-    for metric in (REQUESTS, HITS, FIRST, WHOLE):
+    for metric in (REQUESTS, HITS, PASSES, ADDED, FIRST, WHOLE):
         metric.remove_by_labels({"variant": variant})

@@ -7,17 +7,19 @@ from typing import Any
 from starlette.datastructures import Headers, State
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from retriever import Rewrite
 from vllm_edit.api.errors import error_response
 from vllm_edit.errors import EditError, UnknownVariant, VariantUnavailable
 from vllm_edit.request import body, choice
-from vllm_edit.request.facts import with_facts
 from vllm_edit.request.freshness import require_revision
 from vllm_edit.request.front import Front
 from vllm_edit.request.labels import Labels
-from vllm_edit.request.metrics import HITS, Observation
+from vllm_edit.request.metrics import ROUTING, Observation, count
+from vllm_edit.request.router import Routed
+from vllm_edit.request.wishes import HOPS_FIELD, wishes
 from vllm_edit.tenants import TENANT_HEADER, is_visible
 from vllm_edit.variant import DEFAULT, RESERVED, model_name
+
+_OURS = frozenset({choice.FIELD, HOPS_FIELD})
 
 GENERATION_PATHS = frozenset({"/v1/completions", "/v1/chat/completions"})
 
@@ -47,27 +49,51 @@ class EditMiddleware:
             await error_response(error)(scope, receive, send)
 
     async def _generate(self, front: Front, scope: Scope, receive: Receive, send: Send) -> None:
-        variant = DEFAULT
-        rewrites: list[Rewrite] = []
         headers = Headers(scope=scope)
         await require_revision(front.service, headers)
-        if choice.HEADER in headers or front.service.distinguishes or not front.memory.empty():
-            data = await body.read(receive)
-            request = body.parse(data)
+        if not (
+            choice.HEADER in headers or front.service.distinguishes or not front.memory.empty()
+        ):
+            with front.grace.request(DEFAULT):
+                await self._serve(front, DEFAULT, scope, receive, send)
+            return
+        data = await body.read(receive)
+        request = body.parse(data)
+        variant = DEFAULT if request is None else _variant(front, request, headers, _client(scope))
+        with front.grace.request(variant):
+            routed = None
             if request is not None:
-                variant = _variant(front, request, headers, _client(scope))
-                changed = _for_variant(front, request, variant)
-                changed, rewrites = await with_facts(changed, front.memory, variant)
-                data = data if changed == request else json.dumps(changed).encode()
+                routed = await _route(front, request, headers, variant)
+                data = data if routed.request == request else json.dumps(routed.request).encode()
             scope = body.with_length(scope, len(data))
             receive = body.replay(data, receive)
+            await self._serve(front, variant, scope, receive, send, routed)
+
+    async def _serve(
+        self,
+        front: Front,
+        variant: str,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        routed: Routed | None = None,
+    ) -> None:
         labels = Labels(front.service.served_revision, variant, front.service.labels(variant))
-        labels.use(rewrites)
-        for rewrite in rewrites:
-            HITS.labels(variant, rewrite.method).inc(len(rewrite.edit_ids))
+        labels.use(routed.used if routed else ())
         observation = Observation(variant)
-        with observation.counted(), front.grace.request(variant):
-            await self._app(scope, receive, observation.wrap(labels.wrap(send)))
+        send = observation.wrap(labels.wrap(send))
+        answer = routed.answer if routed else None
+        model = front.memory.counterfactual
+        with observation.counted():
+            if routed is None or answer is None or model is None:
+                await self._app(scope, receive, send)
+                return
+            # What is left to receive after the body is that the client leaves.
+            await body.read(receive)
+            try:
+                await model.answer(_path(scope), routed.request, answer.facts, send, receive)
+            except EditError as error:
+                await error_response(error)(scope, receive, send)
 
     async def _other(self, front: Front, scope: Scope, receive: Receive, send: Send) -> None:
         """Any other route of vLLM's, where nobody may name what is another tenant's."""
@@ -80,6 +106,17 @@ class EditMiddleware:
             receive = body.replay(data, receive)
         with front.grace.request(variant or DEFAULT):
             await self._app(scope, receive, send)
+
+
+async def _route(
+    front: Front, request: Mapping[str, Any], headers: Headers, variant: str
+) -> Routed:
+    wished = wishes(request, headers, variant)
+    asked = _for_variant(front, request, variant)
+    with ROUTING.time():
+        routed = await front.router.route(asked, wished)
+    count(variant, asked, routed)
+    return routed
 
 
 def _variant(front: Front, request: Mapping[str, Any], headers: Headers, client: str) -> str:
@@ -105,7 +142,7 @@ def _require_visible(front: Front, variant: str, headers: Headers) -> None:
 
 def _for_variant(front: Front, request: Mapping[str, Any], variant: str) -> dict[str, Any]:
     """The request as vLLM must see it to answer it with the variant."""
-    changed = {name: value for name, value in request.items() if name != choice.FIELD}
+    changed = {name: value for name, value in request.items() if name not in _OURS}
     if variant == DEFAULT:
         return changed
     if reason := front.names.reasons.get(variant):

@@ -1,0 +1,213 @@
+"""What memory edits cost requests: `python -m benchmarks routing`.
+
+Memories of several sizes, of facts about made-up people. The vectors are real embeddings of some
+thousand prompts and, beyond these, mixtures of two of them with a little noise, because encoding a
+million texts takes hours on two cores; they are harder to tell apart than real ones. Requests are
+about people whom no fact is about, and about nobody.
+"""
+
+import argparse
+import gc
+import json
+import os
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil  # type: ignore[import-untyped]  # it brings no types
+
+from benchmarks import machine, people
+from retriever import SentenceEncoder
+from retriever.encoder import Vectors
+from retriever.index import IndexLimits
+from retriever.index.trim import TRIM, give_back_memory
+from retriever.memory import Memory
+from retriever.text import normalise, words
+
+RESULTS = Path(__file__).parent / "results"
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
+REAL = 4096
+PART = 20_000
+CANDIDATES = 8
+PROBES = 200
+
+
+def add_parser(commands: Any) -> None:
+    """Add `routing` to the command line."""
+    parser = commands.add_parser("routing", help="time and memory of routing past memory edits")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="edits in memory")
+    parser.add_argument("--requests", type=int, default=300, help="requests of each measurement")
+    parser.add_argument("--quick", action="store_true", help="small memories, few requests")
+    parser.add_argument("--output", type=Path, help="JSON file for the result")
+    parser.set_defaults(func=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, print, and write the result."""
+    sizes, count = options.sizes, options.requests
+    if options.quick:
+        sizes, count = (1_000, 30_000), 50
+    encoder = SentenceEncoder(cache_size=0)
+    real = encoder.encode(people.prompts(REAL // 8 if options.quick else REAL))
+    result: dict[str, Any] = {
+        "machine": machine.describe("cpu"),
+        "load_average": os.getloadavg(),
+        "real_vectors": len(real),
+        "limits": repr(IndexLimits()),
+        "sizes": {size: measure(size, count, encoder, real) for size in sizes},
+    }
+    result["load_average_after"] = os.getloadavg()
+    text = json.dumps(result, indent=2)
+    sys.stdout.write(text + "\n")
+    output = options.output or RESULTS / "routing-cpu.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text + "\n", encoding="utf-8")
+
+
+def measure(size: int, count: int, encoder: SentenceEncoder, real: Vectors) -> dict[str, Any]:
+    """One memory: what it takes, and what requests and changes of it take."""
+    memory, building = _filled(size, real)
+    state = memory.index
+    probes = np.concatenate(list(mixtures(real, PROBES, seed=size + 1)))
+    return {
+        "index": {"kind": state.kind, "effort": state.effort},
+        "bytes_per_edit": building.pop("bytes") / size,
+        "seconds": building,
+        "recall_at_1": memory.recall(probes),
+        **_requests(memory, people.requests(count), encoder),
+        **_changes(memory, size, probes[:count]),
+    }
+
+
+def mixtures(real: Vectors, count: int, seed: int) -> Iterator[Vectors]:
+    """Unit vectors between two of the real ones, with noise; in parts."""
+    generator = np.random.default_rng(seed)
+    for at in range(0, count, PART):
+        number = min(PART, count - at)
+        one, other = (real[generator.integers(0, len(real), number)] for _ in range(2))
+        share = generator.uniform(0.55, 0.85, (number, 1))
+        noise = generator.normal(size=one.shape) * 0.35 / np.sqrt(one.shape[1])
+        mixed = share * one + (1 - share) * other + noise
+        yield (mixed / np.linalg.norm(mixed, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _filled(size: int, real: Vectors) -> tuple[Memory, dict[str, float]]:
+    """A memory whose index is built, with the seconds that took, and its bytes."""
+    before = _resident()
+    memory = Memory()
+    begun = time.perf_counter()
+    making = 0.0
+    facts = people.facts(size)
+    for vectors in mixtures(real, size, seed=size):
+        start = time.perf_counter()
+        part = [next(facts) for _ in range(len(vectors))]
+        making += time.perf_counter() - start
+        memory.add(part, vectors)
+    added = time.perf_counter()
+    memory.settle()
+    settled = time.perf_counter()
+    del vectors, part
+    return memory, {
+        "bytes": _resident() - before,
+        "add": added - begun - making,
+        "index_after": settled - added,
+    }
+
+
+@dataclass(frozen=True)
+class Routed:
+    """Seconds that one request took, and how many of them were the encoder's."""
+
+    all: float
+    encoder: float
+    searched: bool
+
+
+def _requests(memory: Memory, texts: Sequence[str], encoder: SentenceEncoder) -> dict[str, Any]:
+    """Requests out of scope, turn and turn about: with the gate, without, the encoder alone."""
+    on, off, alone = [], [], []
+    for text in texts:
+        on.append(_route(memory, text, encoder, gate=True))
+        off.append(_route(memory, text, encoder, gate=False))
+        start = time.perf_counter()
+        encoder.encode([text])
+        alone.append(time.perf_counter() - start)
+    encoding = statistics.median(alone)
+    return {
+        "milliseconds": {
+            "gate_on": _told(r.all for r in on),
+            "gate_on_while_shut": _told(r.all for r in on if not r.searched),
+            "gate_off": _told(r.all for r in off),
+            "gate_off_over_encoder": _told(r.all - r.encoder for r in off),
+            "encoder": _told(alone),
+        },
+        "gate_opened": sum(r.searched for r in on) / len(on),
+        "ratio_to_encoder": {
+            "gate_on": statistics.median(r.all for r in on) / encoding,
+            "gate_off": statistics.median(r.all for r in off) / encoding,
+        },
+    }
+
+
+def _route(memory: Memory, text: str, encoder: SentenceEncoder, gate: bool) -> Routed:
+    """What the retriever does with a request before a classifier reads it."""
+    start = time.perf_counter()
+    parts = words(normalise(text))
+    named = memory.mentions(parts)
+    searched = not gate or bool(named) or memory.may_mention(parts)
+    encoding = time.perf_counter()
+    encoded = encoding
+    if searched:
+        vectors = encoder.encode([text])
+        encoded = time.perf_counter()
+        memory.nearest_of_all(vectors, CANDIDATES)
+    return Routed(time.perf_counter() - start, encoded - encoding, searched)
+
+
+def _changes(memory: Memory, size: int, vectors: Vectors) -> dict[str, Any]:
+    """Edits that come, and go again: from that call on they are not found."""
+    adding, removing = [], []
+    new = islice(people.facts(size + len(vectors)), size, None)
+    for fact, vector in zip(new, vectors, strict=True):
+        start = time.perf_counter()
+        memory.add([fact], vector.reshape(1, -1))
+        added = time.perf_counter()
+        adding.append(added - start)
+        found = memory.nearest_of_all(vector.reshape(1, -1), 1)
+        if found[0][0] != fact:
+            raise RuntimeError(f"{fact.id} was added and is not found.")
+        start = time.perf_counter()
+        memory.remove(fact.id)
+        removing.append(time.perf_counter() - start)
+        if memory.nearest_of_all(vector.reshape(1, -1), 1)[0][0] == fact:
+            raise RuntimeError(f"{fact.id} was removed and is found.")
+    return {"milliseconds_add": _told(adding), "milliseconds_delete": _told(removing)}
+
+
+def _told(seconds: Iterable[float]) -> dict[str, float]:
+    found = sorted(1000.0 * value for value in seconds)
+    if not found:
+        return {}
+    return {
+        "median": round(statistics.median(found), 4),
+        "min": round(found[0], 4),
+        "max": round(found[-1], 4),
+    }
+
+
+def _resident() -> int:
+    """Bytes the process holds, when the allocator has given back what it can."""
+    gc.collect()
+    give_back_memory([])
+    for thread in threading.enumerate():
+        if thread.name == TRIM:
+            thread.join()
+    held: int = psutil.Process().memory_info().rss
+    return held

@@ -1,0 +1,74 @@
+"""Whether a text may name a stored subject in other words than those it is stored under.
+
+What names a subject word for word is found by `NameIndex`. Of the rest most requests have nothing
+to do with any subject, and this tells so in microseconds, where the encoder takes milliseconds. A
+text may name a subject if it has two neighbouring words of its name near to each other, in either
+order, or all of a name of one word. Of words only the beginning counts, without a final s, and of
+words like "the" nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from retriever.text import Name, Word
+
+_NEAR = 4
+"""Within so many words a text has the two words of a name."""
+
+_BEGINNING = 6
+"""Letters of a word that count: spellings and endings mostly differ behind them."""
+
+_LITTLE = frozenset(
+    "the of a an in is was are were be for to on at by and or with from as that this it its who "
+    "what which where when how why did does do s".split()
+)
+
+
+class Gate:
+    """The names of the facts in effect. Not thread-safe: its owner holds a lock."""
+
+    def __init__(self) -> None:
+        # How many names have a pair of words. The hash stands for the pair: that two pairs have
+        # one is rare and costs no more than a call of the encoder.
+        self._pairs: dict[int, int] = {}
+
+    def add(self, name: Name) -> None:
+        """Take in a name; as often as it is to be discarded."""
+        for pair in _pairs_of(name):
+            self._pairs[pair] = self._pairs.get(pair, 0) + 1
+
+    def discard(self, name: Name) -> None:
+        """Forget a name that was added."""
+        for pair in _pairs_of(name):
+            self._pairs[pair] -= 1
+            if not self._pairs[pair]:
+                del self._pairs[pair]
+
+    def opens(self, text: Sequence[Word]) -> bool:
+        """Whether the text may name a subject, so that the encoder should be asked."""
+        parts = _stems([word.folded for word in text])
+        for at, first in enumerate(parts):
+            if hash(first) in self._pairs:
+                return True
+            if any(_pair(first, other) in self._pairs for other in parts[at + 1 : at + _NEAR]):
+                return True
+        return False
+
+
+def _pairs_of(name: Name) -> Iterator[int]:
+    """Each pair of a name once; a name of one word is the pair of that."""
+    parts = _stems(name)
+    if len(parts) == 1:
+        yield hash(parts[0])
+    yield from {_pair(a, b) for gap in (1, 2) for a, b in zip(parts, parts[gap:], strict=False)}
+
+
+def _pair(a: str, b: str) -> int:
+    return hash((a, b) if a < b else (b, a))
+
+
+def _stems(words: Sequence[str]) -> list[str]:
+    """The beginnings of the words that say something, without a plural's or a genitive's s."""
+    kept = [word for word in words if word[0].isalnum() and word not in _LITTLE]
+    return [
+        word[: min(_BEGINNING, len(word) - (len(word) > 3 and word[-1] == "s"))] for word in kept
+    ]

@@ -1,0 +1,76 @@
+"""IKE: the request behind its facts and demonstrations (Zheng et al. 2023)."""
+
+from collections.abc import Callable, Sequence
+
+from retriever.decision import Messages
+from retriever.fact import Fact
+from retriever.ike.demonstrations import Demonstration, DemonstrationStore
+from retriever.ike.prompt import preamble, prefix_message, shown_facts, text_of
+from retriever.ike.settings import IkeSettings
+
+CountTokens = Callable[[str], int]
+
+
+def guess_tokens(text: str) -> int:
+    """A guess at a text's tokens, for want of a tokenizer: one for every four characters."""
+    return -(-len(text) // 4)
+
+
+class Ike:
+    """Puts facts in front of requests. Thread-safe."""
+
+    def __init__(
+        self,
+        demonstrations: DemonstrationStore,
+        settings: IkeSettings | None = None,
+        count_tokens: CountTokens = guess_tokens,
+    ) -> None:
+        self._demonstrations = demonstrations
+        self._settings = settings or IkeSettings()
+        self._count = count_tokens
+
+    def load(self) -> None:
+        """Encode the demonstrations now, not at the first request."""
+        if self._settings.choice == "nearest":
+            self._demonstrations.load()
+
+    def in_text(self, facts: Sequence[Fact], text: str) -> tuple[str, int]:
+        """The text behind its facts, and how many of them; the best is given first, shown last."""
+        shown, kept = self._fitting(facts, text, in_system=False)
+        return shown + text, kept
+
+    def in_chat(self, facts: Sequence[Fact], messages: Messages, turn: int) -> tuple[Messages, int]:
+        """The same of a chat, in front of that turn's text or in the system message."""
+        in_system = self._settings.slot == "system"
+        shown, kept = self._fitting(facts, text_of(messages[turn]), in_system)
+        if in_system:
+            return _with_system(messages, shown), kept
+        changed = list(messages)
+        changed[turn] = prefix_message(messages[turn], shown)
+        return tuple(changed), kept
+
+    def _fitting(self, facts: Sequence[Fact], text: str, in_system: bool) -> tuple[str, int]:
+        show = shown_facts if in_system else preamble
+        chosen, kept = self._chosen(facts[0], text), list(facts)
+        while True:
+            shown = show(chosen, kept[::-1])
+            if self._count(shown) <= self._settings.max_tokens:
+                return shown, len(kept)
+            if chosen:
+                # The last are the nearest; the first are those that a prefix cache has.
+                chosen = chosen[:-1] if self._settings.choice == "fixed" else chosen[1:]
+            elif len(kept) > 1:
+                kept.pop()
+            else:
+                return shown, len(kept)
+
+    def _chosen(self, fact: Fact, text: str) -> Sequence[Demonstration]:
+        if self._settings.choice == "fixed":
+            return self._demonstrations.first(self._settings.demonstrations)
+        return self._demonstrations.nearest(fact.statement, text, self._settings.demonstrations)
+
+
+def _with_system(messages: Messages, text: str) -> Messages:
+    if messages[0].get("role") == "system":
+        return (prefix_message(messages[0], f"{text}\n"), *messages[1:])
+    return ({"role": "system", "content": text}, *messages)

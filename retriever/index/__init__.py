@@ -1,0 +1,6 @@
+"""Nearest-neighbour search over unit vectors: exact, by a graph, or by lists, as size asks for."""
+
+from retriever.index.limits import IndexLimits, Kind
+from retriever.index.vector_index import IndexState, VectorIndex
+
+__all__ = ["IndexLimits", "IndexState", "Kind", "VectorIndex"]

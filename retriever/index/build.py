@@ -1,0 +1,188 @@
+"""Building a structure in the background, beside the one that is searched meanwhile."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retriever.encoder import Vectors
+from retriever.index.limits import Kind
+from retriever.index.segment import Contents, Flags, Numbers, Segment
+from retriever.index.structure import (
+    Rows,
+    Structure,
+    chunks,
+    faiss,
+    flat,
+    graph,
+    lists,
+    sample_size,
+)
+
+Hashes = NDArray[np.uint64]
+
+_PROBES = 128
+_NEAR = 0.8
+"""Cosine of the probing queries to a stored vector; the rest of each is another stored vector."""
+_TIE = 1e-4
+
+
+class Cancelled(Exception):
+    """Nobody waits for the structure any more."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A segment as it was when building began: its keys at `slots`, and who saw them."""
+
+    segment: Segment
+    slots: NDArray[np.intp]
+    shown: Flags
+
+    @classmethod
+    def of(cls, segment: Segment) -> "Part":
+        slots = np.flatnonzero(~segment.removed)
+        return cls(segment, slots, segment.shown[slots])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to build of which parts. With `extend`, the first part's structure is added to."""
+
+    kind: Kind
+    parts: tuple[Part, ...]
+    extend: bool
+    recall: float
+
+
+class Build:
+    """One build, on a thread of its own that uses one core."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.stop = threading.Event()
+        self.result: Future[Segment] = Future()
+        thread = threading.Thread(
+            target=_run, args=(plan, self.stop, self.result), name="index-build"
+        )
+        thread.start()
+
+
+def _run(plan: Plan, stop: threading.Event, result: Future[Segment]) -> None:
+    faiss.omp_set_num_threads(1)  # of this thread
+    try:
+        result.set_result(build(plan, stop))
+    except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+        result.set_exception(error)
+
+
+def build(plan: Plan, stop: threading.Event) -> Segment:
+    """The segment that takes the parts' place. Raises Cancelled once `stop` is set."""
+    hashes = _hashes(plan.parts, stop)
+    first = plan.parts[0]
+    if plan.extend:
+        structure = first.segment.structure.copy()
+        known = np.zeros(len(structure), np.uint64)
+        known[first.segment.row_of[first.slots]] = hashes[: len(first.slots)]
+    else:
+        structure = _empty(plan, len(hashes))
+        known = np.zeros(0, np.uint64)
+    row_of, new = _rows_of(hashes, known)
+    _add(structure, plan.parts, new, stop)
+    contents = Contents(
+        keys=np.concatenate([part.segment.keys[part.slots] for part in plan.parts]),
+        row_of=row_of,
+        shown=np.concatenate([part.shown for part in plan.parts]),
+        removed=np.zeros(len(row_of), np.bool_),
+    )
+    segment = Segment(structure.fitted(), contents)
+    _tune(segment, plan.recall, stop)
+    return segment
+
+
+def _empty(plan: Plan, size: int) -> Structure:
+    dimension = plan.parts[0].segment.structure.index.d
+    if plan.kind == "exact":
+        return flat(dimension)
+    if plan.kind == "graph":
+        return graph(dimension)
+    generator = np.random.default_rng(0)
+    chosen = np.sort(generator.choice(size, sample_size(size), replace=False))
+    return lists(np.concatenate(list(_vectors(plan.parts, chosen))), size)
+
+
+def _hashes(parts: Sequence[Part], stop: threading.Event) -> Hashes:
+    """Equal for equal vectors; for others, but for a chance in 2^63, not."""
+    size = sum(len(part.slots) for part in parts)
+    dimension = parts[0].segment.structure.index.d
+    factors = np.random.default_rng(0).integers(1, 2**63, dimension, dtype=np.uint64) * 2 + 1
+    found = [
+        (vectors.view(np.uint32).astype(np.uint64) * factors).sum(axis=1, dtype=np.uint64)
+        for vectors in _watched(_vectors(parts, np.arange(size)), stop)
+    ]
+    # No vector's is 0: that stands for rows that no key has any more.
+    hashes: Hashes = np.concatenate(found) | np.uint64(1)
+    return hashes
+
+
+def _rows_of(hashes: Hashes, known: Hashes) -> tuple[Numbers, Rows]:
+    """The row of each vector, where those with `known` hashes have rows, and which to add."""
+    together = np.concatenate([known, hashes])
+    _, first, inverse = np.unique(together, return_index=True, return_inverse=True)
+    new = np.sort(first[first >= len(known)])
+    rows = np.where(first < len(known), first, len(known) + np.searchsorted(new, first))
+    return rows[inverse[len(known) :]].astype(np.int32), new - len(known)
+
+
+def _add(structure: Structure, parts: Sequence[Part], new: Rows, stop: threading.Event) -> None:
+    for vectors in _watched(_vectors(parts, new), stop):
+        structure.add(vectors)
+
+
+def _vectors(parts: Sequence[Part], chosen: Rows) -> Iterator[Vectors]:
+    """The vectors at some of the parts' slots, counted through; ascending, in pieces."""
+    begin = 0
+    for part in parts:
+        end = begin + len(part.slots)
+        here = chosen[np.searchsorted(chosen, begin) : np.searchsorted(chosen, end)] - begin
+        for piece in chunks(len(here)):
+            yield part.segment.vectors(part.slots[here[piece]])
+        begin = end
+
+
+def _watched(pieces: Iterator[Vectors], stop: threading.Event) -> Iterator[Vectors]:
+    """The same, as long as the result is wanted and the program runs."""
+    for piece in pieces:
+        if stop.is_set() or not threading.main_thread().is_alive():
+            raise Cancelled
+        yield piece
+
+
+def _tune(segment: Segment, recall: float, stop: threading.Event) -> None:
+    """Raise the effort of a search until few enough probes miss their nearest vector."""
+    structure = segment.structure
+    if structure.kind == "exact" or not len(structure):
+        return
+    probes = probe_vectors(segment, _PROBES)
+    best = [
+        structure.search(probe.reshape(1, -1), 1, None, True)[0][0, 0]
+        for probe in _watched(iter(probes), stop)
+    ]
+    while structure.effort < structure.most():
+        found = structure.search(probes, 1, None, False)[0][:, 0]
+        if float(np.mean(found >= np.array(best) - _TIE)) >= recall:
+            return
+        structure.effort += structure.effort // 2
+
+
+def probe_vectors(segment: Segment, count: int) -> Vectors:
+    """Queries that are near to one stored vector and less so to another."""
+    generator = np.random.default_rng(1)
+    rows = len(segment.structure)
+    near, far = (segment.structure.rows(generator.integers(0, rows, count)) for _ in range(2))
+    mixed = _NEAR * near + (1 - _NEAR**2) ** 0.5 * far
+    normal: Vectors = mixed / np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-9)
+    return normal.astype(np.float32)

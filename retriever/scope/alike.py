@@ -1,0 +1,33 @@
+"""Where a text names somebody by nearly the right name."""
+
+import re
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
+from retriever.text import Name, Word
+
+LEAST = 0.85
+"""Least likeness of two spellings of one name, 0 to 1 (`difflib`'s ratio)."""
+_NUMBER = re.compile(r"\d+|\b[ivxlcdm]+\b")
+
+
+def alike_spans(text: Sequence[Word], name: Name) -> list[tuple[int, int]]:
+    """The place most like the name, as characters from and to, if any is like enough.
+
+    Numbers have to be the same: "Line 4" is not a way to write "Line 5", nor "Pius X" "Pius XI".
+    """
+    matcher = SequenceMatcher(autojunk=False)
+    wanted = " ".join(name)
+    numbers = _NUMBER.findall(wanted)
+    matcher.set_seq2(wanted)
+    best, found = LEAST, []
+    for size in range(max(1, len(name) - 1), len(name) + 2):
+        for at in range(len(text) - size + 1):
+            window = " ".join(word.folded for word in text[at : at + size])
+            matcher.set_seq1(window)
+            if matcher.real_quick_ratio() < best or matcher.quick_ratio() < best:
+                continue
+            ratio = matcher.ratio()
+            if ratio >= best and _NUMBER.findall(window) == numbers:
+                best, found = ratio, [(text[at].start, text[at + size - 1].end)]
+    return found

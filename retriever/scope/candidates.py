@@ -1,0 +1,67 @@
+"""Facts that may concern a conversation: those it names, and those nearest to it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from retriever.encoder import Vectors
+from retriever.fact import Fact
+from retriever.memory import Memory
+from retriever.scope.alike import alike_spans
+from retriever.scope.reading import Spans, Turn, read_fact, read_request
+from retriever.text import Name, name_of
+
+LOOKED_THROUGH = 400
+"""Most words of a request, the last ones, that are compared with names it may mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A fact, and the request and the fact as the classifier reads them."""
+
+    fact: Fact
+    reading: tuple[str, str]
+
+
+def named(
+    memory: Memory, turns: Sequence[Turn], vector: Vectors | None, most: int
+) -> list[Candidate] | None:
+    """At most `most` of the facts that the turns name, or None if `vector` is needed to choose.
+
+    `vector` [1, d] is what the encoder makes of the last turn.
+    """
+    spans = _spans(memory, turns)
+    facts = {name: memory.filed(name) for name in spans}
+    if sum(map(len, facts.values())) > most:
+        if vector is None:
+            return None
+        nearest = memory.nearest(dict.fromkeys(spans, vector), most)
+        kept = {fact.id for fact, _ in nearest}
+        facts = {name: [f for f in found if f.id in kept] for name, found in facts.items()}
+    return [_read(turns, spans[name], fact) for name, found in facts.items() for fact in found]
+
+
+def nearest(memory: Memory, turns: Sequence[Turn], vector: Vectors, most: int) -> list[Candidate]:
+    """Those of the `most` facts nearest to the last turn whose subject it all but names."""
+    found = []
+    words = turns[-1].words[-LOOKED_THROUGH:]
+    for fact, _ in memory.nearest_of_all(vector, most):
+        spans = alike_spans(words, name_of(fact.subject))
+        if spans:
+            found.append(_read(turns[-1:], [spans], fact))
+    return found
+
+
+def _spans(memory: Memory, turns: Sequence[Turn]) -> dict[Name, list[Spans]]:
+    """Names of facts in effect to where each turn has them; those of later turns first."""
+    spans: dict[Name, list[Spans]] = {}
+    for at in reversed(range(len(turns))):
+        for name, places in memory.mentions(turns[at].words).items():
+            spans.setdefault(name, [[] for _ in turns])[at] = places
+    return spans
+
+
+def _read(turns: Sequence[Turn], spans: Sequence[Spans], fact: Fact) -> Candidate:
+    request = read_request(turns, spans)
+    if request is None:
+        raise ValueError("no turn names the subject")
+    return Candidate(fact, (request, read_fact(fact.prompt, fact.subject)))

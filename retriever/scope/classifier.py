@@ -1,0 +1,68 @@
+"""Does a fact concern a request? A trained answer, as a probability."""
+
+import threading
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from retriever.scope.batching import Batched
+from retriever.scope.files import SHIPPED, load
+
+if TYPE_CHECKING:
+    from retriever.scope.network import CrossEncoder, Reading
+
+BATCH = 32
+
+
+class Classifier(Protocol):
+    """Thread-safe, deterministic but for rounding."""
+
+    def scores(self, readings: "Sequence[Reading]") -> list[float]:
+        """For each request and fact, as `retriever.scope.reading` makes them, 0 to 1."""
+        ...
+
+
+class ScopeClassifier:
+    """A cross-encoder in a folder, loaded at first use.
+
+    Readings of concurrent calls are classified together, and the most recent are remembered.
+    """
+
+    def __init__(self, folder: Path, *, cache_size: int = 16384) -> None:
+        self.folder = folder
+        self._network: CrossEncoder | None = None
+        self._loading = threading.Lock()
+        self._answers: Batched[Reading, float] = Batched(self._classify, cache_size)
+
+    def load(self) -> "CrossEncoder":
+        """The network; raises `InvalidClassifierError` or `EncoderUnavailableError`."""
+        with self._loading:
+            if self._network is None:
+                self._network = load(self.folder)
+            return self._network
+
+    def scores(self, readings: "Sequence[Reading]") -> list[float]:
+        """See `Classifier.scores`."""
+        return self._answers.ask(readings)
+
+    def _classify(self, readings: "list[Reading]") -> list[float]:
+        import torch
+
+        network = self.load()
+        # Like lengths together: what is padded costs as much as what is read.
+        order = sorted(range(len(readings)), key=lambda i: sum(map(len, readings[i])))
+        scores = [0.0] * len(readings)
+        with torch.inference_mode():
+            for at in range(0, len(order), BATCH):
+                batch = order[at : at + BATCH]
+                logits = network(*network.tokenize([readings[i] for i in batch]))
+                for i, score in zip(batch, logits.sigmoid().tolist(), strict=True):
+                    scores[i] = score
+        return scores
+
+
+@lru_cache(maxsize=1)
+def shipped_classifier() -> ScopeClassifier:
+    """The classifier that comes with the package, the same one for the whole process."""
+    return ScopeClassifier(SHIPPED)

@@ -1,0 +1,77 @@
+"""What the classifier reads: the part of a request that is about a subject, and a fact.
+
+The subject's name is masked in both. That the request names it is settled before, and a shared
+name must not hide a different relation.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from retriever.text import Word, mask, normalise, replace, sentence_bounds, words
+
+MASK = "[MASK]"
+TURN = " [SEP] "
+PRONOUNS = frozenset({"he", "him", "his", "she", "her", "it", "its", "they", "them", "their"})
+SENTENCES = 3
+"""Most sentences that name the subject, the last ones."""
+REACH = 160
+"""Most characters of a sentence on either side of the name."""
+
+Spans = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One user turn, taken apart."""
+
+    text: str
+    """Normalised."""
+    words: tuple[Word, ...]
+    bounds: tuple[int, ...]
+    """Where sentences begin and end."""
+
+
+def take_apart(text: str) -> Turn:
+    plain = normalise(text)
+    return Turn(plain, tuple(words(plain)), tuple(sentence_bounds(plain)))
+
+
+def read_fact(prompt: str, subject: str) -> str:
+    """The fact as the classifier reads it: what is asked, of whomever, whatever the answer."""
+    return mask(prompt, subject, MASK)
+
+
+def read_request(turns: Sequence[Turn], spans: Sequence[Spans]) -> str | None:
+    """The request as the classifier reads it; `spans[i]` is where turn i names the subject.
+
+    Where the last turn does not, it is read after what the latest turn that does says about the
+    subject. None if no turn does.
+    """
+    if spans[-1]:
+        return _about(turns[-1], spans[-1])
+    for turn, named in zip(reversed(turns), reversed(spans), strict=True):
+        if named:
+            last = turns[-1].text.strip()
+            return f"{_about(turn, named)}{TURN}{last[-2 * REACH :]}"
+    return None
+
+
+def _about(turn: Turn, spans: Spans) -> str:
+    """The last sentences that name the subject, and the next one if it has a pronoun.
+
+    A name may be brought up in one sentence and asked about in the next.
+    """
+    pieces: dict[tuple[int, int], str] = {}
+    last = 0
+    for start, end in spans[-SENTENCES:]:
+        first, last = bisect_right(turn.bounds, start) - 1, bisect_left(turn.bounds, end)
+        begin = max(turn.bounds[first], start - REACH)
+        stop = min(turn.bounds[last], end + REACH)
+        inside = [(a - begin, b - begin) for a, b in spans if begin <= a and b <= stop]
+        pieces[first, last] = replace(turn.text[begin:stop], inside, MASK).strip()
+    if last + 1 < len(turn.bounds):
+        following = turn.text[turn.bounds[last] : turn.bounds[last + 1]]
+        if any(word.folded in PRONOUNS for word in words(following)):
+            pieces[last, last + 1] = following[:REACH].strip()
+    return " ".join(pieces.values())

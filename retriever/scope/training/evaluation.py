@@ -1,0 +1,123 @@
+"""Retrieval and decision together: is the right edit found, and is nobody else bothered?"""
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from retriever.decision import Messages, Rewrite
+from retriever.encoder import Encoder
+from retriever.fact import Fact
+from retriever.retriever import Retriever
+from retriever.scope.classifier import Classifier
+from retriever.scope.training.pair import Edit, Kind, Pair
+from retriever.settings import RetrieverSettings
+from retriever.text import Name, name_of
+
+THREADS = 32
+"""Requests routed at a time: the classifier reads those of all together."""
+
+About = tuple[Name, Name]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What routing made of a pair's request, whatever the threshold."""
+
+    pair: Pair
+    right: float
+    """Probability given to the pair's edit; 0 if it was no candidate."""
+    better: int
+    """Facts that were given a higher one."""
+    highest: float
+    """The highest probability given to a fact; 0 if there was no candidate. Facts whose prompt
+    is the request, word for word, are left out: they do concern it, whatever the data say."""
+    taken: str = ""
+    """The prompt of that fact."""
+
+    def found(self, threshold: float, most: int) -> bool:
+        """Whether the right edit is put in front of the request."""
+        return self.right >= threshold and self.right > 0 and self.better < most
+
+    def disturbed(self, threshold: float) -> bool:
+        """Whether any fact is."""
+        return self.highest >= threshold and self.highest > 0
+
+
+def memory_of(
+    pairs: Sequence[Pair], others: Iterable[Edit], size: int, seed: int
+) -> tuple[list[Edit], list[Pair]]:
+    """`size` edits, those of the pairs first, and the pairs that can be asked of them.
+
+    Where the pairs have more edits than that, a seeded sample of them is taken. Pairs out of
+    scope for being about another subject can be asked of any memory.
+    """
+    rng = random.Random(seed)  # noqa: S311 - seeded, not cryptography
+    asked = list(dict.fromkeys(pair.edit for pair in pairs))
+    rng.shuffle(asked)
+    edits = asked[:size]
+    spare = [edit for edit in dict.fromkeys(others) if edit not in set(edits)]
+    rng.shuffle(spare)
+    edits += spare[: size - len(edits)]
+    known = {_about(edit) for edit in edits}
+    return edits, [p for p in pairs if p.kind == "easy" or _about(p.edit) in known]
+
+
+def evaluate(
+    edits: Sequence[Edit],
+    pairs: Sequence[Pair],
+    encoder: Encoder,
+    classifier: Classifier,
+    settings: RetrieverSettings,
+    progress: Callable[[], None] = lambda: None,
+) -> list[Outcome]:
+    """Route every pair's request past a memory of the edits; `progress` is called for each."""
+    # Every candidate's probability is wanted, whatever the threshold.
+    settings = replace(settings, threshold=0.0, max_facts=settings.max_candidates)
+    retriever = Retriever(encoder, settings=settings, classifier=classifier)
+    facts = {str(at): _fact(str(at), edit) for at, edit in enumerate(edits)}
+    retriever.add_many(facts.values())
+
+    def ask(pair: Pair) -> Outcome:
+        decision = retriever.route(_request(pair))
+        progress()
+        if not isinstance(decision, Rewrite):
+            return Outcome(pair, 0.0, 0, 0.0)
+        hits = zip(decision.edit_ids, decision.scores, strict=True)
+        return _outcome(pair, [(facts[fact_id], score) for fact_id, score in hits])
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        return list(threads.map(ask, pairs))
+
+
+def _outcome(pair: Pair, hits: Sequence[tuple[Fact, float]]) -> Outcome:
+    about = _about(pair.edit)
+    right = max((score for fact, score in hits if fact.about == about), default=0.0)
+    better = sum(score > right for _, score in hits)
+    asked = name_of(pair.request)
+    others = [(score, fact.prompt) for fact, score in hits if name_of(fact.prompt) != asked]
+    return Outcome(pair, right, better, *max(others, default=(0.0, "")))
+
+
+def share(outcomes: Sequence[Outcome], kind: Kind, threshold: float, most: int = 3) -> float:
+    """The share of the outcomes of a kind that were found, or of negatives that were disturbed."""
+    of_kind = [outcome for outcome in outcomes if outcome.pair.kind == kind]
+    if kind in ("in_scope", "multi_hop"):
+        hit = sum(outcome.found(threshold, most) for outcome in of_kind)
+    else:
+        hit = sum(outcome.disturbed(threshold) for outcome in of_kind)
+    return hit / len(of_kind) if of_kind else float("nan")
+
+
+def _request(pair: Pair) -> str | Messages:
+    if len(pair.turns) == 1:
+        return pair.request
+    return [{"role": "user", "content": text} for text in pair.turns]
+
+
+def _about(edit: Edit) -> About:
+    return name_of(edit.prompt), name_of(edit.subject)
+
+
+def _fact(fact_id: str, edit: Edit) -> Fact:
+    return Fact(fact_id, edit.subject, edit.prompt, edit.target)

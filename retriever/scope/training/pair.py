@@ -1,0 +1,66 @@
+"""A request beside an edit, and whether the edit concerns it."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from retriever.text import name_of, names
+
+Kind = Literal["in_scope", "multi_hop", "hard", "easy"]
+"""`hard`: another relation of the edit's subject. `easy`: the subject is somebody else.
+`multi_hop`: the answer is reached by way of the edit; it is in scope."""
+
+Side = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """`prompt` names `subject`; `target` continues it."""
+
+    prompt: str
+    subject: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """`turns` are the user turns of a conversation; the last one is the request."""
+
+    edit: Edit
+    turns: tuple[str, ...]
+    kind: Kind
+    source: str
+    """The data set."""
+
+    @property
+    def in_scope(self) -> bool:
+        return self.kind in ("in_scope", "multi_hop")
+
+    @property
+    def request(self) -> str:
+        return self.turns[-1]
+
+    @property
+    def asks_backwards(self) -> bool:
+        """Whether it names the edit's target, and the subject not at all.
+
+        Some published questions ask who has the new answer. A memory looked up by subject is
+        not meant to answer those.
+        """
+        return names(self.request, self.edit.target) and not names(self.request, self.edit.subject)
+
+
+def side_of(subject: str) -> Side:
+    """Where pairs of a subject belong: the same in all data sets, whatever its spelling.
+
+    Seven subjects in ten are for training, one for choosing the threshold, two for the test.
+    """
+    key = " ".join(name_of(subject))
+    number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) % 10
+    return "train" if number < 7 else "validation" if number == 7 else "test"
+
+
+def on_side(pairs: Iterable[Pair], side: Side) -> list[Pair]:
+    """The pairs whose edit's subject belongs there, each once."""
+    return [pair for pair in dict.fromkeys(pairs) if side_of(pair.edit.subject) == side]

@@ -1,0 +1,103 @@
+"""Training and evaluation from pairs to files."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from retriever.encoder import Encoder
+from retriever.errors import InvalidTrainingDataError
+from retriever.scope.classifier import Classifier, ScopeClassifier
+from retriever.scope.files import Description, local, portable, save
+from retriever.scope.network import CrossEncoder
+from retriever.scope.training.conversations import conversations
+from retriever.scope.training.evaluation import Outcome, evaluate, memory_of
+from retriever.scope.training.examples import make_examples, reading_of
+from retriever.scope.training.pair import Pair, Side, on_side
+from retriever.scope.training.report import choose_threshold, report
+from retriever.scope.training.trainer import Progress, Trainer, TrainingSettings
+from retriever.settings import RetrieverSettings
+
+VALIDATED_WITH = 1000
+"""Edits in the memory that the threshold is chosen with."""
+
+Begin = Callable[[str, int], Callable[[], None]]
+"""Begins a progress bar of so many steps, and gives what moves it by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What training and evaluation have in common."""
+
+    pairs: Sequence[Pair]
+    encoder: Encoder
+    begin: Begin = lambda _title, _steps: lambda: None
+
+
+def train(
+    run: Run, base: str, settings: TrainingSettings, output: Path, progress: Progress
+) -> dict[str, Any]:
+    """Train on the training side, choose a threshold on the validation side, write it all.
+
+    Interrupted, it goes on from the state in `output`/training. Returns the report.
+    """
+    start = time.monotonic()
+    _check(run.pairs)
+    examples = make_examples(on_side(run.pairs, "train"), run.encoder, settings.seed)
+    torch.manual_seed(settings.seed)
+    network = CrossEncoder(local(base), settings.rank)
+    Trainer(network, examples, settings).train(progress, output / "training")
+    told: dict[str, Any] = {
+        "training": asdict(settings),
+        "examples": len(examples),
+        "seconds": round(time.monotonic() - start),
+    }
+    description = Description(portable(base), network.fingerprint, settings.rank, 0.5, report=told)
+    save(network, description, output)
+    outcomes = measure(run, ScopeClassifier(output), "validation", VALIDATED_WITH)
+    threshold = choose_threshold(outcomes)
+    told["validation"] = report(outcomes, threshold, VALIDATED_WITH)
+    chosen = Description(
+        description.base, description.fingerprint, settings.rank, threshold, report=told
+    )
+    save(network, chosen, output)
+    return told
+
+
+def measure(
+    run: Run,
+    classifier: Classifier,
+    side: Side,
+    size: int,
+    settings: RetrieverSettings | None = None,
+) -> list[Outcome]:
+    """Outcomes of a side's pairs, and of conversations made of them, in a memory of `size` edits.
+
+    Where the side has fewer, edits of the other sides fill it up. Pairs that ask backwards are
+    left out.
+    """
+    pairs = [pair for pair in on_side(run.pairs, side) if not pair.asks_backwards]
+    pairs += conversations(pairs, seed=0)
+    edits, asked = memory_of(pairs, [pair.edit for pair in run.pairs], size, seed=0)
+    step = run.begin(f"{side}, {len(edits)} edits", len(asked))
+    settings = settings or RetrieverSettings()
+    return evaluate(edits, asked, run.encoder, classifier, settings, step)
+
+
+def _check(pairs: Sequence[Pair]) -> None:
+    for side in ("train", "validation"):
+        if not any(pair.in_scope and reading_of(pair) for pair in on_side(pairs, side)):
+            raise InvalidTrainingDataError(
+                f"There are no pairs in scope for the {side} side, to which a share of the "
+                "subjects goes; give data about some tens of subjects at least."
+            )
+
+
+def write(told: Any, path: Path) -> None:
+    """Write a report as JSON; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,75 @@
+"""A small result, as a run with every regime leaves it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vllm_edit.evaluation.evaluation import UNEDITED
+from vllm_edit.evaluation.journal import Journal
+from vllm_edit.evaluation.plan import AFTER, BATCH, END, SEQUENTIAL, SINGLE, Job, Piece, Plan
+from vllm_edit.evaluation.sample import Sample, draw
+from vllm_edit.evaluation.summary import summarize
+
+OpenJournal = Callable[..., Journal]
+
+
+@pytest.fixture(scope="session")
+def plan() -> Plan:
+    return Plan(
+        source="factworld",
+        methods=("ike", "rome"),
+        regimes=(SINGLE, BATCH, SEQUENTIAL),
+        counts=(1, 2),
+        edits=2,
+        seed=0,
+    )
+
+
+@pytest.fixture(scope="session")
+def sample(plan: Plan) -> Sample:
+    return draw(plan.source, plan.edits, plan.seed)
+
+
+@pytest.fixture
+def open_journal(tmp_path: Path, plan: Plan, sample: Sample) -> OpenJournal:
+    """Opens the journal of the run, or of another plan or target."""
+
+    def opened(plan: Plan = plan, target: str = "factworld") -> Journal:
+        return Journal(tmp_path / "run" / "pieces.jsonl", plan, sample, target)
+
+    return opened
+
+
+def piece(job: Job, sample: Sample, count: int, moment: str, *values: float) -> Piece:
+    """Each value is one record's score in everything."""
+    names = ("reliability", "generalization", "locality", "portability", "portability.alias",
+             "locality.other_subjects")  # fmt: skip
+    ways = ("generated", "teacher_forced")
+    judged = [
+        {
+            "case": record.case,
+            "generated": f"said by {job.method} <&>",
+            "scores": {f"{name}/{way}": value for name in names for way in ways},
+        }
+        for record, value in zip(sample.records, values, strict=False)
+    ]
+    seconds = () if job == UNEDITED else (0.25, 0.75)
+    return Piece(job.method, job.regime, count, job.index, moment, seconds, (), tuple(judged), 0.5)
+
+
+@pytest.fixture(scope="session")
+def result(tmp_path_factory: pytest.TempPathFactory, plan: Plan, sample: Sample) -> dict[str, Any]:
+    """Of both methods the same: alone all is well, of two together half."""
+    folder = tmp_path_factory.mktemp("result")
+    journal = Journal(folder / "pieces.jsonl", plan, sample, "factworld")
+    journal.add(UNEDITED, [piece(UNEDITED, sample, 0, END, 0.0, 0.0)])
+    for method in plan.methods:
+        for job in plan.jobs(method):
+            moments = (AFTER, END) if job.regime == SEQUENTIAL else (END,)
+            values = (1.0,) if job.count == 1 else (1.0, 0.0)
+            found = [piece(job, sample, job.count, moment, *values) for moment in moments]
+            journal.add(job, found)
+        journal.add_costs(method, {"preparation_seconds": 1.5, "peak_bytes": 2.0**31})
+    return summarize(plan, sample, "factworld", journal)

@@ -1,0 +1,97 @@
+"""``vllm-edit evaluate`` on the real server: two methods on the same edits."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.cases import Case, post
+from vllm_edit.cli import main
+from vllm_edit.evaluation.editing import SET
+from vllm_edit.launch import ServerProcess
+
+EDITS = 3
+
+pytestmark = pytest.mark.engine
+
+
+def run(*arguments: object) -> int:
+    return main(["evaluate", *map(str, arguments)])
+
+
+def mean(row: dict[str, Any], metric: str) -> float:
+    found: float = row["metrics"][metric]["mean"]
+    return found
+
+
+def test_two_methods_are_judged_as_served_and_the_server_is_left_as_it_was(
+    server: ServerProcess, http: httpx.Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # What a killed run left is taken back.
+    http.post("/v1/edit-sets", json={"name": SET}).raise_for_status()
+    arguments = (
+        "--url", server.url, "--edits", EDITS, "--counts", f"1,{EDITS}",
+        "--regimes", "single,sequential", "--output", tmp_path,
+    )  # fmt: skip
+    assert run(*arguments) == 0, capsys.readouterr().err
+    result = json.loads((tmp_path / "result.json").read_text())
+    rows = {(r["method"], r["regime"], r["count"], r["moment"]): r for r in result["rows"]}
+    assert len(rows) == 1 + 2 * (1 + 2 * 2)
+    unedited = rows["unedited", "none", 0, "at the end"]
+    assert mean(unedited, "reliability/generated") == 0.0
+    assert mean(unedited, "locality/generated") == 1.0
+    assert unedited["drift"] == 0.0
+    for method in ("ike", "rome"):
+        for key in (("single", 1), ("sequential", EDITS)):
+            row = rows[method, *key, "at the end"]
+            assert row["records"] == EDITS
+            assert mean(row, "reliability/generated") == 1.0
+            assert mean(row, "reliability/teacher_forced") == 1.0
+            assert mean(row, "locality.other_subjects/teacher_forced") > 0.6
+            assert row["failed"] == 0
+        assert result["costs"][method]["preparation_seconds"] >= 0.0
+    # A memory edit touches no prompt about something else; a weight edit every one a little.
+    assert rows["ike", "single", 1, "at the end"]["drift"] == pytest.approx(0.0, abs=1e-6)
+    assert rows["rome", "single", 1, "at the end"]["drift"] > 0.0
+    assert "| rome | factworld |" in capsys.readouterr().out
+    assert SET not in http.get("/v1/edit-sets").text
+
+    # The same command finds all done, and asks the server for nothing.
+    arguments = tuple(str(a).replace(server.url, "http://127.0.0.1:9") for a in arguments)
+    pieces = tmp_path / "pieces.jsonl"
+    pieces.write_text(pieces.read_text().replace(server.url, "http://127.0.0.1:9"))
+    assert run(*arguments) == 0
+    again = json.loads((tmp_path / "result.json").read_text())
+    assert again["rows"] == result["rows"]
+
+
+def test_a_server_with_edits_in_effect_is_refused(
+    server: ServerProcess,
+    http: httpx.Client,
+    case: Case,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    post(http, case.edit("ike"))
+    assert run("--url", server.url, "--methods", "ike", "--output", tmp_path) == 1
+    assert "has 1 edits in effect" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--data", "zsre:x.json"), "names no data"),
+        (("--data", "easyedit:/no/such.json"), "cannot be read"),
+        (("--edits", "100000"), "records that can be edited"),
+        (("--counts", "50"), "Counts are between 1 and"),
+        (("--regimes", "double"), "no regime 'double'"),
+        (("--url", "http://127.0.0.1:9"), "does not answer"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], reason: str
+) -> None:
+    assert run(*arguments, "--output", tmp_path) == 1
+    assert reason in capsys.readouterr().err

@@ -1,0 +1,109 @@
+"""A record's scores, from answers made up by hand."""
+
+from dataclasses import replace
+
+import pytest
+
+from vllm_edit.evaluation.asking import Answer, Forced, Question
+from vllm_edit.evaluation.judging import judge, questions
+from vllm_edit.evaluation.record import Probe, Record, Rewrite
+
+RECORD = Record(
+    case="1",
+    prompt="Ann plays",
+    subject="Ann",
+    target_new="golf",
+    ground_truth="polo",
+    rephrasings=("The sport of Ann is", "What does Ann play?"),
+    locality={
+        "other_subjects": (Probe(("Bob plays",), ("polo",)),),
+        "other_relations": (Probe(("Ann lives in",), ("Rome",)),),
+    },
+    portability={"multi_hop": (Probe(("What does Ann need?", "Ann uses a"), ("club", "stick")),)},
+    neighbourhood=("Bob plays",),
+)
+
+
+def answers(
+    record: Record, said: dict[str, str], greedy: dict[str, tuple[int, ...]] | None = None
+) -> dict[Question, Answer]:
+    """What is said to each prompt; every target is the tokens 1, 2, and golf the likelier one."""
+    return {
+        question: Answer(
+            said.get(question.prompt, "nothing"),
+            Forced(
+                (1, 2),
+                (greedy or {}).get(question.prompt, (1, 2)),
+                1.0 if question.target == "golf" else 2.0,
+            ),
+        )
+        for question in questions(record)
+    }
+
+
+def test_every_metric_is_scored_by_its_definition() -> None:
+    before = answers(RECORD, {"Bob plays": "polo.", "Ann lives in": "Rome."})
+    after = answers(
+        RECORD,
+        {
+            "Ann plays": "golf.",
+            "The sport of Ann is": "golf",
+            "Bob plays": "polo. Often",
+            "Ann lives in": "Oslo",
+            "Ann uses a": "stick.",
+        },
+        {"What does Ann play?": (1, 9), "Ann lives in": (8, 9), "What does Ann need?": (8, 9)},
+    )
+    judged = judge(RECORD, before, after)
+    assert judged.case == "1"
+    assert judged.generated == "golf."
+    assert judged.scores == pytest.approx(
+        {
+            "reliability/generated": 1.0,
+            "reliability/teacher_forced": 1.0,
+            "generalization/generated": 0.5,
+            "generalization/teacher_forced": 0.75,
+            "locality.other_subjects/generated": 1.0,
+            "locality.other_subjects/teacher_forced": 1.0,
+            "locality.other_relations/generated": 0.0,
+            "locality.other_relations/teacher_forced": 0.0,
+            "locality/generated": 0.5,
+            "locality/teacher_forced": 0.5,
+            # Any wording and any answer will do.
+            "portability.multi_hop/generated": 1.0,
+            "portability.multi_hop/teacher_forced": 1.0,
+            "portability/generated": 1.0,
+            "portability/teacher_forced": 1.0,
+            "efficacy_success": 1.0,
+            "paraphrase_success": 1.0,
+            # There the true object should be the likelier one, and golf is.
+            "neighbourhood_success": 0.0,
+        }
+    )
+
+
+def test_what_the_server_does_not_tell_is_not_scored() -> None:
+    found = answers(RECORD, {"Ann plays": "golf."})
+    untold = {question: Answer(answer.generated, None) for question, answer in found.items()}
+    scores = judge(RECORD, untold, untold).scores
+    assert scores["reliability/generated"] == 1.0
+    assert not [name for name in scores if "teacher" in name or "success" in name]
+
+
+def test_probes_that_another_edit_contradicts_are_left_out() -> None:
+    found = answers(RECORD, {})
+    moved = Rewrite("Ann lives in", "Ann", "Oslo", "Rome")
+    scores = judge(RECORD, found, found, [moved]).scores
+    assert "locality.other_relations/generated" not in scores
+    assert "locality.other_subjects/generated" in scores
+    elsewhere = replace(moved, subject="Eve")
+    assert "locality.other_relations/generated" in judge(RECORD, found, found, [elsewhere]).scores
+
+
+def test_all_facts_of_a_case_are_judged_but_those_overridden() -> None:
+    earlier = Rewrite("Eve plays", "Eve", "chess")
+    record = replace(RECORD, before=(earlier,))
+    found = answers(record, {"Ann plays": "golf", "Eve plays": "polo"})
+    assert judge(record, found, found).scores["reliability/generated"] == 0.5
+    record = replace(RECORD, before=(replace(earlier, judged=False),))
+    assert judge(record, found, found).scores["reliability/generated"] == 1.0

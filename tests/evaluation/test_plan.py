@@ -1,0 +1,39 @@
+"""What a run is made of."""
+
+from dataclasses import replace
+
+import pytest
+
+from vllm_edit.errors import InvalidData
+from vllm_edit.evaluation.evaluation import job_count
+from vllm_edit.evaluation.plan import Plan
+
+
+def test_every_regime_edits_the_same_records(plan: Plan) -> None:
+    plan = replace(plan, edits=5, counts=(1, 2))
+    jobs = list(plan.jobs("ike"))
+    assert job_count(plan) == 1 + 2 * len(jobs)
+    assert len({job.key for job in jobs}) == len(jobs)
+    parts = {(job.regime, job.count, job.index): list(job.of("abcde")) for job in jobs}
+    assert [parts["single", 1, index] for index in range(5)] == [[c] for c in "abcde"]
+    # A group of one is an edit alone, which is there already.
+    assert ("batch", 1, 0) not in parts
+    # What is left over fills no group of two.
+    assert [parts["batch", 2, index] for index in range(2)] == [["a", "b"], ["c", "d"]]
+    assert parts["sequential", 2, 0] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"methods": ()},
+        {"regimes": ()},
+        {"regimes": ("double",)},
+        {"edits": 0},
+        {"counts": (3,)},
+        {"counts": (0,)},
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused(plan: Plan, change: dict[str, object]) -> None:
+    with pytest.raises(InvalidData):
+        replace(plan, **change)  # type: ignore[arg-type]

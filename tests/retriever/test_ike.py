@@ -1,0 +1,66 @@
+"""IKE's prompts within a budget, in front of a text and in either slot of a chat."""
+
+import pytest
+
+from retriever import Demonstration, Fact, InvalidSettingsError, SentenceEncoder
+from retriever.ike import DemonstrationStore, Ike, IkeSettings
+
+ADA = Fact("1", "Ada", "The employer of Ada is", "Acme")
+BO = Fact("2", "Bo", "The employer of Bo is", "Zeta")
+SPORT = Demonstration("Al plays chess.", "The sport of Al is", "chess")
+CAPITAL = Demonstration("The capital of Oz is Ur.", "Oz is ruled from", "Ur")
+BOTH = "New Fact: The employer of Bo is Zeta.\nNew Fact: The employer of Ada is Acme.\n"
+
+
+def ike(encoder: SentenceEncoder, **settings: object) -> Ike:
+    store = DemonstrationStore([SPORT, CAPITAL], encoder)
+    return Ike(store, IkeSettings(**settings), lambda text: len(text.split()))  # type: ignore[arg-type]
+
+
+def test_the_best_fact_stands_last(encoder: SentenceEncoder) -> None:
+    found = ike(encoder, demonstrations=0).in_text([ADA, BO], "Ada works for")
+    assert found == (f"{BOTH}Prompt: Ada works for", 2)
+
+
+def test_fixed_demonstrations_are_the_same_for_every_request(encoder: SentenceEncoder) -> None:
+    fixed = ike(encoder, choice="fixed", demonstrations=2)
+    texts = [fixed.in_text([fact], "Who?")[0] for fact in (ADA, BO)]
+    heads = {text.rpartition("New Fact: ")[0] for text in texts}
+    assert len(heads) == 1
+    assert heads.pop().startswith("New Fact: Al plays chess.")
+
+
+@pytest.mark.parametrize("choice", ["fixed", "nearest"])
+def test_demonstrations_and_then_facts_give_way_to_the_budget(
+    encoder: SentenceEncoder, choice: str
+) -> None:
+    (whole, one, none, fact, least), used = zip(
+        *(
+            ike(encoder, choice=choice, demonstrations=2, max_tokens=most).in_text([ADA, BO], "Oz?")
+            for most in (60, 31, 18, 10, 1)
+        ),
+        strict=True,
+    )
+    assert used == (2, 2, 2, 1, 1)
+    assert [text.count("\n\n") for text in (whole, one, none)] == [2, 1, 0]
+    assert none == f"{BOTH}Prompt: Oz?"
+    assert ("chess" if choice == "fixed" else "Ur") in one
+    assert fact == least == "New Fact: The employer of Ada is Acme.\nPrompt: Oz?"
+
+
+def test_in_the_system_message(encoder: SentenceEncoder) -> None:
+    system = ike(encoder, slot="system", demonstrations=0)
+    asked = [{"role": "user", "content": "Where does Ada work?"}]
+    said = "New Fact: The employer of Ada is Acme.\n"
+    assert system.in_chat([ADA], asked, 0) == (({"role": "system", "content": said}, *asked), 1)
+    polite = {"role": "system", "content": "Be polite."}
+    found, _ = system.in_chat([ADA], [polite, *asked], 1)
+    assert found == ({"role": "system", "content": f"{said}\nBe polite."}, *asked)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"demonstrations": -1}, {"max_tokens": 0}, {"choice": "best"}, {"slot": "tool"}]
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(InvalidSettingsError):
+        IkeSettings(**settings)  # type: ignore[arg-type]

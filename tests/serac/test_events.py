@@ -1,0 +1,35 @@
+"""Server-sent events, in whatever pieces they come."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from vllm_edit.errors import CounterfactualFailed
+from vllm_edit.serac.events import event, events, named
+
+
+async def _chunks(data: bytes, size: int) -> AsyncIterator[bytes]:
+    for at in range(0, len(data), size):
+        yield data[at : at + size]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+async def test_events_come_whole(size: int) -> None:
+    # A line separator that is one to Python, but neither to JSON nor to the standard.
+    sent = [{"text": "a\u2028b\x85c"}, {"text": "d\r\n"}, {}]
+    data = b": a comment\n\n" + event(sent[0]) + b'data:{"text":"d\\r\\n"}\r\n\r\n' + event({})
+    assert [e async for e in events(_chunks(data, size))] == sent
+    ended = data + b"data: [DONE]\n\n" + event({"late": 1})
+    assert [e async for e in events(_chunks(ended, size))] == sent
+
+
+@pytest.mark.parametrize("data", [b"data: {\n\n", b"data: 1\n\n", b"data: \xff\n\n"])
+async def test_what_is_no_event_is_refused(data: bytes) -> None:
+    with pytest.raises(CounterfactualFailed) as caught:
+        [e async for e in events(_chunks(data, 99))]
+    assert caught.value.code == "counterfactual_unreadable"
+
+
+def test_a_name_is_given_only_where_there_is_one() -> None:
+    assert named({"model": "a", "x": 1}, "b") == {"model": "b", "x": 1}
+    assert named({"error": {}}, "b") == {"error": {}}

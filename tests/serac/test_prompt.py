@@ -1,0 +1,71 @@
+"""What the counterfactual model reads."""
+
+import pytest
+
+from retriever import Fact
+from vllm_edit.serac.editor import suits
+from vllm_edit.serac.prompt import with_edits
+
+ONE = Fact("e1", "Anna", "Anna was born in", "Oslo")
+TWO = Fact("e2", "Ben", "Ben was born in", "Bergen")
+SHOWN = "New Fact: Ben was born in Bergen.\nNew Fact: Anna was born in Oslo.\nPrompt: "
+
+
+def test_a_prompt_stands_behind_its_facts_the_surest_last() -> None:
+    assert with_edits({"prompt": "Where?", "n": 2}, [ONE, TWO]) == {"prompt": f"{SHOWN}Where?"}
+    assert with_edits({"prompt": ["A", "B"]}, [ONE]) == {
+        "prompt": [
+            "New Fact: Anna was born in Oslo.\nPrompt: A",
+            "New Fact: Anna was born in Oslo.\nPrompt: B",
+        ]
+    }
+
+
+def test_the_last_question_of_a_chat_stands_behind_its_facts() -> None:
+    before = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "Hello!"},
+    ]
+    asked = {"role": "user", "content": "Where was Anna born?"}
+    changed = with_edits({"messages": [*before, asked]}, [ONE, TWO])
+    assert changed == {"messages": [*before, {**asked, "content": f"{SHOWN}Where was Anna born?"}]}
+    assert asked["content"] == "Where was Anna born?"
+
+
+def test_the_text_part_of_a_question_takes_the_facts() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:,"}}
+    parts = [image, {"type": "text", "text": "Who?"}]
+    (turn,) = with_edits({"messages": [{"role": "user", "content": parts}]}, [ONE, TWO])["messages"]
+    assert turn["content"] == [image, {"type": "text", "text": f"{SHOWN}Who?"}]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"stream": True, "temperature": 0.5}, {"response_format": {"type": "text"}},
+     {"tools": [], "echo": False, "logprobs": None}],
+)  # fmt: skip
+def test_plain_requests_suit(more: dict[str, object]) -> None:
+    assert suits({"prompt": "x", **more})
+    assert suits({"prompt": ["x", "y"], **more})
+    assert suits({"messages": [{"role": "user", "content": "x"}], **more})
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"tools": [{"type": "function"}]},
+        {"logprobs": 1},
+        {"echo": True},
+        {"response_format": {"type": "json_object"}},
+        {"response_format": "text"},
+        {"structured_outputs": {"regex": "a"}},
+        {"logit_bias": {"1": 1}},
+        {"continue_final_message": True},
+        {"prompt": [1, 2]},
+        {"prompt": [[1, 2]]},
+        {"prompt": 1},
+    ],
+)
+def test_what_only_the_served_model_can_give_does_not(more: dict[str, object]) -> None:
+    assert not suits({"prompt": "x", **more})

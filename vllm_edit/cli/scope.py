@@ -1,0 +1,212 @@
+"""``vllm-edit scope``: train and evaluate the classifier that says what a memory edit concerns."""
+
+import argparse
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retriever.scope.files import SHIPPED
+
+if TYPE_CHECKING:
+    from retriever.scope.training.pair import Pair
+    from retriever.scope.training.run import Run
+    from vllm_edit.factworld.wordings import Relation
+
+_DESCRIPTION = """\
+A memory edit is put in front of a request if a classifier says that it concerns it. One is
+shipped. These commands train one on edits of your own, and measure one; serve it with
+--edit-scope-classifier FOLDER."""
+
+_DATA = """\
+DATA is a folder of .json and .jsonl files in published schemas (CounterFact, zsRE, KnowEdit,
+MQuAKE, ConflictEdit, PokeMQA's scope questions), or of your own, a JSON object a line:
+
+  {"prompt": "The mayor of Oslo is", "subject": "Oslo", "target": "Kim",
+   "request": "Who is Oslo's mayor?", "in_scope": true}
+
+(or "turns", a list of user turns of which the last is the request). Subjects are divided by a hash
+of their names: 7 in 10 are trained on, 1 is for choosing the threshold, 2 are for the test."""
+
+
+def add_scope_parser(commands: Any) -> None:
+    """Add the command to the subparsers of ``vllm-edit``."""
+    parser = commands.add_parser(
+        "scope", help="train or measure the scope classifier", description=_DESCRIPTION
+    )
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    train = _action(actions, "train", "train a classifier", _train)
+    train.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    train.add_argument(
+        "--base", help="Transformers encoder, a folder or a hub name (default: all-MiniLM-L6-v2)"
+    )
+    train.add_argument("--epochs", type=float, default=1.8, help="default: %(default)s")
+    train.add_argument("--rank", type=int, default=32, help="default: %(default)s")
+    train.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    evaluate = _action(
+        actions, "evaluate", "measure a classifier on subjects of the test", _evaluate
+    )
+    evaluate.add_argument(
+        "--classifier",
+        type=Path,
+        default=SHIPPED,
+        metavar="FOLDER",
+        help="default: the one that is shipped",
+    )
+    evaluate.add_argument("--output", type=Path, metavar="FILE", help="where to write the JSON")
+    evaluate.add_argument(
+        "--sizes", type=_sizes, default=(1000, 10000), help="edits in memory, such as 1000,10000"
+    )
+    evaluate.add_argument("--threshold", type=float, help="default: the classifier's own")
+    evaluate.add_argument("--side", choices=("validation", "test"), default="test")
+
+
+def _action(
+    actions: Any, name: str, about: str, run: Callable[[argparse.Namespace], None]
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=about,
+        description=f"{about.capitalize()}.",
+        epilog=_DATA,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DATA")
+    parser.add_argument(
+        "--no-world", action="store_true", help="leave out pairs about the bundled world"
+    )
+    parser.add_argument("--encoder", help="sentence encoder (default: all-MiniLM-L6-v2)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
+    parser.set_defaults(func=lambda options: _guarded(run, options))
+    return parser
+
+
+def _guarded(run: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
+    """Status 1 with the reason if it cannot be done, 130 on Ctrl-C."""
+    import torch
+
+    from retriever.errors import RetrieverError
+
+    torch.set_num_threads(options.threads)
+    try:
+        run(options)
+    except (RetrieverError, OSError) as error:
+        print(f"vllm-edit scope: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("vllm-edit scope: interrupted; train goes on from the last state", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _train(options: argparse.Namespace) -> None:
+    from retriever.encoder import HUB_NAME
+    from retriever.scope.training.report import table
+    from retriever.scope.training.run import train, write
+    from retriever.scope.training.trainer import TrainingSettings
+
+    settings = TrainingSettings(rank=options.rank, epochs=options.epochs, seed=options.seed)
+    told = train(_run(options), options.base or HUB_NAME, settings, options.output, _Steps())
+    write(told, options.output / "report.json")
+    print(table(told["validation"]))
+    print(f"in {options.output}; serve with --edit-scope-classifier {options.output}")
+    print(f"and --edit-scope-threshold {told['validation']['threshold']}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from retriever.scope import ScopeClassifier
+    from retriever.scope.files import describe
+    from retriever.scope.training.report import report, table
+    from retriever.scope.training.run import measure, write
+
+    classifier, run = ScopeClassifier(options.classifier), _run(options)
+    threshold = options.threshold or describe(classifier.folder).threshold
+    reports = []
+    for size in options.sizes:
+        outcomes = measure(run, classifier, options.side, size)
+        reports.append(report(outcomes, threshold, size))
+        print(table(reports[-1]), flush=True)
+    if options.output:
+        write(reports, options.output)
+
+
+def _run(options: argparse.Namespace) -> "Run":
+    from retriever import SentenceEncoder
+    from retriever.scope.training.published import load_folder
+    from retriever.scope.training.run import Run
+
+    pairs = load_folder(options.data) + ([] if options.no_world else world_pairs())
+    return Run(pairs, SentenceEncoder(options.encoder), _bar)
+
+
+def world_pairs(seed: int = 0) -> "list[Pair]":
+    """Pairs about the bundled world, an edit for each of its subjects.
+
+    Held-out wordings occur only beside subjects that are not trained on.
+    """
+    from vllm_edit.factworld.wordings import BY_NAME
+    from vllm_edit.factworld.world import build_world
+
+    rng = random.Random(seed)  # noqa: S311 - seeded, not cryptography
+    world = build_world()
+    pairs: list[Pair] = []
+    for subject in sorted({fact.subject for fact in world.facts}):
+        fact = rng.choice(world.about(subject))
+        pairs += _about(BY_NAME[fact.relation], subject, fact.object, rng)
+    return pairs
+
+
+def _about(relation: "Relation", subject: str, target: str, rng: random.Random) -> "Iterator[Pair]":
+    from retriever.scope.training.pair import Edit, Pair, side_of
+    from vllm_edit.factworld.protocol import fill
+    from vllm_edit.factworld.wordings import RELATIONS, TWO_HOPS
+
+    prompt = relation.statement if rng.random() < 0.7 else rng.choice(relation.clozes)
+    edit = Edit(fill(prompt, subject), subject, target)
+    trained = side_of(subject) == "train"
+    wordings = [w for w in relation.trained if w != prompt] if trained else relation.held_out
+    for wording in rng.sample(wordings, min(4, len(wordings))):
+        yield Pair(edit, (fill(wording, subject),), "in_scope", "factworld")
+    for other in RELATIONS:
+        if other.subject_kind == relation.subject_kind and other.name != relation.name:
+            wording = rng.choice(other.trained if trained else other.held_out)
+            yield Pair(edit, (fill(wording, subject),), "hard", "factworld")
+    for hop in TWO_HOPS:
+        if hop.first == relation.name:
+            yield Pair(edit, (fill(rng.choice(hop.questions), subject),), "multi_hop", "factworld")
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list such as 1000,10000") from error
+
+
+def _bar(title: str, steps: int) -> Callable[[], None]:
+    from tqdm import tqdm
+
+    bar = tqdm(total=steps, desc=title, unit=" requests", disable=None)
+
+    def step() -> None:
+        bar.update()
+
+    return step
+
+
+class _Steps:
+    """A progress bar of training that begins where a resumed one does; none without a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __call__(self, done: int, of: int, loss: float) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=of, initial=done, unit=" batches", disable=None)
+        self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        self._bar.update(done - self._bar.n)
+        if done >= of:
+            self._bar.close()

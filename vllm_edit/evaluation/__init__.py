@@ -1,0 +1,1 @@
+"""``vllm-edit evaluate``: edits judged as the field does, on the server that serves them."""

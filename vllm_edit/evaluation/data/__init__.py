@@ -1,0 +1,1 @@
+"""Published editing data, read into one record type."""

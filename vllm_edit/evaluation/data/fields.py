@@ -1,0 +1,120 @@
+"""Fields of a record in a data file, checked as they are read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vllm_edit.errors import InvalidData
+from vllm_edit.evaluation.record import Probe, Rewrite
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of one JSON object; `where` says which, for errors.
+
+    Every method raises InvalidData, which names the file, the record and the field.
+    """
+
+    where: str
+    content: Mapping[str, Any]
+    path: str = ""
+
+    @classmethod
+    def of(cls, where: str, content: object, path: str = "") -> "Fields":
+        if not isinstance(content, dict):
+            raise InvalidData(f"{where}: {path or 'the record'} is no object.", field=path or None)
+        return cls(where, content, path)
+
+    def wrong(self, name: str, what: str) -> InvalidData:
+        field = f"{self.path}{name}"
+        return InvalidData(f"{self.where}: field {field!r} {what}.", field=field)
+
+    def has(self, name: str) -> bool:
+        return self.content.get(name) is not None
+
+    def get(self, name: str) -> Any:
+        if not self.has(name):
+            raise self.wrong(name, "is missing")
+        return self.content[name]
+
+    def text(self, name: str) -> str:
+        """A string that is not blank."""
+        value = self.get(name)
+        if not isinstance(value, str) or not value.strip():
+            raise self.wrong(name, "is no text")
+        return value.strip()
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A string, or strings in lists within lists; empty ones left out."""
+        found = tuple(self._flat(name, self.get(name)))
+        if not found:
+            raise self.wrong(name, "holds no text")
+        return found
+
+    def optional(self, name: str) -> tuple[str, ...]:
+        """As `texts`, with nothing for a field that is missing or empty."""
+        return tuple(self._flat(name, self.content.get(name) or ()))
+
+    def _flat(self, name: str, value: object) -> list[str]:
+        if isinstance(value, str):
+            return [value.strip()] if value.strip() else []
+        if isinstance(value, list | tuple):
+            return [text for part in value for text in self._flat(name, part)]
+        raise self.wrong(name, "is neither text nor a list of texts")
+
+    def inner(self, name: str) -> "Fields":
+        return Fields.of(self.where, self.get(name), f"{self.path}{name}.")
+
+    def each(self, name: str) -> list["Fields"]:
+        """The objects in a list; one object alone counts as a list of it."""
+        value = self.get(name)
+        items = value if isinstance(value, list) else [value]
+        return [
+            Fields.of(self.where, item, f"{self.path}{name}[{index}].")
+            for index, item in enumerate(items)
+        ]
+
+    def case(self, number: int) -> str:
+        return str(self.content.get("case_id", number))
+
+    def filled(self, name: str, subject: str) -> str:
+        """A template with the subject in the place of {}."""
+        template = self.text(name)
+        if "{}" not in template:
+            raise self.wrong(name, "has no {} for the subject")
+        return template.replace("{}", subject)
+
+    def labelled(self, name: str, label: str) -> str:
+        """The text of an object that has an identifier beside it."""
+        return self.inner(name).text(label)
+
+    def rewrite(self) -> Rewrite:
+        """`requested_rewrite` of CounterFact and MQuAKE."""
+        subject = self.text("subject")
+        return Rewrite(
+            prompt=self.filled("prompt", subject),
+            subject=subject,
+            target_new=self.labelled("target_new", "str"),
+            ground_truth=self.labelled("target_true", "str"),
+        )
+
+    def probes(self, name: str, kinds: Mapping[str, str]) -> dict[str, tuple[Probe, ...]]:
+        """EasyEdit's groups of probes, under the names that they have here.
+
+        A probe without a prompt or an answer is left out: published files have such.
+        """
+        if not self.has(name):
+            return {}
+        groups = self.inner(name)
+        found: dict[str, tuple[Probe, ...]] = {}
+        for key in groups.content:
+            if key not in kinds:
+                raise groups.wrong(key, f"is no kind of {name}: {', '.join(kinds)}")
+            read = [
+                Probe(item.optional("prompt"), item.optional("ground_truth"))
+                for item in groups.each(key)
+            ]
+            probes = [probe for probe in read if probe.prompts and probe.answers]
+            if probes:
+                found[kinds[key]] = (*found.get(kinds[key], ()), *probes)
+        return found

@@ -1,0 +1,95 @@
+"""Edits put to a server for a while, and taken back in one step."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from vllm_edit.errors import ConflictingState, EditError
+from vllm_edit.evaluation.connection import Connection
+from vllm_edit.evaluation.record import Rewrite
+
+SET = "vllm-edit-evaluation"
+"""The edit set that holds what is evaluated; active, so that default traffic sees it."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """How long it took from the request until all were active, and which of them failed."""
+
+    seconds: float
+    edits: int
+    failures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Editing:
+    """Applies edits of one method within `clean_state`."""
+
+    connection: Connection
+    method: str
+
+    def apply(self, rewrites: Sequence[Rewrite]) -> Applied:
+        """Bring edits into effect together; those that the server gives up are told of.
+
+        Raises:
+            InvalidEdit: it refuses one, and none is in effect.
+            EditError: the server cannot do it.
+        """
+        body = {"edits": [self._body(rewrite) for rewrite in rewrites], "wait": True}
+        start = time.perf_counter()
+        edits = self.connection.post("/v1/edits", body)["data"]
+        seconds = time.perf_counter() - start
+        failures = [
+            f"{edit['prompt']!r}: {edit['error']['message']}" for edit in edits if edit["error"]
+        ]
+        return Applied(seconds, len(edits), tuple(failures))
+
+    def _body(self, rewrite: Rewrite) -> dict[str, str]:
+        body = {
+            "method": self.method,
+            "prompt": rewrite.prompt,
+            "subject": rewrite.subject,
+            "target_new": rewrite.target_new,
+            "edit_set": SET,
+        }
+        if rewrite.ground_truth:
+            body["ground_truth"] = rewrite.ground_truth
+        return body
+
+
+@contextmanager
+def clean_state(connection: Connection) -> Iterator[None]:
+    """Edits applied inside are in effect inside only."""
+    connection.post("/v1/edit-sets", {"name": SET})
+    try:
+        connection.patch(f"/v1/edit-sets/{SET}", {"active": True})
+        yield
+    finally:
+        connection.delete(f"/v1/edit-sets/{SET}")
+
+
+def require_clean(connection: Connection) -> None:
+    """Raise ConflictingState if the server's default traffic sees edits.
+
+    What an evaluation that was killed has left is taken back.
+    """
+    sets = {found["name"]: found for found in connection.get("/v1/edit-sets")["data"]}
+    if SET in sets:
+        connection.delete(f"/v1/edit-sets/{SET}")
+    seen = {None, *(name for name, found in sets.items() if found["active"])} - {SET}
+    edits = connection.get("/v1/edits")["data"]
+    live = [e["id"] for e in edits if e["status"] == "active" and e["edit_set"] in seen]
+    if live:
+        raise ConflictingState(
+            f"{connection.url} has {len(live)} edits in effect, {live[0]} among them, and an "
+            "evaluation begins with none: take them back, or evaluate on a server of its own."
+        )
+
+
+def served_model(connection: Connection) -> str:
+    """The name of the model that the server serves; raises EditError if it names none."""
+    names = [model["id"] for model in connection.get("/v1/models")["data"]]
+    if not names:
+        raise EditError(f"{connection.url} serves no model.")
+    return str(names[0])

@@ -1,0 +1,55 @@
+"""The server that is judged: one that runs, or one started for each method."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vllm_edit.launch import ServerProcess
+
+_FLAGS = ("--edit-max-rate=0", "--edit-max-batch=100000", f"--edit-max-body-bytes={1 << 28}")
+"""An evaluation is one client that edits as fast as it can."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """A server's address, and its process if it was started here."""
+
+    url: str
+    pid: int | None
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is judged: the server at `url`, else `model`, served with `flags` and a fresh store.
+
+    Without a model it is the bundled one.
+    """
+
+    url: str | None
+    model: str | None = None
+    flags: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The same for the same thing to judge."""
+        return self.url or " ".join((self.model or "factworld", *self.flags))
+
+    @contextmanager
+    def host(self) -> Iterator[Host]:
+        """A server for one method; raises Unavailable if it does not start."""
+        if self.url is not None:
+            yield Host(self.url.rstrip("/"), None)
+            return
+        with tempfile.TemporaryDirectory(prefix="vllm-edit-evaluate-") as folder:
+            flags = [f"--edit-store={folder}/store", *_FLAGS, *self.flags]
+            # The bundled model has flags of its own, which naming it would leave out.
+            model = [self.model] if self.model else []
+            server = ServerProcess([*model, *flags], Path(folder) / "server.log")
+            try:
+                # Also one that is still starting is ended.
+                server.start()
+                yield Host(server.url, server.pid)
+            finally:
+                server.stop()

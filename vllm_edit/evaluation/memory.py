@@ -1,0 +1,58 @@
+"""Peak host memory of a server and all its processes."""
+
+import threading
+from types import TracebackType
+from typing import Self
+
+import psutil  # type: ignore[import-untyped]  # it brings no types
+
+_POLL_SECONDS = 0.25
+
+
+class MemoryWatch:
+    """The resident memory of a process and its descendants, summed; a context manager.
+
+    Pages that processes share count once for each. `ready` is what they held at the start and
+    `peak` the most that was seen since, in bytes.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.ready = self._held()
+        self.peak = self.ready
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(_POLL_SECONDS):
+            self.peak = max(self.peak, self._held())
+
+    def _held(self) -> int:
+        held = 0
+        try:
+            for process in (self._process, *self._process.children(recursive=True)):
+                held += _resident(process)
+        except psutil.NoSuchProcess:
+            return held
+        return held
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        found: int = process.memory_info().rss
+    except psutil.NoSuchProcess:
+        return 0
+    return found

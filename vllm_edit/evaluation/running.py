@@ -1,0 +1,154 @@
+"""One method's jobs on a server."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+
+from vllm_edit.errors import InvalidEdit
+from vllm_edit.evaluation.asking import Answers, Asker
+from vllm_edit.evaluation.editing import Applied, Editing, clean_state
+from vllm_edit.evaluation.judging import Judgement, judge, questions
+from vllm_edit.evaluation.metrics import kl_divergence, mean, ngram_entropy
+from vllm_edit.evaluation.plan import AFTER, END, SEQUENTIAL, Job, Piece, Plan
+from vllm_edit.evaluation.record import Record, Rewrite
+from vllm_edit.evaluation.sample import Sample
+
+FLUENCY_TEXTS = 10
+"""At most so many are sampled for one piece."""
+
+
+class Examiner:
+    """Judges records by what a server answers, against what it answered unedited.
+
+    It is made on the unedited server.
+    """
+
+    def __init__(self, asker: Asker, sample: Sample, plan: Plan) -> None:
+        self._asker = asker
+        self._plan = plan
+        self.counts = frozenset(plan.counts)
+        self._control = [probe.prompts[0] for probe in sample.control]
+        self.before: Answers = asker.ask(q for record in sample.records for q in questions(record))
+        self._before_top = asker.top(self._control)
+
+    def judge(
+        self, records: Sequence[Record], effective: Sequence[Record]
+    ) -> tuple[Judgement, ...]:
+        """The scores of records while all of `effective` are in effect."""
+        after = self._asker.ask(q for record in records for q in questions(record))
+        return tuple(
+            judge(record, self.before, after, _others(effective, record)) for record in records
+        )
+
+    def drift(self) -> float | None:
+        """Mean KL divergence of the next token on the control prompts; None without any."""
+        now = self._asker.again(self._control, self._before_top)
+        found = [kl_divergence(*pair) for pair in zip(self._before_top, now, strict=True)]
+        return mean(found) if found else None
+
+    def fluency(self, records: Sequence[Record]) -> float | None:
+        """Mean n-gram entropy of text about some of the records' subjects, if it is wanted."""
+        if not self._plan.fluency:
+            return None
+        prompts = [(r.generation or (r.prompt,))[0] for r in records[:FLUENCY_TEXTS]]
+        texts = self._asker.write(prompts, self._plan.seed)
+        return mean([ngram_entropy(text) for text in texts])
+
+
+def unedited(examiner: Examiner, records: Sequence[Record]) -> Piece:
+    """The model as it is, as a row to compare with."""
+    judged = [judge(record, examiner.before, examiner.before) for record in records]
+    return Piece(
+        method="unedited",
+        regime="none",
+        count=0,
+        index=0,
+        moment=END,
+        seconds=(),
+        failures=(),
+        judged=_told(judged),
+        drift=0.0,
+        fluency=examiner.fluency(records),
+    )
+
+
+def preparation(editing: Editing, record: Record) -> float:
+    """Seconds that a method's first edit on a server takes over its second of the same fact."""
+    taken = []
+    for _ in range(2):
+        with clean_state(editing.connection):
+            taken.append(editing.apply([record.rewrite]).seconds)
+    return max(0.0, taken[0] - taken[1])
+
+
+def run(job: Job, editing: Editing, examiner: Examiner, records: Sequence[Record]) -> list[Piece]:
+    """Do a job on a clean server, and leave it clean; raises EditError."""
+    chosen = job.of(records)
+    with clean_state(editing.connection):
+        if job.regime == SEQUENTIAL:
+            return list(_sequence(job, editing, examiner, chosen))
+        applied = _applied(editing, chosen)
+        judged = examiner.judge(chosen, chosen)
+        return [_piece(job, job.count, END, [applied], judged, examiner, chosen)]
+
+
+def _applied(editing: Editing, records: Sequence[Record]) -> Applied:
+    """Edits of several records are refused together; of one that is refused, the piece tells."""
+    rewrites = _rewrites(records)
+    try:
+        return editing.apply(rewrites)
+    except InvalidEdit as error:
+        if len(records) > 1:
+            raise
+        return Applied(0.0, len(rewrites), (f"{records[0].prompt!r}: {error.message}",))
+
+
+def _sequence(
+    job: Job, editing: Editing, examiner: Examiner, chosen: Sequence[Record]
+) -> Iterator[Piece]:
+    """Edit by edit: each judged at once, and all so far wherever the plan has a count."""
+    applied: list[Applied] = []
+    at_once: list[Judgement] = []
+    for number, record in enumerate(chosen, start=1):
+        applied.append(_applied(editing, [record]))
+        effective = chosen[:number]
+        at_once += examiner.judge([record], effective)
+        if number in examiner.counts or number == len(chosen):
+            yield _piece(job, number, AFTER, applied, at_once, examiner, ())
+            judged = examiner.judge(effective, effective)
+            yield _piece(job, number, END, applied, judged, examiner, effective)
+
+
+def _piece(
+    job: Job,
+    count: int,
+    moment: str,
+    applied: Sequence[Applied],
+    judged: Iterable[Judgement],
+    examiner: Examiner,
+    records: Sequence[Record],
+) -> Piece:
+    """With drift and fluency where there are records to measure them with."""
+    return Piece(
+        method=job.method,
+        regime=job.regime,
+        count=count,
+        index=job.index,
+        moment=moment,
+        seconds=tuple(found.seconds / found.edits for found in applied),
+        failures=tuple(failure for found in applied for failure in found.failures),
+        judged=_told(judged),
+        drift=examiner.drift() if records else None,
+        fluency=examiner.fluency(records) if records else None,
+    )
+
+
+def _told(judged: Iterable[Judgement]) -> tuple[dict[str, object], ...]:
+    return tuple(asdict(judgement) for judgement in judged)
+
+
+def _rewrites(records: Iterable[Record]) -> list[Rewrite]:
+    return [rewrite for record in records for rewrite in record.rewrites]
+
+
+def _others(effective: Iterable[Record], record: Record) -> list[Rewrite]:
+    return _rewrites(other for other in effective if other is not record)

@@ -1,0 +1,84 @@
+"""Which records are edited in a run, and the probes that all data can have."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from vllm_edit.errors import InvalidData
+from vllm_edit.evaluation.data.source import FACTWORLD, load
+from vllm_edit.evaluation.record import DISTRACTING, OTHER_SUBJECTS, UNRELATED, Probe, Record
+
+CONTROLS = 20
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Records to edit, and `control`: prompts about other subjects, none of which is edited.
+
+    `left_out` counts records that cannot be edited: their prompt lacks the subject, or another
+    record edits the same prompt.
+    """
+
+    source: str
+    seed: int
+    records: tuple[Record, ...]
+    control: tuple[Probe, ...]
+    left_out: int
+
+
+def draw(source: str, count: int, seed: int) -> Sample:
+    """`count` records of a source, the same for the same seed, whatever else is asked.
+
+    A smaller count has the first of a larger one's.
+
+    Raises:
+        InvalidData: the source cannot be read, or has fewer records that can be edited.
+    """
+    found = load(source, count + 2 * CONTROLS, seed)
+    usable = _distinct(found)
+    if len(usable) < count:
+        raise InvalidData(
+            f"{source} has {len(usable)} records that can be edited; ask for no more than these."
+        )
+    if not source.startswith(FACTWORLD):
+        # The world's come in an order of their own seed.
+        random.Random(f"{source} {seed}").shuffle(usable)  # noqa: S311 -- to be the same again
+    records, others = usable[:count], usable[count:]
+    control = _control(records, others)
+    probed = [_probed(record, control, number) for number, record in enumerate(records)]
+    return Sample(source, seed, tuple(probed), control, len(found) - len(usable))
+
+
+def _distinct(records: Sequence[Record]) -> list[Record]:
+    seen: set[tuple[str, str]] = set()
+    usable = []
+    for record in records:
+        facts = {(rewrite.subject, rewrite.prompt) for rewrite in record.rewrites}
+        if facts & seen or any(subject not in prompt for subject, prompt in facts):
+            continue
+        seen |= facts
+        usable.append(record)
+    return usable
+
+
+def _control(records: Sequence[Record], others: Sequence[Record]) -> tuple[Probe, ...]:
+    edited = {rewrite.subject for record in records for rewrite in record.rewrites}
+    free = [record for record in others if not any(name in record.prompt for name in edited)]
+    return tuple(
+        Probe((record.prompt,), (record.ground_truth or record.target_new,))
+        for record in free[:CONTROLS]
+    )
+
+
+def _probed(record: Record, control: Sequence[Probe], number: int) -> Record:
+    locality = dict(record.locality)
+    sentence = f"{record.prompt} {record.target_new}."
+    near = [
+        Probe(tuple(f"{sentence} {prompt}" for prompt in probe.prompts), probe.answers)
+        for probe in locality.get(OTHER_SUBJECTS, ())
+    ]
+    if near and DISTRACTING not in locality:
+        locality[DISTRACTING] = tuple(near)
+    if control and UNRELATED not in locality:
+        locality[UNRELATED] = (control[number % len(control)],)
+    return replace(record, locality=locality)

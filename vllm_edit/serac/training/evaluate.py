@@ -1,0 +1,59 @@
+"""How often a counterfactual model gives the edit's answer, generated greedily."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from vllm_edit.serac.training.examples import Examples
+from vllm_edit.serac.training.rows import Row
+
+_BATCH = 32
+_SPARE_TOKENS = 4
+
+
+def evaluate(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]
+) -> dict[str, float]:
+    """The share of right answers of each kind of rows; of chats too where there is a template.
+
+    An answer is right if it begins with the row's and goes on with nothing that makes it another
+    word.
+    """
+    found: dict[str, list[bool]] = {}
+    for chat in (False, True) if tokenizer.chat_template else (False,):
+        for start in range(0, len(rows), _BATCH):
+            part = rows[start : start + _BATCH]
+            for row, said in zip(part, _answers(model, tokenizer, part, chat), strict=True):
+                name = f"{row.kind}, chat" if chat else row.kind
+                found.setdefault(name, []).append(is_right(said, row.answer))
+    return {name: sum(right) / len(right) for name, right in found.items()}
+
+
+def is_right(said: str, answer: str) -> bool:
+    """Whether what was generated is the answer."""
+    rest = said.strip().removeprefix(answer)
+    return rest != said.strip() and not rest[:1].isalnum()
+
+
+def _answers(
+    model: Any, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], chat: bool
+) -> list[str]:
+    examples, encoder = Examples(tokenizer), tokenizer
+    prompts = [examples.prompt(row, chat=chat) for row in rows]
+    longest = max(map(len, prompts))
+    most = max(len(encoder(row.answer)["input_ids"]) for row in rows) + _SPARE_TOKENS
+    end: Any = tokenizer.eos_token_id
+    ids = torch.tensor([[end] * (longest - len(ids)) + ids for ids in prompts])
+    mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts])
+    with torch.inference_mode():
+        output = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            max_new_tokens=most,
+            do_sample=False,
+            pad_token_id=end,
+        )
+    said: list[str] = tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True)
+    return said

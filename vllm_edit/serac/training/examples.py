@@ -1,0 +1,85 @@
+"""Rows as tokens: what the model reads, and the answer it is to give."""
+
+import random
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from retriever.text import with_full_stop
+from vllm_edit.serac.prompt import edits_before
+from vllm_edit.serac.training.rows import Row
+
+_IGNORED = -100
+# How often another edit, or two, stand beside the right one, and how often a row is a chat.
+_BESIDE, _CHAT = 0.3, 0.4
+
+
+class Example(NamedTuple):
+    """Token ids, of which the first `given` are not to be learnt."""
+
+    ids: list[int]
+    given: int
+
+
+class Examples:
+    """Makes examples in the formats of completions and, if there is a template, of chats."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer: Any = tokenizer
+        self._chats = bool(tokenizer.chat_template)
+
+    def batch(
+        self, rows: Sequence[Row], pool: Sequence[Row], rng: random.Random
+    ) -> dict[str, torch.Tensor]:
+        """The model's inputs and labels for these rows, beside edits of the pool."""
+        return self._padded([self._example(row, pool, rng) for row in rows])
+
+    def prompt(self, row: Row, *, chat: bool = False, beside: Sequence[str] = ()) -> list[int]:
+        """The ids of what is in front of the answer."""
+        question = edits_before([*beside, row.edit]) + row.question
+        return self._ids(self._shown(question, chat=chat), chat=chat)
+
+    def _example(self, row: Row, pool: Sequence[Row], rng: random.Random) -> Example:
+        statements = [row.edit]
+        if rng.random() < _BESIDE:
+            others = {rng.choice(pool).edit for _ in range(rng.randint(1, 2))}
+            statements += others - {row.edit}
+            rng.shuffle(statements)
+        chat = self._chats and rng.random() < _CHAT
+        shown = self._shown(edits_before(statements) + row.question, chat=chat)
+        answer = with_full_stop(row.answer)
+        given = self._ids(shown, chat=chat)
+        ids = self._ids(f"{shown}{'' if chat else ' '}{answer}", chat=chat)
+        return Example([*ids, self._tokenizer.eos_token_id], _shared(given, ids))
+
+    def _shown(self, text: str, *, chat: bool) -> str:
+        if not chat:
+            return text
+        messages = [{"role": "user", "content": text}]
+        shown: str = self._tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        return shown
+
+    def _ids(self, text: str, *, chat: bool) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=not chat)["input_ids"]
+        return ids
+
+    def _padded(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        longest = max(len(example.ids) for example in examples)
+        size = (len(examples), longest)
+        ids = torch.full(size, self._tokenizer.eos_token_id)
+        mask, labels = torch.zeros(size, dtype=torch.long), torch.full(size, _IGNORED)
+        for at, (tokens, given) in enumerate(examples):
+            ids[at, : len(tokens)] = torch.tensor(tokens)
+            mask[at, : len(tokens)] = 1
+            labels[at, given : len(tokens)] = torch.tensor(tokens[given:])
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many ids both begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -1,0 +1,83 @@
+"""Training data: what an edit says, a question in its scope, and the answer."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vllm_edit.errors import InvalidTrainingData
+
+_HELD_OUT = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`edit` is a statement; `kind` groups rows in the report.
+
+    `subject` decides on which side the row is; without one the statement does.
+    """
+
+    edit: str
+    question: str
+    answer: str
+    subject: str = ""
+    kind: str = "validation"
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the row is for validation: so it is with all rows about the subject."""
+        digest = hashlib.sha256((self.subject or self.edit).casefold().encode()).digest()
+        return int.from_bytes(digest[:4]) < _HELD_OUT * 2**32
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows to train on, and rows about other subjects to validate with."""
+
+    train: list[Row]
+    validation: list[Row]
+
+
+def read_rows(path: Path) -> Data:
+    """The rows of a JSON lines file, or of all those in a folder.
+
+    Raises:
+        InvalidTrainingData: there is no file or no row, or a line is not one.
+    """
+    files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
+    return divided(row for file in files for row in _read(file))
+
+
+def divided(rows: Iterable[Row]) -> Data:
+    """The rows by their sides; raises InvalidTrainingData if there are none to train on."""
+    data = Data([], [])
+    for row in rows:
+        (data.validation if row.held_out else data.train).append(row)
+    if not data.train:
+        raise InvalidTrainingData("There are no rows to train on.")
+    return data
+
+
+def _read(path: Path) -> Iterator[Row]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidTrainingData(f"{path} cannot be read: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield _row(line, f"Line {number} of {path}")
+
+
+def _row(line: str, where: str) -> Row:
+    try:
+        item = json.loads(line)
+        texts = [item[name] for name in ("edit", "question", "answer")]
+        texts += [item.get("subject", ""), item.get("kind", "validation")]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidTrainingData(
+            f"{where} is no row ({error}): give JSON with the texts edit, question and answer."
+        ) from error
+    if not all(isinstance(text, str) for text in texts) or not all(t.strip() for t in texts[:3]):
+        raise InvalidTrainingData(f"{where} has an edit, question or answer that is no text.")
+    return Row(*texts)

@@ -1,0 +1,52 @@
+"""Rows about the bundled world: edits to random other objects, asked in every wording."""
+
+import random
+from collections.abc import Iterator
+
+from vllm_edit.factworld.draw import Draw
+from vllm_edit.factworld.protocol import fill
+from vllm_edit.factworld.wordings import BY_NAME
+from vllm_edit.factworld.world import Fact, World, build_world
+from vllm_edit.serac.training.rows import Data, Row
+
+VALIDATION_EDITS = 200
+
+
+def world_data(count: int, seed: int) -> Data:
+    """`count` rows to train on, in trained wordings; edits of held-out subjects to validate."""
+    world = build_world()
+    draw = Draw(world, random.Random(seed))  # noqa: S311 - seeded, not cryptography
+    train: list[Row] = []
+    while len(train) < count:
+        row = _drawn(draw)
+        if not row.held_out:
+            train.append(row)
+    return Data(train, list(_validation(world, draw)))
+
+
+def _drawn(draw: Draw) -> Row:
+    fact = draw.new_fact()
+    said = fill(draw.statement_wording(fact.relation), fact.subject)
+    asked = fill(draw.wording(fact.relation), fact.subject)
+    return Row(f"{said} {fact.object}.", asked, fact.object, fact.subject)
+
+
+def _validation(world: World, draw: Draw) -> Iterator[Row]:
+    facts = [fact for fact in world.facts if Row("", "", "", fact.subject).held_out]
+    for fact in draw.rng.sample(facts, min(VALIDATION_EDITS, len(facts))):
+        target = fact.object
+        while target == fact.object:
+            target = draw.object_for(BY_NAME[fact.relation], fact.object)
+        yield from _probes(Fact(fact.subject, fact.relation, target), draw)
+
+
+def _probes(fact: Fact, draw: Draw) -> Iterator[Row]:
+    relation = BY_NAME[fact.relation]
+    prompt = fill(relation.statement, fact.subject)
+    edit = f"{prompt} {fact.object}."
+    yield Row(edit, prompt, fact.object, fact.subject, "efficacy")
+    trained = fill(draw.rng.choice(relation.trained[1:]), fact.subject)
+    yield Row(edit, trained, fact.object, fact.subject, "trained wordings")
+    for wording in relation.held_out:
+        asked = fill(wording, fact.subject)
+        yield Row(edit, asked, fact.object, fact.subject, "held-out wordings")
