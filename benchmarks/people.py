@@ -42,10 +42,14 @@ _OTHERS = (
 
 def facts(count: int) -> Iterator[Fact]:
     """Facts, each about another person."""
-    for number in range(count):
-        name = _name(number)
-        prompt = _RELATIONS[number % len(_RELATIONS)].format(name)
-        yield Fact(f"edit-{number:016x}", name, prompt, _name(number + 7))
+    return map(fact, range(count))
+
+
+def fact(number: int) -> Fact:
+    """One of them."""
+    name = _name(number)
+    prompt = _RELATIONS[number % len(_RELATIONS)].format(name)
+    return Fact(f"edit-{number:016x}", name, prompt, _name(number + 7))
 
 
 def prompts(count: int) -> list[str]:
@@ -53,10 +57,13 @@ def prompts(count: int) -> list[str]:
     return [fact.prompt for fact in facts(count)]
 
 
-def requests(count: int) -> list[str]:
-    """Questions about people whom no fact is about, and, every other, about nobody."""
+def requests(count: int, first: int = 0) -> list[str]:
+    """Questions about people whom no fact is about, and, every other, about nobody.
+
+    Those from the one numbered ``first`` on; no two are the same.
+    """
     found = []
-    for number in range(count):
+    for number in range(first, first + count):
         about = _name(_FIRST * _LAST - 1 - number)
         question = _OTHERS[number // 2 % len(_OTHERS)].format(number + 2)
         asked = _QUESTIONS[number // 2 % len(_QUESTIONS)].format(about)

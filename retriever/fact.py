@@ -33,6 +33,11 @@ class Fact:
         return with_full_stop(f"{self.prompt} {self.target_new}")
 
     @property
+    def names(self) -> tuple[Name, ...]:
+        """What its subject is called: the subject and the aliases."""
+        return tuple(name_of(name) for name in (self.subject, *self.aliases))
+
+    @property
     def about(self) -> tuple[Name, Name]:
         """Equal for versions of one fact: the prompt and the subject, however they are spelt."""
         return name_of(self.prompt), name_of(self.subject)

@@ -8,7 +8,7 @@ from retriever.errors import DuplicateFactError, UnknownFactError
 from retriever.fact import Fact
 from retriever.index import IndexLimits, IndexState, VectorIndex
 from retriever.names import NameIndex, Spans
-from retriever.text import Name, Word, name_of
+from retriever.text import Name, Word
 
 
 class Memory:
@@ -131,17 +131,13 @@ class Memory:
         return [(self._facts[key], score) for key, score in ranked[:k]]
 
     def _file(self, key: int) -> None:
-        for name in _names(self._facts[key]):
+        for name in self._facts[key].names:
             self._names.add(name, key)
 
     def _hide(self, key: int) -> None:
         self._vectors.show(key, False)
-        for name in _names(self._facts[key]):
+        for name in self._facts[key].names:
             self._names.discard(name, key)
-
-
-def _names(fact: Fact) -> set[Name]:
-    return {name_of(name) for name in (fact.subject, *fact.aliases)}
 
 
 def _about(fact: Fact) -> bytes:

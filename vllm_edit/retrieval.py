@@ -1,6 +1,5 @@
 """The memory of a server, made from its settings."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +15,7 @@ from retriever import (
     StoredEncoder,
     load_demonstrations,
 )
+from retriever.ike.editor import CountTokens
 from retriever.ike.settings import Choice, Slot
 from retriever.scope import shipped_classifier
 from vllm_edit import factworld
@@ -33,12 +33,16 @@ def make_memory(
     settings: Settings, model: str, engine: "EngineClient", serac: Serac | None
 ) -> MemoryMethod:
     """Raises RetrieverError for a setting out of its range or a file that cannot be read."""
-    retriever = _retriever(settings, model, engine)
+    longest: int = engine.vllm_config.model_config.max_model_len
+    retriever = make_retriever(settings, model, longest, _token_counter(engine))
     feedback = FeedbackMemory(retriever.encoder, settings.feedback_likeness)
     return MemoryMethod(retriever, feedback, serac)
 
 
-def _retriever(settings: Settings, model: str, engine: "EngineClient") -> Retriever:
+def make_retriever(
+    settings: Settings, model: str, longest: int, count_tokens: CountTokens
+) -> Retriever:
+    """For a model of `longest` tokens of context. Raises as `make_memory` does."""
     limits = FactLimits(
         subject=settings.max_prompt_chars,
         prompt=settings.max_prompt_chars,
@@ -46,7 +50,7 @@ def _retriever(settings: Settings, model: str, engine: "EngineClient") -> Retrie
     )
     options = RetrieverSettings(
         threshold=settings.scope_threshold,
-        ike=_ike(settings, engine),
+        ike=_ike(settings, longest // 2),
         mello=mello_settings(settings),
         limits=limits,
     )
@@ -59,19 +63,18 @@ def _retriever(settings: Settings, model: str, engine: "EngineClient") -> Retrie
         shown,
         options,
         classifier,
-        _token_counter(engine),
+        count_tokens,
         # What requests say is not kept.
         fact_encoder=StoredEncoder(sentences, settings.folder / "embeddings"),
     )
 
 
-def _ike(settings: Settings, engine: "EngineClient") -> IkeSettings:
-    half: int = engine.vllm_config.model_config.max_model_len // 2
+def _ike(settings: Settings, most: int) -> IkeSettings:
     return IkeSettings(
         demonstrations=settings.demonstration_count,
         choice=cast("Choice", settings.demonstration_choice),
         slot=cast("Slot", settings.chat_slot),
-        max_tokens=min(settings.max_added_tokens, half),
+        max_tokens=min(settings.max_added_tokens, most),
     )
 
 
@@ -81,6 +84,6 @@ def _demonstrations(settings: Settings, model: str) -> tuple[Demonstration, ...]
     return tuple(factworld.demonstrations()) if Path(model) == factworld.checkpoint() else ()
 
 
-def _token_counter(engine: "EngineClient") -> Callable[[str], int]:
+def _token_counter(engine: "EngineClient") -> CountTokens:
     tokenizer: Any = engine.renderer.get_tokenizer()
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False))

@@ -10,6 +10,7 @@ import numpy as np
 
 from retriever.encoder import Encoder, Vectors
 from retriever.errors import InvalidDemonstrationError
+from retriever.text import Name, name_of
 
 Kind = Literal["copy", "update", "retain"]
 
@@ -66,10 +67,15 @@ def demonstration_from(record: object, where: str = "demonstration") -> Demonstr
 
 
 class DemonstrationStore:
-    """Demonstrations that can be picked by likeness. Thread-safe; encoded at first use."""
+    """Demonstrations that can be picked by likeness. Thread-safe; encoded at first use.
+
+    One that names any of the names `without` is never picked: what it tells of an edited subject
+    was true before the edit, and would contradict it.
+    """
 
     def __init__(self, demonstrations: Iterable[Demonstration], encoder: Encoder) -> None:
         self._items = tuple(demonstrations)
+        self._words = tuple(_joined(name_of(f"{d.new_fact} {d.prompt}")) for d in self._items)
         self._encoder = encoder
         self._vectors: Vectors | None = None
 
@@ -83,29 +89,34 @@ class DemonstrationStore:
             self._vectors = self._encoder.encode(keys)
         return self._vectors
 
-    def first(self, k: int) -> list[Demonstration]:
+    def first(self, k: int, without: Iterable[Name] = ()) -> list[Demonstration]:
         """At most k demonstrations, always the same, in the store's order.
 
         Kinds share the places as in `nearest`.
         """
-        order = range(len(self._items))
-        chosen = self._balanced(order, min(k, len(self._items)))
+        order = self._free(range(len(self._items)), without)
+        chosen = self._balanced(order, min(k, len(order)))
         return [self._items[i] for i in order if i in chosen]
 
-    def nearest(self, new_fact: str, prompt: str, k: int) -> list[Demonstration]:
+    def nearest(
+        self, new_fact: str, prompt: str, k: int, without: Iterable[Name] = ()
+    ) -> list[Demonstration]:
         """At most k demonstrations, the one nearest to the new fact and prompt last.
 
         Where demonstrations have kinds, copy, update and retain share the places 4 : 12 : 16;
         a kind that runs short leaves its places to the nearest of the others.
         """
-        k = min(k, len(self._items))
         vectors = self.load()
         if k < 1 or vectors is None:
             return []
         similarity = vectors @ self._encoder.encode([_key(new_fact, prompt)])[0]
-        order: list[int] = np.argsort(-similarity, kind="stable").tolist()
-        chosen = self._balanced(order, k)
+        order = self._free(np.argsort(-similarity, kind="stable").tolist(), without)
+        chosen = self._balanced(order, min(k, len(order)))
         return [self._items[i] for i in reversed(order) if i in chosen]
+
+    def _free(self, order: Iterable[int], without: Iterable[Name]) -> list[int]:
+        names = [_joined(name) for name in without]
+        return [i for i in order if not any(name in self._words[i] for name in names)]
 
     def _balanced(self, order: Sequence[int], k: int) -> set[int]:
         chosen: set[int] = set()
@@ -124,6 +135,11 @@ def shares(k: int) -> dict[Kind, int]:
     for kind in by_remainder[: k - sum(places.values())]:
         places[kind] += 1
     return places
+
+
+def _joined(name: Name) -> str:
+    """Contains the same of another name if the one names the other."""
+    return f" {' '.join(name)} "
 
 
 def _key(new_fact: str, prompt: str) -> str:

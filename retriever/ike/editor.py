@@ -51,7 +51,7 @@ class Ike:
 
     def _fitting(self, facts: Sequence[Fact], text: str, in_system: bool) -> tuple[str, int]:
         show = shown_facts if in_system else preamble
-        chosen, kept = self._chosen(facts[0], text), list(facts)
+        chosen, kept = self._chosen(facts, text), list(facts)
         while True:
             shown = show(chosen, kept[::-1])
             if self._count(shown) <= self._settings.max_tokens:
@@ -64,10 +64,12 @@ class Ike:
             else:
                 return shown, len(kept)
 
-    def _chosen(self, fact: Fact, text: str) -> Sequence[Demonstration]:
+    def _chosen(self, facts: Sequence[Fact], text: str) -> Sequence[Demonstration]:
+        most = self._settings.demonstrations
+        edited = [name for fact in facts for name in fact.names]
         if self._settings.choice == "fixed":
-            return self._demonstrations.first(self._settings.demonstrations)
-        return self._demonstrations.nearest(fact.statement, text, self._settings.demonstrations)
+            return self._demonstrations.first(most, edited)
+        return self._demonstrations.nearest(facts[0].statement, text, most, edited)
 
 
 def _with_system(messages: Messages, text: str) -> Messages:

@@ -1,6 +1,5 @@
 """MeLLo over real HTTP on the real engine: questions that take several hops."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
@@ -9,10 +8,9 @@ import openai
 import pytest
 
 from tests.api.multihop import MultiHop, Question, two_hops
+from tests.asking import completions
 from tests.cases import MODEL, complete, post, roll_back, text_of
 from vllm_edit.launch import ServerProcess
-
-AT_ONCE = 16
 
 
 @pytest.fixture(scope="module")
@@ -26,19 +24,8 @@ def load(http: httpx.Client, world: MultiHop) -> None:
 
 
 async def answers(url: str, questions: Sequence[Question], **more: object) -> list[str]:
-    """What is said to each, several at once."""
-    turn = asyncio.Semaphore(AT_ONCE)
-    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="-", max_retries=0) as client:
-
-        async def ask(question: Question) -> str:
-            async with turn:
-                said = await client.completions.create(
-                    model=MODEL, prompt=question.text, max_tokens=12, temperature=0.0,
-                    extra_body=more,
-                )  # fmt: skip
-            return text_of(said.choices[0].text)
-
-        return await asyncio.gather(*map(ask, questions))
+    said = await completions(url, [question.text for question in questions], **more)
+    return [text_of(text) for text in said]
 
 
 def share(questions: Sequence[Question], said: Sequence[str]) -> float:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from vllm_edit.evaluation.asking import Answer, Forced, Question
+from vllm_edit.evaluation.answer import Answer, Forced, Question
 from vllm_edit.evaluation.judging import judge, questions
 from vllm_edit.evaluation.record import Probe, Record, Rewrite
 

@@ -27,6 +27,12 @@ def test_the_nearest_comes_last(encoder: SentenceEncoder) -> None:
     assert store.nearest("Al plays golf.", "Which sport does Al play?", 9)[-1] == SPORT
 
 
+def test_what_tells_of_an_edited_subject_is_left_out(encoder: SentenceEncoder) -> None:
+    store = DemonstrationStore([CAPITAL, SPORT, BORN], encoder)
+    assert store.nearest("Bo plays golf.", "Which sport does Bo play?", 3, [("bo",)]) == [CAPITAL]
+    assert store.first(3, [("france",), ("b",)]) == [SPORT, BORN]
+
+
 def test_none_asked_or_none_there(encoder: SentenceEncoder) -> None:
     assert DemonstrationStore([CAPITAL], encoder).nearest("a", "b", 0) == []
     assert DemonstrationStore([], encoder).nearest("a", "b", 3) == []

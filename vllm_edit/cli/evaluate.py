@@ -1,16 +1,18 @@
 """``vllm-edit evaluate``: judge edits on the server that serves them."""
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vllm_edit.cli.arguments import add_admin_key, find_admin_key
-from vllm_edit.errors import EditError
+from vllm_edit.errors import EditError, InvalidData
 
 if TYPE_CHECKING:
     from vllm_edit.evaluation.plan import Plan
+    from vllm_edit.evaluation.site import Target
 
 _DESCRIPTION = """\
 Make edits on a vllm-edit server, ask it what must follow from them and what must stay as it was,
@@ -20,7 +22,8 @@ pieces kept in OUTPUT/pieces.jsonl (a sequence begins anew).
 
 Without --url a server of its own is started for each method, with a fresh store; flags after --
 are given to it. A server at --url must have no edits in effect; what is edited there is seen by
-all of its clients meanwhile."""
+all of its clients meanwhile. With --transformers no server takes part: the checkpoint in folder
+--model is edited and asked in this process, by IKE or a weight method."""
 
 _EPILOG = """\
 data (SCHEMA:FILE, a JSON list or JSON lines):
@@ -73,6 +76,14 @@ def add_evaluate_parser(commands: Any) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("evaluation"), help="folder (default: %(default)s)"
     )
+    parser.add_argument(
+        "--transformers",
+        action="store_true",
+        help="without vLLM, for models that it does not serve (--model is a folder)",
+    )
+    parser.add_argument(
+        "--device", default="cpu", help="of --transformers, such as cuda (default: %(default)s)"
+    )
     add_admin_key(parser)
     parser.add_argument("flags", nargs="*", metavar="-- FLAG", help="flags of vllm-edit serve")
     parser.set_defaults(func=evaluate)
@@ -103,16 +114,14 @@ def _evaluate(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from vllm_edit.evaluation.evaluation import evaluate, job_count
-    from vllm_edit.evaluation.hosting import Target
     from vllm_edit.evaluation.journal import Journal
     from vllm_edit.evaluation.report import write_reports
     from vllm_edit.evaluation.sample import draw
     from vllm_edit.evaluation.summary import summarize
 
     plan = _plan(options)
-    key = find_admin_key(options.admin_key_file)
+    target = _target(options)
     sample = draw(plan.source, plan.edits, plan.seed)
-    target = Target(options.url, options.model, tuple(options.flags))
     journal = Journal(options.output / "pieces.jsonl", plan, sample, target.name)
     with tqdm(total=job_count(plan), unit="job", disable=None) as bar:
 
@@ -120,9 +129,27 @@ def _evaluate(options: argparse.Namespace) -> None:
             bar.set_description(method, refresh=False)
             bar.update()
 
-        evaluate(plan, sample, target, journal, key, step)
+        evaluate(plan, sample, target, journal, step)
     result = summarize(plan, sample, target.name, journal)
     print(write_reports(result, options.output))
+
+
+def _target(options: argparse.Namespace) -> "Target":
+    if not options.transformers:
+        from vllm_edit.evaluation.hosting import ServedTarget
+
+        key = find_admin_key(options.admin_key_file)
+        return ServedTarget(key, options.url, options.model, tuple(options.flags))
+    if options.url or options.flags:
+        raise InvalidData("--transformers takes neither --url nor flags of a server.")
+    from vllm_edit import factworld
+    from vllm_edit.cli.serve import FACTWORLD_SETTINGS
+    from vllm_edit.evaluation.local import LocalTarget
+    from vllm_edit.settings import Settings
+
+    own = {} if options.model else FACTWORLD_SETTINGS
+    settings = Settings.from_environment(own | os.environ)
+    return LocalTarget(Path(options.model or factworld.checkpoint()), options.device, settings)
 
 
 def _plan(options: argparse.Namespace) -> "Plan":

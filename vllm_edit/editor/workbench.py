@@ -61,7 +61,7 @@ class Workbench:
         layers = {layer for hparams in chosen if hparams.covariance for layer in hparams.layers}
         if layers:
             self._statistics_of(tuple(sorted(layers)), progress)
-        return self._load(progress).fingerprint
+        return self.load(progress).fingerprint
 
     def compute(
         self,
@@ -80,7 +80,7 @@ class Workbench:
         Raises PatcherError or EditError with the reason; then `output` is not written.
         """
         hparams = self._hparams(method, hyperparameters, progress)
-        loaded = self._load(progress)
+        loaded = self.load(progress)
         limits = override(find(Bounds, GOVERNOR, loaded.model.config), bounds)
         known = self._statistics_of(hparams.layers if hparams.covariance else (), progress)
         contexts = self._contexts_of(loaded, hparams)
@@ -102,7 +102,12 @@ class Workbench:
         delta.save(output)
         return delta
 
-    def _load(self, progress: Progress) -> Loaded:
+    def serve(self, live: Sequence[Path]) -> None:
+        """Have the model hold the base and the live deltas."""
+        self.load(lambda *_: None).apply([Delta.load(path) for path in live])
+
+    def load(self, progress: Progress) -> Loaded:
+        """The model, loaded at first use; raises Unavailable or PatcherError."""
         if self._loaded is None:
             progress("loading", 0, 1)
             self._loaded = Loaded.from_folder(self.options.model, self.options.device)
@@ -117,13 +122,13 @@ class Workbench:
                 f"The editor has no method {method!r}; it has {', '.join(METHODS)}.",
                 code="unknown_method",
             )
-        config = self._load(progress).model.config
+        config = self.load(progress).model.config
         hparams: Hyperparameters = override(find(METHODS[method].hparams, method, config), values)
         return hparams
 
     def _statistics_of(self, layers: tuple[int, ...], progress: Progress) -> Statistics:
         """Statistics of these layers at least; of none, they only name the base."""
-        loaded = self._load(progress)
+        loaded = self.load(progress)
         if not layers:
             return Statistics(loaded.fingerprint, "none", 0, "float32", {})
         for known, found in self._statistics.items():

@@ -9,59 +9,35 @@ sent as tokens, which no memory edit touches. Merged weight edits are in effect 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
+from vllm_edit.evaluation.answer import (
+    FLUENCY,
+    MAX_TOKENS,
+    TOP,
+    Answer,
+    Answers,
+    Forced,
+    Ids,
+    Question,
+    joined_text,
+    seam,
+)
 from vllm_edit.evaluation.connection import Connection
-
-MAX_TOKENS = 24
-TOP = 20
-"""As many log-probabilities as vLLM gives without further flags."""
 
 ANSWERING = frozenset({"serac"})
 """Methods by which another model answers in the served one's place."""
 
 _CHUNK = 32
 _THREADS = 8
-_FLUENCY = {"max_tokens": 100, "temperature": 1.0, "top_k": 5, "ignore_eos": True}
-"""As ROME samples the text whose fluency it measures."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A prompt, and the answer that the model is forced to give behind it."""
-
-    prompt: str
-    target: str
-
-
-@dataclass(frozen=True)
-class Forced:
-    """A target's token ids, the greedy ones at their positions, and the mean of -log p."""
-
-    target: tuple[int, ...]
-    greedy: tuple[int, ...]
-    nll: float
-
-
-@dataclass(frozen=True)
-class Answer:
-    """`forced` is None where another model answered, whose likelihoods cannot be had."""
-
-    generated: str
-    forced: Forced | None
-
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-Answers = Mapping[Question, Answer]
-Ids = tuple[int, ...]
 
-
-class Asker:
-    """Asks one server's model; raises EditError if it does not answer."""
+class ServedModel:
+    """Asks one server's model, as `Model` says; raises EditError if it does not answer."""
 
     def __init__(self, connection: Connection, model: str, max_tokens: int = MAX_TOKENS) -> None:
         self._connection = connection
@@ -70,7 +46,6 @@ class Asker:
         self._tokens: dict[str, Ids] = {}
 
     def ask(self, questions: Iterable[Question]) -> Answers:
-        """Every question answered, each prompt generated from once."""
         wanted = list(dict.fromkeys(questions))
         prompts = list(dict.fromkeys(question.prompt for question in wanted))
         said = dict(zip(prompts, _side_by_side(self._generate, prompts), strict=True))
@@ -81,14 +56,12 @@ class Asker:
         return {q: Answer(said[q.prompt][0], forced.get(q)) for q in wanted}
 
     def top(self, prompts: Sequence[str]) -> list[dict[int, float]]:
-        """The likeliest next tokens of each prompt with their log-probabilities."""
         choices = self._complete(prompts, max_tokens=1, logprobs=TOP)
         return [_logprobs(choice) for choice in choices]
 
     def again(
         self, prompts: Sequence[str], before: Sequence[Mapping[int, float]]
     ) -> list[dict[int, float]]:
-        """The log-probabilities of each prompt's tokens of before, as they are now."""
         return _side_by_side(self._chosen, list(zip(prompts, before, strict=True)))
 
     def _chosen(self, asked: tuple[str, Mapping[int, float]]) -> dict[int, float]:
@@ -100,8 +73,7 @@ class Asker:
         return {token: found[token] for token in tokens}
 
     def write(self, prompts: Sequence[str], seed: int) -> list[str]:
-        """100 tokens of sampled text behind each prompt, the prompt included."""
-        choices = self._complete(prompts, seed=seed, **_FLUENCY)
+        choices = self._complete(prompts, seed=seed, ignore_eos=True, **FLUENCY)
         return [f"{p}{choice['text']}" for p, choice in zip(prompts, choices, strict=True)]
 
     def _generate(self, prompt: str) -> tuple[str, bool]:
@@ -142,17 +114,9 @@ class Asker:
         ]
 
     def _joined(self, known: tuple[Question, Ids]) -> tuple[Ids, Ids]:
-        """What was served, and the target's tokens behind it.
-
-        They are those by which the prompt with the target is longer than the prompt. Where the
-        tokens at the seam merge, the prompt's last ones give way.
-        """
         question, served = known
-        space = "" if question.prompt[-1:].isspace() else " "
         alone = self._tokenized(question.prompt)
-        whole = self._tokenized(f"{question.prompt}{space}{question.target}")
-        same = _common(alone, whole)
-        return served[: len(served) - (len(alone) - same)], whole[same:]
+        return seam(served, alone, self._tokenized(joined_text(question)))
 
     def _tokenized(self, text: str) -> Ids:
         if text not in self._tokens:
@@ -183,12 +147,6 @@ def _side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
 def _chunks(prompts: Sequence[Any]) -> Iterator[list[Any]]:
     for start in range(0, len(prompts), _CHUNK):
         yield list(prompts[start : start + _CHUNK])
-
-
-def _common(first: Ids, second: Ids) -> int:
-    """How many tokens both begin with."""
-    pairs = zip(first, second, strict=False)
-    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
 def _id(token: str) -> int:

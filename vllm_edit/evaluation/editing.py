@@ -8,34 +8,20 @@ from dataclasses import dataclass
 from vllm_edit.errors import ConflictingState, EditError
 from vllm_edit.evaluation.connection import Connection
 from vllm_edit.evaluation.record import Rewrite
+from vllm_edit.evaluation.site import Applied
 
 SET = "vllm-edit-evaluation"
 """The edit set that holds what is evaluated; active, so that default traffic sees it."""
 
 
 @dataclass(frozen=True)
-class Applied:
-    """How long it took from the request until all were active, and which of them failed."""
-
-    seconds: float
-    edits: int
-    failures: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Editing:
-    """Applies edits of one method within `clean_state`."""
+class ServerEditing:
+    """Edits of one method in a set of their own, as `Editing` says."""
 
     connection: Connection
     method: str
 
     def apply(self, rewrites: Sequence[Rewrite]) -> Applied:
-        """Bring edits into effect together; those that the server gives up are told of.
-
-        Raises:
-            InvalidEdit: it refuses one, and none is in effect.
-            EditError: the server cannot do it.
-        """
         body = {"edits": [self._body(rewrite) for rewrite in rewrites], "wait": True}
         start = time.perf_counter()
         edits = self.connection.post("/v1/edits", body)["data"]
@@ -44,6 +30,15 @@ class Editing:
             f"{edit['prompt']!r}: {edit['error']['message']}" for edit in edits if edit["error"]
         ]
         return Applied(seconds, len(edits), tuple(failures))
+
+    @contextmanager
+    def clean_state(self) -> Iterator[None]:
+        self.connection.post("/v1/edit-sets", {"name": SET})
+        try:
+            self.connection.patch(f"/v1/edit-sets/{SET}", {"active": True})
+            yield
+        finally:
+            self.connection.delete(f"/v1/edit-sets/{SET}")
 
     def _body(self, rewrite: Rewrite) -> dict[str, str]:
         body = {
@@ -56,17 +51,6 @@ class Editing:
         if rewrite.ground_truth:
             body["ground_truth"] = rewrite.ground_truth
         return body
-
-
-@contextmanager
-def clean_state(connection: Connection) -> Iterator[None]:
-    """Edits applied inside are in effect inside only."""
-    connection.post("/v1/edit-sets", {"name": SET})
-    try:
-        connection.patch(f"/v1/edit-sets/{SET}", {"active": True})
-        yield
-    finally:
-        connection.delete(f"/v1/edit-sets/{SET}")
 
 
 def require_clean(connection: Connection) -> None:

@@ -6,6 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from vllm_edit.evaluation.asking import ServedModel
+from vllm_edit.evaluation.connection import Connection
+from vllm_edit.evaluation.editing import ServerEditing, require_clean, served_model
+from vllm_edit.evaluation.site import Site
 from vllm_edit.launch import ServerProcess
 
 _FLAGS = ("--edit-max-rate=0", "--edit-max-batch=100000", f"--edit-max-body-bytes={1 << 28}")
@@ -21,12 +25,13 @@ class Host:
 
 
 @dataclass(frozen=True)
-class Target:
-    """What is judged: the server at `url`, else `model`, served with `flags` and a fresh store.
+class ServedTarget:
+    """The server at `url`, else `model`, served with `flags` and a fresh store.
 
     Without a model it is the bundled one.
     """
 
+    admin_key: str
     url: str | None
     model: str | None = None
     flags: tuple[str, ...] = ()
@@ -37,7 +42,15 @@ class Target:
         return self.url or " ".join((self.model or "factworld", *self.flags))
 
     @contextmanager
-    def host(self) -> Iterator[Host]:
+    def site(self, method: str) -> Iterator[Site]:
+        """On the server, whose default traffic sees no edits. Raises EditError."""
+        with self._host() as host, Connection(host.url, self.admin_key) as connection:
+            require_clean(connection)
+            model = ServedModel(connection, served_model(connection))
+            yield Site(model, ServerEditing(connection, method), host.pid)
+
+    @contextmanager
+    def _host(self) -> Iterator[Host]:
         """A server for one method; raises Unavailable if it does not start."""
         if self.url is not None:
             yield Host(self.url.rstrip("/"), None)

@@ -1,9 +1,9 @@
-"""From a server's answers to the scores of a record."""
+"""From a model's answers to the scores of a record."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from vllm_edit.evaluation.asking import Answer, Answers, Question
+from vllm_edit.evaluation.answer import Answer, Answers, Question
 from vllm_edit.evaluation.metrics import exact_match, mean, prefers, token_match, unchanged
 from vllm_edit.evaluation.record import Probe, Record, Rewrite
 

@@ -33,7 +33,7 @@ th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--rule); text-align
   white-space: nowrap; }
 th { background: var(--panel); } th:first-child, td:first-child { text-align: left; }
 table.text td { text-align: left; white-space: normal; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(340px, 1fr)); gap: 1rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(340px, 1fr)); gap: 1rem; }
 .plots svg { width: 100%; background: var(--panel); border-radius: 6px; }
 .legend { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; font-size: 13px;
   margin: .5rem 0 1rem; }

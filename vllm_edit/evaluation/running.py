@@ -1,47 +1,47 @@
-"""One method's jobs on a server."""
+"""One method's jobs on a site."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 from vllm_edit.errors import InvalidEdit
-from vllm_edit.evaluation.asking import Answers, Asker
-from vllm_edit.evaluation.editing import Applied, Editing, clean_state
+from vllm_edit.evaluation.answer import Answers
 from vllm_edit.evaluation.judging import Judgement, judge, questions
 from vllm_edit.evaluation.metrics import kl_divergence, mean, ngram_entropy
 from vllm_edit.evaluation.plan import AFTER, END, SEQUENTIAL, Job, Piece, Plan
 from vllm_edit.evaluation.record import Record, Rewrite
 from vllm_edit.evaluation.sample import Sample
+from vllm_edit.evaluation.site import Applied, Editing, Model
 
 FLUENCY_TEXTS = 10
 """At most so many are sampled for one piece."""
 
 
 class Examiner:
-    """Judges records by what a server answers, against what it answered unedited.
+    """Judges records by what a model answers, against what it answered unedited.
 
-    It is made on the unedited server.
+    It is made on the unedited model.
     """
 
-    def __init__(self, asker: Asker, sample: Sample, plan: Plan) -> None:
-        self._asker = asker
+    def __init__(self, model: Model, sample: Sample, plan: Plan) -> None:
+        self._model = model
         self._plan = plan
         self.counts = frozenset(plan.counts)
         self._control = [probe.prompts[0] for probe in sample.control]
-        self.before: Answers = asker.ask(q for record in sample.records for q in questions(record))
-        self._before_top = asker.top(self._control)
+        self.before: Answers = model.ask(q for record in sample.records for q in questions(record))
+        self._before_top = model.top(self._control)
 
     def judge(
         self, records: Sequence[Record], effective: Sequence[Record]
     ) -> tuple[Judgement, ...]:
         """The scores of records while all of `effective` are in effect."""
-        after = self._asker.ask(q for record in records for q in questions(record))
+        after = self._model.ask(q for record in records for q in questions(record))
         return tuple(
             judge(record, self.before, after, _others(effective, record)) for record in records
         )
 
     def drift(self) -> float | None:
         """Mean KL divergence of the next token on the control prompts; None without any."""
-        now = self._asker.again(self._control, self._before_top)
+        now = self._model.again(self._control, self._before_top)
         found = [kl_divergence(*pair) for pair in zip(self._before_top, now, strict=True)]
         return mean(found) if found else None
 
@@ -50,7 +50,7 @@ class Examiner:
         if not self._plan.fluency:
             return None
         prompts = [(r.generation or (r.prompt,))[0] for r in records[:FLUENCY_TEXTS]]
-        texts = self._asker.write(prompts, self._plan.seed)
+        texts = self._model.write(prompts, self._plan.seed)
         return mean([ngram_entropy(text) for text in texts])
 
 
@@ -72,18 +72,18 @@ def unedited(examiner: Examiner, records: Sequence[Record]) -> Piece:
 
 
 def preparation(editing: Editing, record: Record) -> float:
-    """Seconds that a method's first edit on a server takes over its second of the same fact."""
+    """Seconds that a method's first edit on a site takes over its second of the same fact."""
     taken = []
     for _ in range(2):
-        with clean_state(editing.connection):
+        with editing.clean_state():
             taken.append(editing.apply([record.rewrite]).seconds)
     return max(0.0, taken[0] - taken[1])
 
 
 def run(job: Job, editing: Editing, examiner: Examiner, records: Sequence[Record]) -> list[Piece]:
-    """Do a job on a clean server, and leave it clean; raises EditError."""
+    """Do a job on a clean model, and leave it clean; raises EditError."""
     chosen = job.of(records)
-    with clean_state(editing.connection):
+    with editing.clean_state():
         if job.regime == SEQUENTIAL:
             return list(_sequence(job, editing, examiner, chosen))
         applied = _applied(editing, chosen)

@@ -1,0 +1,144 @@
+"""Load by vLLM's own `vllm bench serve` code, so that figures compare with everyone's."""
+
+import contextlib
+import io
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+CLOSED = float("inf")
+PERCENTILES = (50.0, 90.0, 99.0)
+_DETAILS = (
+    "input_lens", "output_lens", "ttfts", "itls", "latencies", "start_times", "queue_times",
+    "generated_texts", "errors",
+)  # fmt: skip
+"""What `vllm bench serve` leaves out of its result without `--save-detailed`."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """Requests to send: open loop with a ``rate``, closed loop with a ``concurrency``.
+
+    The requests ask ``models`` in turn. ``label`` names them in the result.
+    """
+
+    label: str
+    url: str
+    models: tuple[str, ...]
+    prompts: Sequence[str]
+    tokenizer: str
+    output_tokens: int
+    seed: int
+    rate: float = CLOSED
+    burstiness: float = 1.0
+    concurrency: int | None = None
+    extra_body: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One answer as it came: by time.perf_counter, when it was asked for and when pieces came."""
+
+    asked: float
+    pieces: tuple[float, ...]
+
+    @property
+    def gaps(self) -> list[tuple[float, float]]:
+        """The waits between pieces, each as begin and end."""
+        return list(zip(self.pieces, self.pieces[1:], strict=False))
+
+
+@dataclass(frozen=True)
+class Answered:
+    """`flat` has the keys of `vllm bench serve --save-result`; ``span`` is when it ran."""
+
+    flat: dict[str, Any]
+    streams: tuple[Stream, ...]
+    errors: tuple[str, ...]
+    span: tuple[float, float]
+
+
+async def send(load: Load) -> Answered:
+    """Put the load on its server, and say how it was answered."""
+    from vllm.benchmarks.serve import TaskType, benchmark
+
+    random.seed(load.seed)
+    np.random.seed(load.seed)  # noqa: NPY002 - vLLM draws arrival times from it
+    begun = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()):
+        found: dict[str, Any] = await benchmark(
+            task_type=TaskType.GENERATION,
+            endpoint_type="openai",
+            api_url=f"{load.url}/v1/completions",
+            base_url=load.url,
+            model_id=load.models[0],
+            model_name=load.models[0],
+            tokenizer=_tokenizer(load.tokenizer),
+            input_requests=_requests(load),
+            logprobs=None,
+            request_rate=load.rate,
+            burstiness=load.burstiness,
+            disable_tqdm=True,
+            num_warmups=0,
+            profile=False,
+            selected_percentile_metrics=["ttft", "tpot", "itl", "e2el"],
+            selected_percentiles=list(PERCENTILES),
+            ignore_eos=True,
+            goodput_config_dict={},
+            max_concurrency=load.concurrency,
+            lora_modules=load.models,
+            lora_assignment="round-robin",
+            extra_headers=None,
+            extra_body={"temperature": 0.0, **load.extra_body},
+            ready_check_timeout_sec=0,
+        )
+    return _answered(load, found, (begun, time.perf_counter()))
+
+
+def _answered(load: Load, found: dict[str, Any], span: tuple[float, float]) -> Answered:
+    flat = {
+        "date": time.strftime("%Y%m%d-%H%M%S"),
+        "backend": "openai",
+        "label": load.label,
+        "model_id": load.models[0],
+        "tokenizer_id": load.tokenizer,
+        "num_prompts": len(load.prompts),
+        "request_rate": "inf" if load.rate == CLOSED else load.rate,
+        "burstiness": load.burstiness,
+        "max_concurrency": load.concurrency,
+        **{name: value for name, value in found.items() if name not in _DETAILS},
+    }
+    streams = tuple(
+        Stream(start, tuple(np.cumsum([start + ttft, *itl]).tolist()))
+        for start, ttft, itl, error in zip(
+            found["start_times"], found["ttfts"], found["itls"], found["errors"], strict=True
+        )
+        if not error and ttft
+    )
+    return Answered(flat, streams, tuple(filter(None, found["errors"])), span)
+
+
+def _requests(load: Load) -> list[Any]:
+    from vllm.benchmarks.datasets import SampleRequest
+
+    encode = _tokenizer(load.tokenizer)
+    return [
+        SampleRequest(
+            prompt=prompt,
+            prompt_len=len(encode(prompt).input_ids),
+            expected_output_len=load.output_tokens,
+        )
+        for prompt in load.prompts
+    ]
+
+
+@cache
+def _tokenizer(name: str) -> Any:
+    from vllm.tokenizers import get_tokenizer
+
+    return get_tokenizer(name)
