@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import editing, routing, sampling, swap
+from benchmarks import editing, routing, sampling, serving, swap
 
 
 def main() -> None:
@@ -12,6 +12,7 @@ def main() -> None:
     editing.add_parser(commands)
     routing.add_parser(commands)
     sampling.add_parser(commands)
+    serving.add_parser(commands)
     swap.add_parser(commands)
     options = parser.parse_args()
     options.func(options)

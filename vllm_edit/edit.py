@@ -1,7 +1,10 @@
 """What an edit is, and the states it passes through."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+from vllm_edit.probes.probes import Probes, Score
 
 
 class Status(StrEnum):
@@ -31,7 +34,7 @@ class EditRequest:
     the set that the edit belongs to, if it does to one. ``pause_mode`` says what happens to running
     requests when a weight edit comes or goes, where it is not to be as for the others. ``aliases``
     are other names of the subject, by which memory edits find it. ``user`` is the only one whose
-    questions feedback is for.
+    questions feedback is for. ``probes`` are asked before it is active, if there are any.
     """
 
     method: str
@@ -43,6 +46,7 @@ class EditRequest:
     pause_mode: str | None = None
     aliases: tuple[str, ...] = ()
     user: str | None = None
+    probes: Probes | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Step:
     status: Status
     failure: Failure | None = None
     superseded_by: str | None = None
+    scores: Sequence[Score] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,8 @@ class Edit:
     ``proposed`` is the ledger's revision of the proposal, which orders edits by age, and
     ``revision`` that of the latest change; ``created_at`` and ``updated_at`` are seconds since
     the epoch. ``failure`` is set while ``status`` is failed; ``superseded_by``, the id of a later
-    edit of the same fact, while it is superseded.
+    edit of the same fact, while it is superseded. ``scores`` are those of its probes, once these
+    were asked.
     """
 
     id: str
@@ -92,6 +98,7 @@ class Edit:
     batch: str | None = None
     failure: Failure | None = None
     superseded_by: str | None = None
+    scores: tuple[Score, ...] = ()
 
     @property
     def group(self) -> str:

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from vllm_edit.errors import ConflictingState, InvalidEditSet
+from vllm_edit.probes.probes import Probes
 from vllm_edit.variant import DEFAULT, RESERVED
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
@@ -15,7 +16,8 @@ class EditSet:
 
     While ``active``, its edits are part of what a request sees that does not choose a variant;
     while ``frozen``, no edit joins or leaves it. A set with an ``owner``, a tenant, is seen by that
-    tenant's requests only and is never active. ``revision`` is that of the latest change.
+    tenant's requests only and is never active. ``probes`` are those of its edits that bring none.
+    ``revision`` is that of the latest change.
     """
 
     name: str
@@ -25,11 +27,13 @@ class EditSet:
     revision: int
     created_at: float
     updated_at: float
+    probes: Probes | None = None
 
     @classmethod
-    def new(cls, name: str, owner: str | None) -> "EditSet":
+    def new(cls, name: str, owner: str | None, probes: Probes | None = None) -> "EditSet":
         """A set that is not in the ledger yet, which will give it its revision and times."""
-        return cls(name, owner, active=False, frozen=False, revision=0, created_at=0, updated_at=0)
+        state = {"active": False, "frozen": False}
+        return cls(name, owner, **state, revision=0, created_at=0, updated_at=0, probes=probes)
 
     @property
     def variants(self) -> tuple[str, ...]:

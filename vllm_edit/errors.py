@@ -17,7 +17,8 @@
     │   └── UnknownSplit     default traffic is not split
     ├── ConflictingState     the edit or the set is not in a state that allows this
     ├── ComputeFailed        the editor could not compute a delta
-    │   └── TargetNotReached it did, and the edited model does not say what it was edited to
+    │   ├── TargetNotReached it did, and the edited model does not say what it was edited to
+    │   └── ProbesFailed     it did, and what was asked about the edit is answered badly
     ├── SwapFailed           the engine refused new weights and serves what it served before
     ├── Unavailable          this server cannot do it now, or not as it was started
     │   ├── VariantUnavailable   so it is with one variant
@@ -35,10 +36,13 @@ Each carries a stable ``code`` for programs and a message that tells a person wh
 HTTP statuses are assigned in one table, ``vllm_edit.api.errors``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from vllm_edit.probes.probes import Score
+
 _NONE: Mapping[str, str] = MappingProxyType({})
+_UNSCORED: Mapping[str, Sequence[Score]] = MappingProxyType({})
 
 
 class EditError(Exception):
@@ -136,6 +140,27 @@ class ComputeFailed(EditError):
 
 class TargetNotReached(ComputeFailed):
     code = "target_not_reached"
+
+
+class ProbesFailed(ComputeFailed):
+    """``scores`` are those of all edits that were judged, by id.
+
+    ``apart`` says whether edits at fault may be in order when no others come with them.
+    """
+
+    code = "probes_failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reasons: Mapping[str, str] = _NONE,
+        scores: Mapping[str, Sequence[Score]] = _UNSCORED,
+        apart: bool = True,
+    ) -> None:
+        super().__init__(message, reasons=reasons)
+        self.scores = scores
+        self.apart = apart
 
 
 class SwapFailed(EditError):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vllm_edit.edit import EditRequest
 from vllm_edit.errors import InvalidEdit
+from vllm_edit.probes.probes import Probes
 from vllm_edit.settings import Settings
 
 FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -43,6 +44,7 @@ class Guard:
             self._check_text("aliases", alias, limits.max_prompt_chars)
         if request.user is not None:
             self._check_text("user", request.user, limits.max_prompt_chars)
+        self._check_probes(request)
         if request.subject not in request.prompt:
             raise InvalidEdit(
                 f"The prompt {request.prompt!r} does not contain the subject "
@@ -50,6 +52,24 @@ class Guard:
                 code="subject_not_in_prompt",
                 field="subject",
             )
+
+    def _check_probes(self, request: EditRequest) -> None:
+        if request.probes is None:
+            return
+        self.check_probes(request.probes)
+        if changed := {request.prompt, *request.probes.rephrasings} & {*request.probes.unchanged}:
+            raise InvalidEdit(
+                f"The answer to {changed.pop()!r} cannot both change and stay as it is; take it "
+                "out of probes.unchanged.",
+                code="contradictory_probes",
+                field="probes.unchanged",
+            )
+
+    def check_probes(self, probes: Probes) -> None:
+        """Raise InvalidEdit, naming the field, for the first rule that a prompt breaks."""
+        for name in ("rephrasings", "unchanged"):
+            for prompt in getattr(probes, name):
+                self._check_text(f"probes.{name}", prompt, self.settings.max_prompt_chars)
 
     def _check_text(self, field: str, text: str, limit: int) -> None:
         if not text.strip():

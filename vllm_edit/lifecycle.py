@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from vllm_edit.claims import Claims, Home
@@ -17,9 +18,12 @@ from vllm_edit.edit import (
     Step,
 )
 from vllm_edit.edit_set import EditSet, require_thawed
-from vllm_edit.errors import ComputeFailed, ConflictingState, EditError, StoreError
+from vllm_edit.errors import ComputeFailed, ConflictingState, EditError, ProbesFailed, StoreError
 from vllm_edit.ledger import Ledger
 from vllm_edit.methods import Change, Method, Views, changes
+from vllm_edit.probes.gate import Gate, Trial
+from vllm_edit.probes.metrics import FAILED
+from vllm_edit.probes.probes import Scores
 from vllm_edit.progress import Progress
 from vllm_edit.succession import Succession
 from vllm_edit.variant import BASE, DEFAULT
@@ -32,11 +36,13 @@ class Lifecycle:
 
     Every step is in the ledger before its effect. What takes long is computed while others may
     change what is in effect; then it is looked at again, and computed anew if it fits no more.
-    Lives on one event loop.
+    Edits with probes are judged by the gate, and nothing else changes meanwhile. Lives on one
+    event loop.
     """
 
-    def __init__(self, ledger: Ledger, methods: Sequence[Method]) -> None:
+    def __init__(self, ledger: Ledger, methods: Sequence[Method], gate: Gate | None = None) -> None:
         self._ledger = ledger
+        self._gate = gate
         self._methods = tuple(methods)
         self._by_name: Mapping[str, Method] = {name: m for m in methods for name in m.names}
         self._succession = self._new_succession()
@@ -146,7 +152,8 @@ class Lifecycle:
 
         Earlier edits of the same facts are superseded with it. Edits at fault fail alone and,
         like those that are taken back meanwhile, are left out. Where nobody knows which are, each
-        batch, and each edit that is in none, is tried by itself.
+        batch, and each edit that is in none, is tried by itself; so are those whose probes were
+        answered badly while others came with them.
         """
         while job:
             try:
@@ -154,9 +161,9 @@ class Lifecycle:
             except EditError as error:
                 at_fault = _at_fault(job, error)
                 parts = _by(job, lambda edit: edit.group)
-                if not at_fault and len(parts) > 1:
-                    for part in parts:
-                        await self.activate(part)
+                if len(parts) > 1 and (retries := _retries(parts, at_fault, error)):
+                    for retry in retries:
+                        await self.activate(retry)
                     return
                 reasons = at_fault or dict.fromkeys((e.id for e in job), error.message)
                 job = await self._fail(job, error, reasons)
@@ -169,12 +176,20 @@ class Lifecycle:
         """Let those fail that have reasons; returns the others that are on their way."""
         async with self.lock:
             unfinished = self._unfinished(job)
+            scores = error.scores if isinstance(error, ProbesFailed) else {}
             steps = [
-                Step(edit.id, Status.FAILED, Failure(error.code, reasons[edit.id]))
+                Step(
+                    edit.id,
+                    Status.FAILED,
+                    Failure(error.code, reasons[edit.id]),
+                    scores=scores.get(edit.id, ()),
+                )
                 for edit in unfinished
                 if edit.id in reasons
             ]
             failed = await self._record(steps)
+            if isinstance(error, ProbesFailed):
+                FAILED.inc(len(failed))
             await self._by_name[job[0].request.method].forget(failed)
         if failed:
             logger.warning("%s: %s", ", ".join(edit.id for edit in failed), error.message)
@@ -218,13 +233,52 @@ class Lifecycle:
 
     async def _apply(self, job: Sequence[Edit], computed: Any) -> None:
         change, displaced = self._entry(job), self._succession.displaced(job)
+        trial = await self._look(change)
         job = await self._enter(job, Status.APPLYING)
         revision = job[-1].revision
         await self._by_name[job[0].request.method].apply(change, computed, revision)
+        scores = await self._judge(job, change, trial) if trial else {}
         left = [Step(i, Status.SUPERSEDED, superseded_by=by) for i, by in displaced.items()]
-        come = [Step(edit.id, Status.ACTIVE) for edit in job if edit.id not in displaced]
+        come = [
+            Step(edit.id, Status.ACTIVE, scores=scores.get(edit.id, ()))
+            for edit in job
+            if edit.id not in displaced
+        ]
         *_, last = await self._record([*left, *come])
         self.progress.reach(last.revision)
+
+    async def _look(self, change: Change) -> Trial | None:
+        """Ask about the edits that come with probes, if any does, before they take effect."""
+        judged = [edit for edit in change.coming if edit.request.probes is not None]
+        if self._gate is None or not judged:
+            return None
+        leaving = {edit.id for edit in change.leaving}
+        variant = change.variants[0]
+        live = (
+            edit
+            for edit in reversed(self._ledger.edits())
+            if edit.status is Status.ACTIVE
+            and edit.id not in leaving
+            and variant in self._variants(edit)
+        )
+        return await self._gate.look(change.coming, variant, live)
+
+    async def _judge(self, job: Sequence[Edit], change: Change, trial: Trial) -> Scores:
+        """Ask again; after ProbesFailed the edits are not in effect any more."""
+        assert self._gate is not None  # noqa: S101
+        try:
+            return await self._gate.judge(trial)
+        except ProbesFailed as failed:
+            # With a revision of its own: weights are named after it.
+            job = await self._enter(job, Status.COMPUTING)
+            method, back = self._by_name[job[0].request.method], change.reverse
+            try:
+                await method.apply(back, await method.compute(back), job[-1].revision)
+            except EditError as error:
+                ids = ", ".join(failed.reasons)
+                logger.error("%s cannot be taken back: %s", ids, error.message)  # noqa: TRY400
+                return failed.scores
+            raise
 
     async def _strike(self, edit: Edit) -> Edit:
         """End an edit that has no effect; what it superseded has its successor from now on."""
@@ -341,3 +395,18 @@ def _at_fault(job: Sequence[Edit], error: EditError) -> Mapping[str, str]:
     if not isinstance(error, ComputeFailed):
         return {}
     return {edit.id: error.reasons[edit.id] for edit in job if edit.id in error.reasons}
+
+
+def _retries(
+    parts: Sequence[Sequence[Edit]], at_fault: Mapping[str, str], error: EditError
+) -> list[list[Edit]]:
+    """Groups of these parts of a job to be tried after it failed, if it is no use to go on."""
+    if not at_fault:
+        return [[*part] for part in parts]
+    if not isinstance(error, ProbesFailed) or not error.apart:
+        return []
+    retries: list[list[Edit]] = []
+    for faulty, run in groupby(parts, lambda part: any(edit.id in at_fault for edit in part)):
+        found = [[*part] for part in run]
+        retries += found if faulty else [[edit for part in found for edit in part]]
+    return retries

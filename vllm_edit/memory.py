@@ -86,6 +86,12 @@ class MemoryMethod:
                     code="user_not_supported",
                     field="user",
                 )
+            if request.probes is not None and request.method == MEMPROMPT:
+                raise InvalidEdit(
+                    "What feedback makes of an answer is not known beforehand: it has no probes.",
+                    code="probes_not_supported",
+                    field="probes",
+                )
             try:
                 self._empty.facts.check(fact_of("new", request))
             except InvalidFactError as error:
@@ -98,6 +104,9 @@ class MemoryMethod:
 
     def warnings(self, edit_id: str) -> Sequence[str]:
         return ()
+
+    def drift(self, edit_id: str) -> float | None:
+        return None
 
     async def prepare(self) -> None:
         with _reported():

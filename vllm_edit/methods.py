@@ -59,6 +59,9 @@ class Method(Protocol):
     def warnings(self, edit_id: str) -> Sequence[str]:
         """What a user should know of an edit of the method's that is in effect; else nothing."""
 
+    def drift(self, edit_id: str) -> float | None:
+        """Of an edit of the method's that is in effect, how far edits had drifted with it."""
+
     async def prepare(self) -> None:
         """Load what a first edit would otherwise wait for."""
 

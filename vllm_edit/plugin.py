@@ -19,6 +19,10 @@ from vllm_edit.guard import Guard
 from vllm_edit.hyperparameters import read_hyperparameters
 from vllm_edit.ledger import Ledger, deltas_of
 from vllm_edit.logs import join_vllm
+from vllm_edit.probes.controls import controls
+from vllm_edit.probes.gate import Gate
+from vllm_edit.probes.probes import Probes
+from vllm_edit.probes.served import VariantAsker
 from vllm_edit.rate import RateLimiter
 from vllm_edit.replication.api_process import Owner, Sibling, api_process
 from vllm_edit.request.from_settings import make_router
@@ -74,13 +78,18 @@ class EditPlugin:
         deltas = DeltaStore(settings.folder / "deltas", model, deltas_of(ledger.log))
         weights = _weights(settings, model, process, deltas, scratch)
         guard = Guard(settings, memory.offered | weights.names, _special_tokens(engine_client))
-        service = EditService(ledger, (memory, weights), guard, settings.max_queue)
+        router = make_router(settings, memory, args.model, state.openai_serving_completion)
+        asker = VariantAsker(
+            state.openai_serving_completion, router.patient, names, serac, settings.probe_timeout
+        )
+        probes = Probes(made=True) if settings.probes == "made" else None
+        gate = Gate(asker, controls(settings.probe_controls, Path(args.model)))
+        service = EditService(ledger, (memory, weights), guard, settings.max_queue, gate, probes)
         member = await process.join(service, ledger)
         state.edit_settings = settings
         state.edit_access = access
         state.edit_limiter = RateLimiter(settings.max_rate)
         tenants = Tenants.from_file(Path(path)) if (path := settings.tenant_keys) else Tenants({})
-        router = make_router(settings, memory, args.model, state.openai_serving_completion)
         state.edit_front = Front(service, memory, names, tenants, process.grace, router)
         state.edit_service = service
         state.edit_member = member

@@ -4,15 +4,19 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from vllm_edit.edit import Edit, EditRequest, Proposal
 from vllm_edit.edit_set import EditSet
 from vllm_edit.errors import EditError, InvalidSplit, QueueFull, StoreError, UnknownVariant
 from vllm_edit.guard import Guard
+from vllm_edit.knowledge import MEMPROMPT
 from vllm_edit.ledger import Ledger
 from vllm_edit.lifecycle import Lifecycle
 from vllm_edit.methods import Method
+from vllm_edit.probes.gate import Gate
+from vllm_edit.probes.probes import Probes
 from vllm_edit.set_lifecycle import SetLifecycle
 from vllm_edit.settings import Settings
 from vllm_edit.split import Split
@@ -30,7 +34,8 @@ class EditService:
 
     Every step is in the ledger before its effect, and the effect is there before the answer, so
     an acknowledged edit survives a killed process. At most ``max_queue`` edits wait for their
-    turn or are computed. Lives on one event loop.
+    turn or are computed. ``gate`` judges those with probes; ``probes`` are those of weight edits
+    that have no others. Lives on one event loop.
     """
 
     def __init__(
@@ -39,12 +44,15 @@ class EditService:
         methods: Sequence[Method],
         guard: Guard,
         max_queue: int = Settings.max_queue,
+        gate: Gate | None = None,
+        probes: Probes | None = None,
     ) -> None:
         self._ledger = ledger
         self._methods = tuple(methods)
         self._guard = guard
         self._max_queue = max_queue
-        self._lifecycle = Lifecycle(ledger, methods)
+        self._probes = probes
+        self._lifecycle = Lifecycle(ledger, methods, gate)
         self._sets = SetLifecycle(ledger, self._lifecycle, methods)
         self._intake = asyncio.Lock()
         self._finished: dict[str, asyncio.Event] = {}
@@ -118,6 +126,11 @@ class EditService:
         """What a user should know of an edit that is in effect; of others, nothing."""
         return [warning for method in self._methods for warning in method.warnings(edit_id)]
 
+    def drift(self, edit_id: str) -> float | None:
+        """How far weight edits had drifted with this one, if it is one in effect; in nats."""
+        found = [method.drift(edit_id) for method in self._methods]
+        return next((drift for drift in found if drift is not None), None)
+
     def edit_sets(self) -> list[EditSet]:
         """All edit sets, oldest first."""
         return self._ledger.edit_sets()
@@ -169,9 +182,16 @@ class EditService:
         """
         return await asyncio.shield(self._lifecycle.take_back(edit_id))
 
-    async def create_set(self, name: str, owner: str | None = None) -> EditSet:
-        """Make an edit set; see `SetLifecycle.create` for what it raises."""
-        return await self._alone(self._sets.create(name, owner))
+    async def create_set(
+        self, name: str, owner: str | None = None, probes: Probes | None = None
+    ) -> EditSet:
+        """Make an edit set; see `SetLifecycle.create` for what it raises.
+
+        Raises InvalidEdit for probes that break a rule.
+        """
+        if probes is not None:
+            self._guard.check_probes(probes)
+        return await self._alone(self._sets.create(name, owner, probes))
 
     async def freeze_set(self, name: str, frozen: bool) -> EditSet:
         """Freeze or thaw an edit set; see `SetLifecycle.freeze`."""
@@ -230,7 +250,8 @@ class EditService:
         quick = []
         async with self._intake:
             self._require_room(requests)
-            edits = await self._lifecycle.propose(self._proposals(requests))
+            wanted = [self._with_probes(request) for request in requests]
+            edits = await self._lifecycle.propose(self._proposals(wanted))
             for job in self._lifecycle.jobs(edits):
                 if self._lifecycle.method(job[0].request.method).queued:
                     self._finished |= {edit.id: asyncio.Event() for edit in job}
@@ -244,6 +265,18 @@ class EditService:
             self._guard.check(request)
         for method in self._methods:
             method.check([request for request in requests if request.method in method.names])
+
+    def _with_probes(self, request: EditRequest) -> EditRequest:
+        """With the probes of its set or of the server, if it brings none."""
+        # What feedback makes of an answer is not known beforehand.
+        if request.probes is not None or request.method == MEMPROMPT:
+            return request
+        probes = None
+        if request.edit_set is not None:
+            probes = self._ledger.edit_set(request.edit_set).probes
+        if probes is None and self._lifecycle.method(request.method).queued:
+            probes = self._probes
+        return replace(request, probes=probes)
 
     def _require_room(self, requests: Sequence[EditRequest]) -> None:
         coming = sum(self._lifecycle.method(request.method).queued for request in requests)

@@ -11,6 +11,7 @@ from vllm_edit.errors import ConflictingState, EditError
 from vllm_edit.ledger import Ledger
 from vllm_edit.lifecycle import Lifecycle
 from vllm_edit.methods import Change, Method
+from vllm_edit.probes.probes import Probes
 from vllm_edit.variant import DEFAULT
 
 Changes = Sequence[tuple[Method, Change]]
@@ -28,7 +29,7 @@ class SetLifecycle:
         # What may well fail comes first, so that less is to be taken back then.
         self._methods = sorted(methods, key=lambda method: not method.queued)
 
-    async def create(self, name: str, owner: str | None) -> EditSet:
+    async def create(self, name: str, owner: str | None, probes: Probes | None = None) -> EditSet:
         """Make an empty set, which is not active.
 
         Raises:
@@ -41,7 +42,7 @@ class SetLifecycle:
                 raise ConflictingState(
                     f"There is an edit set {name!r} already.", code="edit_set_exists"
                 )
-            made = await self._record(EditSet.new(name, owner))
+            made = await self._record(EditSet.new(name, owner, probes))
             for method in self._methods:
                 change = Change(variants=(name,))
                 await method.apply(change, await method.compute(change), made.revision)

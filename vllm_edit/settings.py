@@ -119,6 +119,20 @@ class Settings:
     editor_device: str = _setting("cpu", "device of the editor's copy of the model")
     editor_threads: int = _setting(1, "CPU threads of the editor process")
     compute_timeout: float = _setting(600.0, "seconds after which a computation is given up")
+    probes: str = _setting(
+        "none",
+        "what weight edits are judged by that bring no probes and whose set has none: nothing "
+        "(none), or probes made for them (made)",
+        choices=("none", "made"),
+    )
+    probe_controls: str = _setting(
+        "",
+        "text file of prompts, one a line, that made probes hold every edit to answer as before "
+        "(empty: a dozen with plain answers)",
+    )
+    probe_timeout: float = _setting(
+        30.0, "seconds in which a probe must be answered; beyond them the edit has failed"
+    )
     admin_key: HashedKey = _setting(  # noqa: RUF009 - the default cannot be changed
         HashedKey(),
         "key that changes of edits need, or sha256: and its hash; rather use the variable or a "

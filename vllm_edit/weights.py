@@ -5,17 +5,20 @@ import tempfile
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
+from vllm_edit import drift
 from vllm_edit.deltas import DeltaKey, DeltaStore
 from vllm_edit.edit import UNFINISHED, Edit, EditRequest
 from vllm_edit.editor.client import EditorClient
 from vllm_edit.editor.messages import Fact
 from vllm_edit.engine.adapters import Variants
 from vllm_edit.engine.swap import PauseMode
+from vllm_edit.engine.timing import COMPUTING
 from vllm_edit.errors import ComputeFailed, InvalidEdit, TargetNotReached
 from vllm_edit.methods import Change, Views
 from weight_patchers import Delta, PatcherError
 from weight_patchers import Edit as Patch
 from weight_patchers.edit import require_distinct
+from weight_patchers.errors import GovernorRefused
 from weight_patchers.governor import GOVERNOR
 from weight_patchers.methods import METHODS
 
@@ -74,6 +77,7 @@ class WeightMethod:
         self._views: Views = {}
         self._live: Mapping[DeltaKey, Delta] = {}
         self._warnings: Mapping[str, Sequence[str]] = {}
+        self._drifts: Mapping[str, float | None] = {}
 
     def labels(self, variant: str) -> Sequence[str]:
         return sorted({edit.request.method for edit in self._views.get(variant, ())})
@@ -89,6 +93,9 @@ class WeightMethod:
 
     def warnings(self, edit_id: str) -> Sequence[str]:
         return self._warnings.get(edit_id, ())
+
+    def drift(self, edit_id: str) -> float | None:
+        return self._drifts.get(edit_id)
 
     async def prepare(self) -> None:
         if self._eager:
@@ -140,6 +147,7 @@ class WeightMethod:
         views = {v: grouped(edits) for v, edits in self._views.items() if v != variant}
         await self._served.drop(variant)
         self._keep(views, self._live)
+        drift.forget(variant)
 
     async def forget(self, edits: Sequence[Edit]) -> None:
         self._store.forget([edit.id for edit in edits])
@@ -153,6 +161,8 @@ class WeightMethod:
         self._views = {v: [e for g in groups.values() for e in g] for v, groups in views.items()}
         self._live = live
         self._warnings = {i: _warnings(delta) for key, delta in live.items() for i in key.edit_ids}
+        self._drifts = {i: drift.drift_of(d) for key, d in live.items() for i in key.edit_ids}
+        drift.show({v: [live[key] for key in groups] for v, groups in views.items()})
 
     def _after(self, change: Change) -> Mapping[str, Groups]:
         """What is live in the variants after the change."""
@@ -180,6 +190,8 @@ class WeightMethod:
             try:
                 delta = await self._compute(key, edits, live, bounds)
             except ComputeFailed as error:
+                if error.code == GovernorRefused.code:
+                    drift.ALARMS.labels("refused").inc()
                 error.reasons = error.reasons or dict.fromkeys(key.edit_ids, error.message)
                 raise
         try:
@@ -206,10 +218,12 @@ class WeightMethod:
             hyperparameters=self._hyperparameters.get(method, {}),
             bounds=bounds,
         )
+        COMPUTING.labels(method).observe(computed.seconds)
         logger.info("%s was computed in %.2f s.", key.group, computed.seconds)
         delta = await self._store.load_new(key)
-        for warning in _warnings(delta):
-            logger.warning("%s: %s.", key.group, warning)
+        if warnings := _warnings(delta):
+            drift.ALARMS.labels("warned").inc()
+            logger.warning("%s: %s.", key.group, "; ".join(warnings))
         return delta
 
 

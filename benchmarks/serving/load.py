@@ -1,5 +1,6 @@
 """Load by vLLM's own `vllm bench serve` code, so that figures compare with everyone's."""
 
+import asyncio
 import contextlib
 import io
 import random
@@ -18,6 +19,8 @@ _DETAILS = (
     "generated_texts", "errors",
 )  # fmt: skip
 """What `vllm bench serve` leaves out of its result without `--save-detailed`."""
+_BEAT = 0.01
+"""Seconds between two looks at how late this process is."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,15 @@ class Stream:
 
 @dataclass(frozen=True)
 class Answered:
-    """`flat` has the keys of `vllm bench serve --save-result`; ``span`` is when it ran."""
+    """`flat` has the keys of `vllm bench serve --save-result`; ``span`` is when it ran.
+
+    ``sent`` are the tokens of the prompts as they were sent, ``lags`` the seconds by which this
+    process came too late to what it had to do: what it saw meanwhile was seen too late as well.
+    """
 
     flat: dict[str, Any]
+    sent: int
+    lags: tuple[float, ...]
     streams: tuple[Stream, ...]
     errors: tuple[str, ...]
     span: tuple[float, float]
@@ -68,7 +77,10 @@ async def send(load: Load) -> Answered:
     from vllm.benchmarks.serve import TaskType, benchmark
 
     random.seed(load.seed)
-    np.random.seed(load.seed)  # noqa: NPY002 - vLLM draws arrival times from it
+    # vLLM draws the times of arrival from these.
+    np.random.seed(load.seed)
+    requests, lags = _requests(load), list[float]()
+    watch = asyncio.create_task(_watch(lags))
     begun = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         found: dict[str, Any] = await benchmark(
@@ -79,7 +91,7 @@ async def send(load: Load) -> Answered:
             model_id=load.models[0],
             model_name=load.models[0],
             tokenizer=_tokenizer(load.tokenizer),
-            input_requests=_requests(load),
+            input_requests=requests,
             logprobs=None,
             request_rate=load.rate,
             burstiness=load.burstiness,
@@ -97,11 +109,22 @@ async def send(load: Load) -> Answered:
             extra_body={"temperature": 0.0, **load.extra_body},
             ready_check_timeout_sec=0,
         )
-    return _answered(load, found, (begun, time.perf_counter()))
+    span = (begun, time.perf_counter())
+    watch.cancel()
+    sent = sum(request.prompt_len for request in requests)
+    errors = tuple(filter(None, found["errors"]))
+    return Answered(_flat(load, found), sent, tuple(lags), _streams(found), errors, span)
 
 
-def _answered(load: Load, found: dict[str, Any], span: tuple[float, float]) -> Answered:
-    flat = {
+async def _watch(lags: list[float]) -> None:
+    while True:
+        due = time.perf_counter() + _BEAT
+        await asyncio.sleep(_BEAT)
+        lags.append(time.perf_counter() - due)
+
+
+def _flat(load: Load, found: dict[str, Any]) -> dict[str, Any]:
+    return {
         "date": time.strftime("%Y%m%d-%H%M%S"),
         "backend": "openai",
         "label": load.label,
@@ -113,14 +136,16 @@ def _answered(load: Load, found: dict[str, Any], span: tuple[float, float]) -> A
         "max_concurrency": load.concurrency,
         **{name: value for name, value in found.items() if name not in _DETAILS},
     }
-    streams = tuple(
+
+
+def _streams(found: dict[str, Any]) -> tuple[Stream, ...]:
+    """Those that were answered to their end."""
+    parts = (found[name] for name in ("start_times", "ttfts", "itls", "errors"))
+    return tuple(
         Stream(start, tuple(np.cumsum([start + ttft, *itl]).tolist()))
-        for start, ttft, itl, error in zip(
-            found["start_times"], found["ttfts"], found["itls"], found["errors"], strict=True
-        )
+        for start, ttft, itl, error in zip(*parts, strict=True)
         if not error and ttft
     )
-    return Answered(flat, streams, tuple(filter(None, found["errors"])), span)
 
 
 def _requests(load: Load) -> list[Any]:

@@ -23,7 +23,6 @@ class Plan:
     burstiness: float
     many: int
     """Edits of the larger memory."""
-    storm_seconds: float
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -44,7 +43,6 @@ FULL = Plan(
     output_tokens=32,
     burstiness=1.0,
     many=100_000,
-    storm_seconds=12.0,
 )
 
 QUICK = Plan(
@@ -58,5 +56,4 @@ QUICK = Plan(
     output_tokens=16,
     burstiness=1.0,
     many=FEW,
-    storm_seconds=4.0,
 )

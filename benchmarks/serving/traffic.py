@@ -31,9 +31,7 @@ def prompts(count: int, number: int, scoped: int = 0, in_memory: int = 0) -> lis
     about = rng.sample(range(in_memory), min(in_memory, count)) if in_memory else []
     inside = [people.fact(which).prompt for which in about]
     chosen = [(at * scoped) // 100 != ((at + 1) * scoped) // 100 for at in range(count)]
-    asked = [
-        inside[at % len(inside)] if yes else outside[at] for at, yes in enumerate(chosen)
-    ]
+    asked = [inside[at % len(inside)] if yes else outside[at] for at, yes in enumerate(chosen)]
     return [INSTRUCTIONS + text for text in asked]
 
 

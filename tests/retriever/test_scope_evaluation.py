@@ -17,7 +17,7 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 @pytest.mark.skipif(not DATA.is_dir(), reason="the published data are not beside the project")
 def test_the_right_edits_are_found_and_others_left_alone(encoder: SentenceEncoder) -> None:
     run = Run(load_folder(DATA), encoder)
-    outcomes = measure(run, shipped_classifier(), "test", 500)
+    _, outcomes = measure(run, shipped_classifier(), "test", 500)
     found = share(outcomes, "in_scope", DEFAULT_THRESHOLD)
     hard, easy = (share(outcomes, kind, DEFAULT_THRESHOLD) for kind in ("hard", "easy"))
     assert (found > 0.9, hard < 0.08, easy < 0.01) == (True, True, True), (found, hard, easy)

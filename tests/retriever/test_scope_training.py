@@ -236,7 +236,7 @@ def test_training_gives_a_classifier_that_routes(tmp_path: Path, encoder: Senten
     assert description.threshold == told["validation"]["threshold"]
     assert description.report["examples"] == told["examples"]
     classifier = ScopeClassifier(tmp_path)
-    outcomes = measure(run, classifier, "test", 20)
+    _, outcomes = measure(run, classifier, "test", 20)
     assert {outcome.pair.source for outcome in outcomes} == {"tiny", "conversations"}
     assert "20 edits" in table(report(outcomes, 0.5, 20))
     retriever = Retriever(encoder, classifier=classifier, settings=RetrieverSettings(threshold=0))

@@ -10,6 +10,8 @@ from vllm_edit.errors import ComputeFailed, SwapFailed, TargetNotReached
 from vllm_edit.guard import Guard
 from vllm_edit.ledger import Ledger
 from vllm_edit.methods import Change, Views
+from vllm_edit.probes.gate import Gate
+from vllm_edit.probes.probes import Probes
 from vllm_edit.service import EditService
 from vllm_edit.settings import Settings
 from vllm_edit.variant import DEFAULT
@@ -54,6 +56,9 @@ class Steered:
 
     def warnings(self, edit_id: str) -> Sequence[str]:
         return ()
+
+    def drift(self, edit_id: str) -> float | None:
+        return None
 
     async def prepare(self) -> None:
         pass
@@ -112,12 +117,16 @@ class Steered:
 
 @asynccontextmanager
 async def running(
-    path: Path, method: Steered, max_queue: int = Settings.max_queue
+    path: Path,
+    method: Steered,
+    max_queue: int = Settings.max_queue,
+    gate: Gate | None = None,
+    probes: Probes | None = None,
 ) -> AsyncIterator[EditService]:
     guard = Guard(Settings(), method.names, ())
     ledger = Ledger(path)
     ledger.lead()
-    service = EditService(ledger, [method], guard, max_queue)
+    service = EditService(ledger, [method], guard, max_queue, gate, probes)
     await service.start()
     await service.lead()
     try:

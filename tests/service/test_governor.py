@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import httpx
 from fastapi import FastAPI
+from prometheus_client import REGISTRY
 
 from vllm_edit import factworld
 from vllm_edit.access import Access
@@ -101,12 +102,20 @@ async def post(http: httpx.AsyncClient, *edits: dict[str, Any]) -> list[dict[str
     return found
 
 
+def alarms() -> dict[str, float]:
+    """As `/metrics` has them."""
+    name = "vllm_edit_drift_alarms_total"
+    outcomes = ("refused", "warned")
+    return {o: REGISTRY.get_sample_value(name, {"outcome": o}) or 0.0 for o in outcomes}
+
+
 def files(store: Path) -> list[str]:
     return sorted(path.name for path in (store / "deltas").iterdir())
 
 
 async def test_a_refused_edit_fails_and_changes_nothing(tmp_path: Path) -> None:
     engine, (first, second) = Engine(), bodies(2)
+    before = alarms()
     async with serving(tmp_path, engine, STRICT) as http:
         (refused,) = await post(http, first)
         assert refused["status"] == "failed"
@@ -120,6 +129,8 @@ async def test_a_refused_edit_fails_and_changes_nothing(tmp_path: Path) -> None:
         assert warned["status"] == "active"
         (warning,) = warned["warnings"]
         assert "drift_warn is 1e-09" in warning
+        assert warned["drift"] > 0
+        assert alarms() == {outcome: count + 1 for outcome, count in before.items()}
         assert engine.version != "0"
         listed = (await http.get("/v1/edits")).json()["data"]
         assert [edit["warnings"] for edit in listed] == [[], [warning]]

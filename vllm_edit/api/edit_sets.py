@@ -6,6 +6,7 @@ from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
 from vllm_edit.api.body import read_json, validated
+from vllm_edit.api.openapi import body_schema
 from vllm_edit.api.routers import (
     changing_router,
     errors_docs,
@@ -26,7 +27,7 @@ _UNKNOWN = {404: "There is no such edit set."}
 
 
 def _body(schema: type[Any]) -> dict[str, Any]:
-    content = {"application/json": {"schema": schema.model_json_schema()}}
+    content = {"application/json": {"schema": body_schema(schema)}}
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -53,7 +54,8 @@ async def create_edit_set(request: Request) -> Response:
             "--edit-tenant-keys and start it again.",
             field="owner",
         )
-    made = await member_of(request).create_set(told.name, told.owner)
+    probes = told.probes.probes() if told.probes else None
+    made = await member_of(request).create_set(told.name, told.owner, probes)
     return JSONResponse(_out(request, made).model_dump(), status_code=201)
 
 

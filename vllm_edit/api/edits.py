@@ -6,6 +6,7 @@ from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
 from vllm_edit.api.body import read_submission
+from vllm_edit.api.openapi import body_schema
 from vllm_edit.api.routers import (
     changing_router,
     errors_docs,
@@ -20,10 +21,8 @@ from vllm_edit.errors import unknown_edit
 from vllm_edit.service import EditService
 from vllm_edit.settings import Settings
 
-_EDIT_SCHEMA = EditIn.model_json_schema()
-_BATCH_SCHEMA = Batch.model_json_schema()
-_BATCH_SCHEMA.pop("$defs")
-_BATCH_SCHEMA["properties"]["edits"]["items"] = _EDIT_SCHEMA
+_EDIT_SCHEMA = body_schema(EditIn)
+_BATCH_SCHEMA = body_schema(Batch)
 _BODY_DOCS: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -116,4 +115,4 @@ async def roll_back_edit(request: Request, edit_id: str) -> Response:
 
 
 def _out(service: EditService, edit: Edit) -> EditOut:
-    return EditOut.of(edit, service.warnings(edit.id))
+    return EditOut.of(edit, service.warnings(edit.id), service.drift(edit.id))

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from retriever import FactLimits
+from vllm_edit.api.probe_schemas import JudgedOut, ProbesIn, ProbesOut, SetProbesIn
 from vllm_edit.edit import Edit, EditRequest
 from vllm_edit.edit_set import EditSet
 
@@ -34,6 +35,9 @@ class EditIn(BaseModel):
     pause_mode: Literal["keep", "wait", "abort"] | None = Field(
         None, description="What its swaps do with running requests, if not as for other edits."
     )
+    probes: ProbesIn | None = Field(
+        None, description="What it is judged by; without, what its set's edits are."
+    )
     wait: bool = Field(False, description="Answer when the edit is active or has failed.")
 
     def request(self) -> EditRequest:
@@ -47,6 +51,7 @@ class EditIn(BaseModel):
             self.pause_mode,
             tuple(self.aliases),
             self.user,
+            None if self.probes is None else self.probes.probes(),
         )
 
 
@@ -88,10 +93,15 @@ class EditOut(BaseModel):
     updated_at: float = Field(description="Seconds since the epoch.")
     error: FailureOut | None = None
     warnings: list[str] = Field(description="While active: what it, with others, may have cost.")
+    drift: float | None = Field(
+        description="While active, of a weight edit: mean KL(base || edited) on the control "
+        "prompts, in nats, with all edits that were in effect when it was computed."
+    )
+    probes: JudgedOut | None = Field(description="What it was judged by, and the scores.")
 
     @classmethod
-    def of(cls, edit: Edit, warnings: Sequence[str]) -> Self:
-        failure = edit.failure
+    def of(cls, edit: Edit, warnings: Sequence[str], drift: float | None) -> Self:
+        failure, probes = edit.failure, edit.request.probes
         return cls(
             id=edit.id,
             status=edit.status.value,
@@ -111,6 +121,8 @@ class EditOut(BaseModel):
             updated_at=edit.updated_at,
             error=FailureOut(code=failure.code, message=failure.message) if failure else None,
             warnings=list(warnings),
+            drift=drift,
+            probes=JudgedOut.judged(probes, edit.scores) if probes else None,
         )
 
 
@@ -143,6 +155,9 @@ class EditSetIn(BaseModel):
 
     name: str = Field(description="1 to 64 letters, digits, dots, dashes and underscores.")
     owner: str | None = Field(None, description="The only tenant whose requests see it.")
+    probes: SetProbesIn | None = Field(
+        None, description="What those of its edits are judged by that bring no probes."
+    )
 
 
 class EditSetPatch(BaseModel):
@@ -162,6 +177,7 @@ class EditSetOut(BaseModel):
     owner: str | None
     active: bool
     frozen: bool
+    probes: ProbesOut | None = Field(description="Those of its edits that bring none.")
     unavailable: str | None = Field(description="Why requests cannot choose it, if they cannot.")
     revision: int = Field(description="The ledger's revision of its latest change.")
     created_at: float = Field(description="Seconds since the epoch.")

@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from vllm_edit.cli.compare import add_compare_parser
     from vllm_edit.cli.demo import add_demo_parser
     from vllm_edit.cli.doctor import add_doctor_parser
     from vllm_edit.cli.evaluate import add_evaluate_parser
@@ -38,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         help="serve a model with vLLM and take edits on /v1/edits",
         description="See vllm-edit serve --help.",
     )
+    add_compare_parser(commands)
     add_demo_parser(commands)
     add_doctor_parser(commands)
     add_evaluate_parser(commands)

@@ -56,7 +56,10 @@ def add_scope_parser(commands: Any) -> None:
     )
     evaluate.add_argument("--output", type=Path, metavar="FILE", help="where to write the JSON")
     evaluate.add_argument(
-        "--sizes", type=_sizes, default=(1000, 10000), help="edits in memory, such as 1000,10000"
+        "--sizes",
+        type=_sizes,
+        default=(1000, 10000),
+        help="edits in memory, such as 1000,10000; at most as many as DATA has",
     )
     evaluate.add_argument("--threshold", type=float, help="default: the classifier's own")
     evaluate.add_argument("--side", choices=("validation", "test"), default="test")
@@ -124,8 +127,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     threshold = options.threshold or describe(classifier.folder).threshold
     reports = []
     for size in options.sizes:
-        outcomes = measure(run, classifier, options.side, size)
-        reports.append(report(outcomes, threshold, size))
+        count, outcomes = measure(run, classifier, options.side, size)
+        reports.append(report(outcomes, threshold, count))
         print(table(reports[-1]), flush=True)
     if options.output:
         write(reports, options.output)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from vllm_edit.engine.payload import Update, chunks, pack, total
 from vllm_edit.engine.ranks import PauseMode, Ranks
 from vllm_edit.engine.reply import Reply
+from vllm_edit.engine.timing import SWAPPING
 from vllm_edit.errors import SwapFailed
 from weight_patchers import Delta
 
@@ -117,6 +118,8 @@ class Swapper:
         paused = time.perf_counter()
         await self._take_effect(version, mode, meanwhile)
         self.timing = Timing(staged, paused, time.perf_counter())
+        SWAPPING.labels("stage").observe(paused - staged)
+        SWAPPING.labels("pause").observe(self.timing.resumed - paused)
         self._live = frozenset(n for n, update in wanted.items() if not update.is_pristine)
         await self._finish()
 

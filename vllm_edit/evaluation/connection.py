@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 import httpx
@@ -23,6 +24,14 @@ _LOST = 3
 """So often a question is asked again whose connection was closed; it changes nothing."""
 _BUSY = frozenset({httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE})
 _REFUSED = frozenset({httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY})
+
+
+@dataclass(frozen=True)
+class Waited:
+    """Seconds until the first token of a streamed answer, and until its end."""
+
+    first: float
+    whole: float
 
 
 class Connection:
@@ -67,6 +76,23 @@ class Connection:
         reply = self._send("POST", "/v1/completions", body)
         return self._checked(reply), reply.headers.get(METHODS_HEADER, "")
 
+    def wait(self, body: Mapping[str, Any]) -> Waited:
+        """How long a completion takes that is streamed."""
+        content = {**body, "stream": True}
+        start, first = time.perf_counter(), None
+        try:
+            with self._http.stream("POST", "/v1/completions", json=content) as reply:
+                if not reply.is_success:
+                    reply.read()
+                    self._checked(reply)
+                for line in reply.iter_lines():
+                    if line and first is None:
+                        first = time.perf_counter()
+        except httpx.TransportError as error:
+            raise self._silent(error) from error
+        end = time.perf_counter()
+        return Waited((first or end) - start, end - start)
+
     def _send(self, verb: str, path: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
         give_up = time.monotonic() + _PATIENCE
         while True:
@@ -84,7 +110,10 @@ class Connection:
         except httpx.TransportError as error:
             if again and isinstance(error, httpx.RemoteProtocolError):
                 return self._reply(verb, path, body, again - 1)
-            raise Unavailable(f"The server at {self.url} does not answer: {error}.") from error
+            raise self._silent(error) from error
+
+    def _silent(self, error: httpx.TransportError) -> Unavailable:
+        return Unavailable(f"The server at {self.url} does not answer: {error}.")
 
     def _checked(self, reply: httpx.Response) -> dict[str, Any]:
         try:

@@ -9,6 +9,8 @@ WIDTH, HEIGHT = 380, 270
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 30, 42
 COLOURS = 8
 """That many classes, c0 to c7, colour series."""
+_TICKS = 6
+"""Most steps of an axis."""
 
 Mark = Callable[[float, float], str]
 
@@ -63,9 +65,25 @@ def count_axis(label: str, counts: Sequence[int]) -> Axis:
     return Axis(label, [(c, str(c)) for c in counts], min(counts), max(counts), True)
 
 
-def chart(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
-    """Lines with bands of confidence, or points alone."""
+def value_axis(label: str, values: Sequence[float]) -> Axis:
+    """From zero to beyond the greatest of the values, with round ticks."""
+    top = max(values, default=0.0) or 1.0
+    step = 10.0 ** math.floor(math.log10(top))
+    step = next(step * part for part in (0.2, 0.5, 1.0, 2.0) if top / (step * part) <= _TICKS)
+    ticks = [number * step for number in range(math.ceil(top / step) + 1)]
+    return Axis(label, [(tick, f"{tick:g}") for tick in ticks], 0.0, ticks[-1])
+
+
+def chart(
+    title: str, x: Axis, y: Axis, series: Sequence[Series], events: Sequence[float] = ()
+) -> str:
+    """Lines with bands of confidence, or points alone; a vertical line at each event."""
     parts = [_axes(x, y)]
+    for event in events:
+        at = _x(x, event)
+        parts.append(
+            f'<line class="event" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+        )
     for one in series:
         places = [(_x(x, p.x), _y(y, p.y)) for p in one.points]
         parts.append(_band(x, y, one))
@@ -97,6 +115,26 @@ def bars(title: str, values: Sequence[tuple[str, float, str, int]]) -> str:
         )
         parts.append(f'<text x="{116 + long:.1f}" y="{y + 13}">{escape(text)}</text>')
     return _svg(title, "".join(parts), TOP + 20 + 26 * len(values))
+
+
+def stack(title: str, values: Sequence[tuple[str, float, str]]) -> str:
+    """One bar of parts, each as long as its share: (name, value, the value as text)."""
+    whole = sum(value for _, value, _ in values) or 1.0
+    room, at, parts = WIDTH - 2 * RIGHT, float(RIGHT), []
+    for number, (name, value, text) in enumerate(values):
+        long = room * value / whole
+        note = escape(f"{name}: {text}, {value / whole:.0%}")
+        parts.append(
+            f'<rect class="bar c{number % COLOURS}" x="{at:.1f}" y="{TOP}" width="{long:.1f}" '
+            f'height="34"><title>{note}</title></rect>'
+        )
+        y = TOP + 56 + 18 * number
+        parts.append(
+            f'<rect class="bar c{number % COLOURS}" x="{RIGHT}" y="{y - 9}" width="10" '
+            f'height="10"/><text x="{RIGHT + 18}" y="{y}">{note}</text>'
+        )
+        at += long
+    return _svg(title, "".join(parts), TOP + 56 + 18 * len(values))
 
 
 def _svg(title: str, content: str, height: int) -> str:

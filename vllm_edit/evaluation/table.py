@@ -91,9 +91,9 @@ def cost_table(result: Mapping[str, Any]) -> Table:
 def markdown(result: Mapping[str, Any]) -> str:
     """The tables, and what is to be known of them."""
     parts = [
-        _aligned(main_table(result)),
-        _aligned(locality_table(result)),
-        _aligned(cost_table(result)),
+        aligned(main_table(result)),
+        aligned(locality_table(result)),
+        aligned(cost_table(result)),
         "\n".join(f"- {note}" for note in notes(result)),
     ]
     return "\n\n".join(parts) + "\n"
@@ -171,7 +171,8 @@ def _any(result: Mapping[str, Any], metric: str) -> bool:
     return any(metric in row["metrics"] for row in result["rows"])
 
 
-def _aligned(table: Sequence[Sequence[str]]) -> str:
+def aligned(table: Sequence[Sequence[str]]) -> str:
+    """As Markdown; the first row is the head."""
     head, *rows = [[str(cell) for cell in row] for row in table]
     return "\n".join(map(_line, [head, ["---"] * len(head), *rows]))
 

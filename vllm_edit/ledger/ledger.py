@@ -1,7 +1,7 @@
 """Edits as they are now, folded from the log."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +15,7 @@ from vllm_edit.ledger.log import Log
 from vllm_edit.ledger.sets import EDIT_SET, SPLIT, Sets, ended, set_entry, split_entry
 from vllm_edit.ledger.sqlite import SqliteDatabase
 from vllm_edit.ledger.where import database_of
+from vllm_edit.probes.probes import Probes, Score, told
 from vllm_edit.split import Split
 from vllm_edit.store import Store
 
@@ -226,19 +227,28 @@ def _folded(edit: Edit | None, event: Event) -> Edit:
         updated_at=event.at,
         failure=Failure(**detail["failure"]) if "failure" in detail else None,
         superseded_by=detail.get("superseded_by"),
+        scores=tuple(Score(**s) for s in detail["scores"]) if "scores" in detail else edit.scores,
     )
 
 
 def _proposal(proposal: Proposal) -> dict[str, Any]:
-    detail: dict[str, Any] = {"request": asdict(proposal.request)}
+    request = asdict(proposal.request)
+    if proposal.request.probes is None:
+        del request["probes"]
+    detail: dict[str, Any] = {"request": request}
     return detail | {"batch": proposal.batch} if proposal.batch else detail
 
 
 def _explanation(step: Step) -> dict[str, Any]:
     detail: dict[str, Any] = {"failure": asdict(step.failure)} if step.failure else {}
+    if step.scores:
+        detail["scores"] = told(step.scores)
     return detail | {"superseded_by": step.superseded_by} if step.superseded_by else detail
 
 
-def _request(aliases: Sequence[str] = (), **fields: Any) -> EditRequest:
+def _request(
+    aliases: Sequence[str] = (), probes: Mapping[str, Any] | None = None, **fields: Any
+) -> EditRequest:
     """From JSON, which has lists only; logs from before there were aliases have none."""
-    return EditRequest(**fields, aliases=tuple(aliases))
+    asked = None if probes is None else Probes.from_json(**probes)
+    return EditRequest(**fields, aliases=tuple(aliases), probes=asked)

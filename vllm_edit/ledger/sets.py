@@ -1,10 +1,12 @@
 """Edit sets and the split of traffic, as the log tells of them."""
 
 from dataclasses import asdict, replace
+from typing import Any
 
 from vllm_edit.edit_set import EditSet
 from vllm_edit.errors import unknown_edit_set
 from vllm_edit.ledger.event import Entry, Event
+from vllm_edit.probes.probes import Probes
 from vllm_edit.split import Split
 
 EDIT_SET = "edit_set"
@@ -13,6 +15,7 @@ EDIT_SET = "edit_set"
 SPLIT = "split"
 """The kind of events that are about the split of default traffic."""
 
+_KEPT = ("owner", "active", "frozen")
 _PRESENT = "present"
 _DELETED = "deleted"
 
@@ -45,20 +48,25 @@ class Sets:
             del self._sets[event.subject]
         else:
             made = self._sets.get(event.subject)
+            detail = {**event.detail}
+            if "probes" in detail:
+                detail["probes"] = Probes.from_json(**detail["probes"])
             self._sets[event.subject] = EditSet(
                 name=event.subject,
                 revision=event.revision,
                 created_at=made.created_at if made else event.at,
                 updated_at=event.at,
-                **event.detail,
+                **detail,
             )
 
 
 def set_entry(edit_set: EditSet, deleted: bool = False) -> Entry:
     """That a set is now as given, or is no more."""
-    detail = {"owner": edit_set.owner, "active": edit_set.active, "frozen": edit_set.frozen}
     if deleted:
         return Entry(EDIT_SET, edit_set.name, _DELETED, {})
+    detail: dict[str, Any] = {name: getattr(edit_set, name) for name in _KEPT}
+    if edit_set.probes is not None:
+        detail["probes"] = asdict(edit_set.probes)
     return Entry(EDIT_SET, edit_set.name, _PRESENT, detail)
 
 

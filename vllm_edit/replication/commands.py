@@ -24,8 +24,8 @@ async def carry_out(service: EditService, change: Change) -> Answer:
             edit_ids = [edit.id for edit in await service.submit(requests, wait)]
         case RollBack(edit_id):
             edit_ids = [(await service.roll_back(edit_id)).id]
-        case CreateSet(name, owner):
-            edit_set = await service.create_set(name, owner)
+        case CreateSet(name, owner, probes):
+            edit_set = await service.create_set(name, owner, probes)
         case FreezeSet(name, frozen):
             edit_set = await service.freeze_set(name, frozen)
         case ActivateSet(name, active):

@@ -8,6 +8,7 @@ from typing import Protocol
 from vllm_edit.edit import Edit, EditRequest
 from vllm_edit.edit_set import EditSet
 from vllm_edit.errors import EditError, Unavailable
+from vllm_edit.probes.probes import Probes
 from vllm_edit.replication.bus import Address, Bus
 from vllm_edit.replication.commands import carry_out
 from vllm_edit.replication.follower import Connection
@@ -106,8 +107,10 @@ class Member:
         await self._change(RollBack(edit_id))
         return self._service.get(edit_id)
 
-    async def create_set(self, name: str, owner: str | None = None) -> EditSet:
-        return _set(await self._change(CreateSet(name, owner)))
+    async def create_set(
+        self, name: str, owner: str | None = None, probes: Probes | None = None
+    ) -> EditSet:
+        return _set(await self._change(CreateSet(name, owner, probes)))
 
     async def freeze_set(self, name: str, frozen: bool) -> EditSet:
         return _set(await self._change(FreezeSet(name, frozen)))

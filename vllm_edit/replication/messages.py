@@ -11,6 +11,7 @@ import msgspec
 from vllm_edit.edit import EditRequest
 from vllm_edit.edit_set import EditSet
 from vllm_edit.engine.names import Naming
+from vllm_edit.probes.probes import Probes
 from vllm_edit.split import Split
 
 MAX_BYTES = 64 << 20
@@ -28,6 +29,7 @@ class RollBack(msgspec.Struct, frozen=True, tag="roll_back", forbid_unknown_fiel
 class CreateSet(msgspec.Struct, frozen=True, tag="create_set", forbid_unknown_fields=True):
     name: str
     owner: str | None
+    probes: Probes | None = None
 
 
 class FreezeSet(msgspec.Struct, frozen=True, tag="freeze_set", forbid_unknown_fields=True):

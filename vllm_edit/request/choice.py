@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from vllm_edit.engine.names import ModelNames
-from vllm_edit.errors import InvalidChoice
+from vllm_edit.errors import InvalidChoice, VariantUnavailable
 from vllm_edit.split import Split
-from vllm_edit.variant import DEFAULT
+from vllm_edit.variant import DEFAULT, model_name
 
 HEADER = "x-edit-variant"
 FIELD = "edit_variant"
@@ -50,3 +50,22 @@ def given(
     elif split.by == "user":
         key = request.get("user")
     return split.choose(str(key) if key else client)
+
+
+def for_variant(names: ModelNames, request: Mapping[str, Any], variant: str) -> dict[str, Any]:
+    """The request as vLLM must see it to answer it with the variant.
+
+    Raises VariantUnavailable where it cannot.
+    """
+    changed = dict(request)
+    if variant == DEFAULT:
+        return changed
+    if reason := names.reasons.get(variant):
+        raise VariantUnavailable(f"The variant {variant!r} cannot be served: {reason}")
+    model = str(request.get("model") or names.served[0])
+    if names.variant_of(model) is None:
+        changed["model"] = model_name(model, variant)
+    # What one variant has computed is of no use to another, and no way to look at it.
+    if changed.get("cache_salt") is None:
+        changed["cache_salt"] = f"variant-{variant}"
+    return changed

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers, State
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vllm_edit.api.errors import error_response
-from vllm_edit.errors import EditError, UnknownVariant, VariantUnavailable
+from vllm_edit.errors import EditError, UnknownVariant
 from vllm_edit.request import body, choice
 from vllm_edit.request.freshness import require_revision
 from vllm_edit.request.front import Front
@@ -17,7 +17,7 @@ from vllm_edit.request.metrics import ROUTING, Observation, count
 from vllm_edit.request.router import Routed
 from vllm_edit.request.wishes import HOPS_FIELD, wishes
 from vllm_edit.tenants import TENANT_HEADER, is_visible
-from vllm_edit.variant import DEFAULT, RESERVED, model_name
+from vllm_edit.variant import DEFAULT, RESERVED
 
 _OURS = frozenset({choice.FIELD, HOPS_FIELD})
 
@@ -112,7 +112,8 @@ async def _route(
     front: Front, request: Mapping[str, Any], headers: Headers, variant: str
 ) -> Routed:
     wished = wishes(request, headers, variant)
-    asked = _for_variant(front, request, variant)
+    ours_left_out = {name: value for name, value in request.items() if name not in _OURS}
+    asked = choice.for_variant(front.names, ours_left_out, variant)
     with ROUTING.time():
         routed = await front.router.route(asked, wished)
     count(variant, asked, routed)
@@ -138,22 +139,6 @@ def _require_visible(front: Front, variant: str, headers: Headers) -> None:
             f"There is no variant {variant!r} of the model; GET /v1/models lists them.",
             field="model",
         )
-
-
-def _for_variant(front: Front, request: Mapping[str, Any], variant: str) -> dict[str, Any]:
-    """The request as vLLM must see it to answer it with the variant."""
-    changed = {name: value for name, value in request.items() if name not in _OURS}
-    if variant == DEFAULT:
-        return changed
-    if reason := front.names.reasons.get(variant):
-        raise VariantUnavailable(f"The variant {variant!r} cannot be served: {reason}")
-    model = str(request.get("model") or front.names.served[0])
-    if front.names.variant_of(model) is None:
-        changed["model"] = model_name(model, variant)
-    # What one variant has computed is of no use to another, and no way to look at it.
-    if changed.get("cache_salt") is None:
-        changed["cache_salt"] = f"variant-{variant}"
-    return changed
 
 
 def _front(scope: Scope) -> Front | None:

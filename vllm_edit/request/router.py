@@ -66,6 +66,11 @@ class Router:
         self._served = served
         self._budget = budget
 
+    @property
+    def patient(self) -> "Router":
+        """The same without a budget."""
+        return Router(self._memory, self._mello, self._served, Budget())
+
     async def route(self, request: Mapping[str, Any], wishes: Wishes) -> Routed:
         """Decide on a request as vLLM would get it; raises RouteOverBudget."""
         try:

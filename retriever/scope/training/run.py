@@ -58,9 +58,9 @@ def train(
     }
     description = Description(portable(base), network.fingerprint, settings.rank, 0.5, report=told)
     save(network, description, output)
-    outcomes = measure(run, ScopeClassifier(output), "validation", VALIDATED_WITH)
+    count, outcomes = measure(run, ScopeClassifier(output), "validation", VALIDATED_WITH)
     threshold = choose_threshold(outcomes)
-    told["validation"] = report(outcomes, threshold, VALIDATED_WITH)
+    told["validation"] = report(outcomes, threshold, count)
     chosen = Description(
         description.base, description.fingerprint, settings.rank, threshold, report=told
     )
@@ -74,18 +74,18 @@ def measure(
     side: Side,
     size: int,
     settings: RetrieverSettings | None = None,
-) -> list[Outcome]:
+) -> tuple[int, list[Outcome]]:
     """Outcomes of a side's pairs, and of conversations made of them, in a memory of `size` edits.
 
-    Where the side has fewer, edits of the other sides fill it up. Pairs that ask backwards are
-    left out.
+    Where the side has fewer, edits of the other sides fill it up; with how many is told, for all
+    of them together may be fewer still. Pairs that ask backwards are left out.
     """
     pairs = [pair for pair in on_side(run.pairs, side) if not pair.asks_backwards]
     pairs += conversations(pairs, seed=0)
     edits, asked = memory_of(pairs, [pair.edit for pair in run.pairs], size, seed=0)
     step = run.begin(f"{side}, {len(edits)} edits", len(asked))
     settings = settings or RetrieverSettings()
-    return evaluate(edits, asked, run.encoder, classifier, settings, step)
+    return len(edits), evaluate(edits, asked, run.encoder, classifier, settings, step)
 
 
 def _check(pairs: Sequence[Pair]) -> None:

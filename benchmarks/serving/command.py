@@ -1,0 +1,88 @@
+"""The command line of the serving benchmark."""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
+from benchmarks.serving.arms import arms
+from benchmarks.serving.plan import FULL, QUICK
+
+RESULTS = Path(__file__).parent.parent / "results"
+_PROFILED = 100
+
+
+def add_parser(commands: Any) -> None:
+    """Add `serving` to the command line."""
+    parser = commands.add_parser("serving", help="throughput and latency of a server with edits")
+    parser.add_argument("--quick", action="store_true", help="few arms, requests and facts")
+    parser.add_argument(
+        "--arms", nargs="+", default=(), help="only these and plain, by name; see --list"
+    )
+    parser.add_argument("--list", action="store_true", help="show the arms and measure nothing")
+    parser.add_argument("--rounds", type=int, help="rounds, each of every arm")
+    parser.add_argument("--store", type=Path, help="keep the large memory here for the next run")
+    parser.add_argument("--logs", type=Path, help="keep the servers' logs and stores here")
+    parser.add_argument("--output", type=Path, help="JSON file for the result; the page is beside")
+    parser.set_defaults(func=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, print a table, write the result and the page."""
+    from benchmarks.serving.report import html
+    from benchmarks.serving.table import markdown
+
+    if options.list:
+        plan = QUICK if options.quick else FULL
+        sys.stdout.writelines(f"{arm.name:20} {arm.about}\n" for arm in arms(plan))
+        return
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    logging.getLogger("benchmarks").setLevel(logging.INFO)
+    # Whoever ends this process ends the servers too.
+    signal.signal(signal.SIGTERM, _end)
+    with tempfile.TemporaryDirectory(prefix="vllm-edit-serving-") as scratch:
+        folder = options.logs or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        result = measured(options, folder)
+    output = options.output or RESULTS / f"serving-{'quick-' if options.quick else ''}cpu.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    page = output.with_suffix(".html")
+    page.write_text(html(result), encoding="utf-8")
+    sys.stdout.write(f"{markdown(result)}\n{output}\n{page}\n")
+
+
+def _end(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The whole result; servers keep their logs in the folder."""
+    from benchmarks.serving.profile import profiles
+    from benchmarks.serving.running import rounds
+    from benchmarks.serving.summary import judged
+
+    plan = QUICK if options.quick else FULL
+    chosen = arms(plan, options.arms)
+    began, load = time.monotonic(), os.getloadavg()
+    records = rounds(plan, chosen, folder, options.store, options.rounds)
+    profiled = profiles(plan.many, _PROFILED // (5 if plan.quick else 1), records)
+    return {
+        "machine": machine.describe("cpu"),
+        "load_average": load,
+        "plan": asdict(plan) | {"rounds": options.rounds or plan.rounds},
+        "arms": [asdict(arm) for arm in chosen],
+        "targets": judged(records),
+        "profile": profiled,
+        "records": records,
+        "load_average_after": os.getloadavg(),
+        "minutes": (time.monotonic() - began) / 60,
+    }

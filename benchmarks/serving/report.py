@@ -1,0 +1,39 @@
+"""The result as one page that opens offline."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.serving import figures, table
+from vllm_edit.evaluation import page
+
+TITLE = "Serving under edit load, against plain vLLM"
+_CAUTION = (
+    "The bundled model is tiny: next to it everything is dear, and a share of the time of a "
+    "request says nothing about larger models. Read absolute milliseconds for those."
+)
+
+
+def html(result: Mapping[str, Any]) -> str:
+    """Tables, plots and what each number means."""
+    parts = [
+        page.bullets([table.conditions(result), _CAUTION]),
+        page.section("Throughput and latency", page.table(table.main_table(result))),
+        page.section("Targets", page.table(table.target_table(result))),
+        page.section("What edits cost", page.table(table.edit_table(result))),
+        page.section("What the figures mean", page.bullets(table.MEANINGS)),
+        page.section("The arms", page.table(table.arm_table(result), "text")),
+        _plots("Latency against request rate", figures.by_rate(result), figures.legend(result)),
+        _plots("Overhead against the number of edits", figures.by_edits(result)),
+        _plots("Storms: dashed lines are swaps", figures.timelines(result)),
+        _plots("Where the milliseconds go", figures.profiles(result)),
+    ]
+    for title, rows in result["profile"].items():
+        parts.append(page.section(title, page.table(table.profile_table(rows), "text")))
+    return page.document(TITLE, parts)
+
+
+def _plots(title: str, plots: Sequence[str], legend: str = "") -> str:
+    if not plots:
+        return ""
+    key = f'<div class="legend">{legend}</div>' if legend else ""
+    return page.section(title, f'{key}<div class="plots">{"".join(plots)}</div>')

@@ -1,0 +1,100 @@
+"""The servers that the arms share: each is started once, and stays up for all rounds."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from vllm_edit import factworld
+from vllm_edit.cli.serve import FACTWORLD_FLAGS, FACTWORLD_SETTINGS
+from vllm_edit.evaluation.connection import Connection
+from vllm_edit.launch import ServerProcess
+
+PLAIN, UNEDITED, EDITED, LARGE, ADAPTERS = "plain", "unedited", "edited", "large", "adapters"
+
+MODEL = "factworld"
+MAX_ADAPTERS = 16
+_STARTING = 2
+"""Servers that start at a time: that is mostly one thread each."""
+_ENTRY = (sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry")
+_OURS = (
+    "--edit-max-rate=0",
+    "--edit-max-batch=100000",
+    f"--edit-max-body-bytes={1 << 28}",
+)
+# One is for the variant without edits, and two stay free on this platform.
+_ADAPTERS = ("--enable-lora", "--max-lora-rank=8", f"--max-loras={MAX_ADAPTERS + 3}")
+_LAZY = {"VLLM_EDIT_EDITOR": "lazy"}
+_SETTINGS: Mapping[str, Mapping[str, str]] = {
+    UNEDITED: _LAZY,
+    EDITED: {},
+    LARGE: _LAZY,
+    ADAPTERS: {},
+}
+
+
+@contextmanager
+def running(names: Iterable[str], folder: Path, large: Path | None) -> Iterator[Mapping[str, str]]:
+    """URLs of servers of the bundled model, all with the same flags of vLLM's own.
+
+    Logs and stores are in ``folder``; ``large`` is the store of that server if it is to be kept.
+    """
+    stores = {name: folder / f"store-{name}" for name in names}
+    if large is not None and LARGE in stores:
+        stores[LARGE] = large
+    servers = {n: _server(n, store, folder / f"{n}.log") for n, store in stores.items()}
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(_STARTING))
+        for server in servers.values():
+            # Also one that is still starting is ended, which ends the wait for it.
+            stack.callback(server.stop)
+        list(pool.map(ServerProcess.start, servers.values()))
+        yield {name: server.url for name, server in servers.items()}
+
+
+def _server(name: str, store: Path, log: Path) -> ServerProcess:
+    model = str(factworld.checkpoint())
+    if name == PLAIN:
+        flags = [f"--model={model}", *FACTWORLD_FLAGS]
+        return ServerProcess(flags, log, {"VLLM_PLUGINS": ""}, _ENTRY)
+    more = _ADAPTERS if name == ADAPTERS else ()
+    flags = [model, *FACTWORLD_FLAGS, *_OURS, *more, f"--edit-store={store}"]
+    settings = {**FACTWORLD_SETTINGS, "VLLM_PLUGINS": "", **_SETTINGS[name]}
+    return ServerProcess(flags, log, settings)
+
+
+class Editor:
+    """Changes the edits of one server, and waits until they are in effect."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def make(self, name: str, edits: Iterable[Mapping[str, str]] = (), active: bool = False) -> str:
+        """A set with these edits, if there is none of the name; returns its model's name."""
+        with Connection(self._url) as server:
+            known = {found["name"] for found in server.get("/v1/edit-sets")["data"]}
+            if name not in known:
+                server.post("/v1/edit-sets", {"name": name})
+                ours = [{**edit, "edit_set": name} for edit in edits]
+                if ours:
+                    _require_active(server.post("/v1/edits", {"edits": ours, "wait": True}))
+            if active:
+                server.patch(f"/v1/edit-sets/{name}", {"active": True})
+        return f"{MODEL}@{name}"
+
+    def activate(self, name: str, active: bool) -> None:
+        """Let default traffic see a set, or no more."""
+        with Connection(self._url) as server:
+            server.patch(f"/v1/edit-sets/{name}", {"active": active})
+
+    def end(self, name: str) -> None:
+        """Take back a set's edits, those that wait for their turn too."""
+        with Connection(self._url) as server:
+            server.delete(f"/v1/edit-sets/{name}")
+
+
+def _require_active(reply: Mapping[str, list[Mapping[str, object]]]) -> None:
+    failed = [edit for edit in reply["data"] if edit["status"] not in ("active", "superseded")]
+    if failed:
+        raise RuntimeError(f"{len(failed)} edits did not take effect: {failed[0]['error']}")

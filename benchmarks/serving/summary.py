@@ -1,0 +1,119 @@
+"""Rounds made into one figure each: medians, extremes, ratios to plain vLLM, and the targets."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Record = Mapping[str, Any]
+
+CLOSED, OPEN = "closed", "open"
+PLAIN = "plain"
+THROUGHPUT, TTFT = "output_throughput", "median_ttft_ms"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an arm is held to, as ratios to plain vLLM; None where there is none."""
+
+    arm: str
+    throughput: float
+    ttft: float | None = None
+
+
+TARGETS = (
+    Target("no-edits", 0.99, 1.02),
+    Target("merged", 0.99, 1.02),
+    Target("memory-100000-0%", 0.97, 1.05),
+    Target("storm-weight-5", 0.90),
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A median over rounds with the least and the greatest."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> "Figure | None":
+        """None of nothing."""
+        found = [value for value in values if value is not None]
+        return cls(statistics.median(found), min(found), max(found)) if found else None
+
+    def told(self) -> dict[str, float]:
+        return {"median": self.median, "min": self.low, "max": self.high}
+
+
+def figure(records: Sequence[Record], arm: str, loop: str, key: str) -> Figure | None:
+    """Of one key over the rounds; of spreads (as `edit_visible_ms`), their medians."""
+    return Figure.of(_value(r.get(key)) for r in _of(records, arm, loop))
+
+
+def ratio(records: Sequence[Record], arm: str, loop: str, key: str) -> Figure | None:
+    """Of an arm to plain vLLM, each round's own."""
+    plain = {r["edit_round"]: r[key] for r in _of(records, PLAIN, loop)}
+    ours = {r["edit_round"]: r[key] for r in _of(records, arm, loop)}
+    return Figure.of(ours[n] / plain[n] for n in ours if plain.get(n))
+
+
+def failed(records: Sequence[Record], arm: str) -> int:
+    """Requests of an arm that were not answered, in all rounds."""
+    return sum(r["failed"] for r in records if r["edit_arm"] == arm)
+
+
+def judged(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Each target, what was measured and whether it is met.
+
+    ``throughput`` is the ratio of output throughput (closed loop), ``ttft`` that of the median
+    time to the first token (open loop): medians over the rounds of each round's ratio.
+    """
+    found = []
+    for target in TARGETS:
+        throughput = ratio(records, target.arm, CLOSED, THROUGHPUT)
+        if throughput is None:
+            continue
+        ttft = ratio(records, target.arm, OPEN, TTFT)
+        lost = failed(records, target.arm)
+        slow = target.ttft is not None and (ttft is None or ttft.median > target.ttft)
+        found.append(
+            {
+                "arm": target.arm,
+                "throughput_at_least": target.throughput,
+                "throughput": throughput.told(),
+                "ttft_at_most": target.ttft,
+                "ttft": ttft.told() if ttft else None,
+                "failed_requests": lost,
+                "met": throughput.median >= target.throughput and not slow and not lost,
+            }
+        )
+    return found
+
+
+def rates(records: Sequence[Record], arm: str) -> list[float]:
+    """At which an arm was asked in open loop."""
+    found = {r["request_rate"] for r in records if r["edit_arm"] == arm}
+    return sorted(rate for rate in found if isinstance(rate, float))
+
+
+def at_rate(records: Sequence[Record], arm: str, rate: float, key: str) -> Figure | None:
+    """Of one key at one rate, over the rounds that have it."""
+    rows = [r for r in records if r["edit_arm"] == arm and r["request_rate"] == rate]
+    return Figure.of(r[key] for r in rows)
+
+
+def _of(records: Sequence[Record], arm: str, loop: str) -> list[Record]:
+    """An arm's records of the loads that every arm gets."""
+    found: dict[int, Record] = {}
+    for record in records:
+        if record["edit_arm"] == arm and record["edit_loop"] == loop:
+            # Those of the sweep come after.
+            found.setdefault(record["edit_round"], record)
+    return list(found.values())
+
+
+def _value(value: Any) -> float | None:
+    found: float | None = value["median"] if isinstance(value, Mapping) else value
+    return found

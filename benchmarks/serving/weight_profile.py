@@ -1,0 +1,68 @@
+"""Where the milliseconds of a weight edit's computation go: one ROME edit of the bundled model."""
+
+import cProfile
+import pstats
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks import subjects
+from weight_patchers import METHODS
+from weight_patchers.hyperparameters import find
+from weight_patchers.values.workload import surround
+
+Part = tuple[str, float, str]
+"""Its name, its milliseconds, and what it is."""
+
+_FUNCTIONS = (
+    ("plan", "contexts", "workload.py", "texts around the edit put together"),
+    ("find_values", "v*", "workload.py", "the value that says the target is optimised"),
+    ("_update", "solve", "rome/compute.py", "keys averaged and the rank-one update solved"),
+    ("report", "report", "workload.py", "whether the edited copy says the target"),
+    ("watch", "controls before", "controls.py", "control prompts read before the edit"),
+    ("drift", "controls after", "controls.py", "control prompts read after it: drift"),
+)
+
+
+def weight_edit() -> list[Part]:
+    """One edit, after another one has warmed everything up."""
+    subject = subjects.bundled("cpu")
+    method = METHODS["rome"]
+    hparams = find(method.hparams, "rome", subject.model.config)
+    start = time.perf_counter()
+    known = subject.statistics(hparams.layers)
+    collected = time.perf_counter()
+    for layer in hparams.layers:
+        known.factor(layer)
+    factored = time.perf_counter()
+    contexts = surround(subject.model, subject.tokenizer, hparams)
+    first, second = subjects.edits(2)
+
+    def compute(edit: Any) -> None:
+        method.compute(subject.model, subject.tokenizer, [edit], hparams, known, contexts=contexts)
+
+    compute(first)
+    parts = _by_function(lambda: compute(second))
+    return [
+        ("statistics", 1e3 * (collected - start), "keys of other text; once for a model"),
+        ("factor", 1e3 * (factored - collected), "of the statistics; once for a server"),
+        *parts,
+    ]
+
+
+def _by_function(run: Callable[[], None]) -> list[Part]:
+    profiler = cProfile.Profile()
+    start = time.perf_counter()
+    profiler.runcall(run)
+    whole = time.perf_counter() - start
+    stats: Any = pstats.Stats(profiler)
+    rows, rest = [], whole
+    for function, part, file, about in _FUNCTIONS:
+        taken = sum(
+            times[3]
+            for (path, _, name), times in stats.stats.items()
+            if name == function and path.endswith(file)
+        )
+        rows.append((part, 1e3 * taken, about))
+        rest -= taken
+    return [*rows, ("rest", 1e3 * max(0.0, rest), "what is left of the computation")]

@@ -1,0 +1,53 @@
+"""The guide to A/B tests in docs/ab.md, run as it stands."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from vllm_edit.cli import main
+from vllm_edit.launch import ServerProcess
+
+GUIDE = (Path(__file__).parents[1] / "docs" / "ab.md").read_text(encoding="utf-8")
+URL = "http://localhost:8000"
+
+pytestmark = [pytest.mark.slow, pytest.mark.engine, pytest.mark.timeout(900)]
+
+
+def blocks() -> Iterator[tuple[str, str]]:
+    """The language and text of each code block."""
+    for found in re.finditer(r"```(bash|python)\n(.*?)```", GUIDE, re.DOTALL):
+        yield found[1], found[2]
+
+
+def test_the_guide_does_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (_, serve), *steps = blocks()
+    flags = re.sub(r"--port \d+", "", serve.removeprefix("vllm-edit serve"))
+    names: dict[str, Any] = {}
+    with ServerProcess(shlex.split(flags), tmp_path / "server.log") as server:
+        for language, text in steps:
+            step = text.replace(URL, server.url)
+            if language == "python":
+                exec(step, names)  # noqa: S102 - our own guide
+                continue
+            command, _, output = step.partition(">")
+            assert main(shlex.split(command)[1:]) == 0, capsys.readouterr().err
+            told = capsys.readouterr().out
+            if output:
+                (tmp_path / output.strip()).write_text(told)
+        assert set(names["seen"]) == {"default", "memory", "adapter"}
+        # The last command compared.
+        rows = [line.strip("| ").split(" | ") for line in told.splitlines()]
+        reliability = {row[0]: float(row[1].partition(" ")[0]) for row in rows if "/" in row[-1]}
+        assert reliability.keys() == {"default", "memory", "adapter"}, told
+        assert min(reliability.values()) >= 90.0, told
+        assert "By these figures take" in told or "No variant is within" in told
+        print(told)  # noqa: T201
+        assert httpx.get(f"{server.url}/v1/edit-sets").json()["data"] == []

@@ -1,0 +1,43 @@
+"""How far weight edits have moved what the model says on control prompts, as `/metrics` has it.
+
+The editor measures it with every delta that it computes: KL(base || edited) of the next token on
+a fixed set of prompts, with all that is live then (`weight_patchers.controls`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prometheus_client import Counter, Gauge
+
+from weight_patchers import Delta
+from weight_patchers.governor import GOVERNOR
+
+DRIFT = Gauge(
+    "vllm_edit_drift_nats",
+    "Mean KL(base || edited) on the control prompts, as measured with the latest live weight edit",
+    ["variant"],
+    multiprocess_mode="mostrecent",
+)
+ALARMS = Counter(
+    "vllm_edit_drift_alarms",
+    "Deltas with which live edits passed a bound of the governor: warned of, or refused",
+    ["outcome"],
+)
+
+
+def drift_of(delta: Delta) -> float | None:
+    """The drift when the delta was computed; None in files from before it was measured."""
+    told: Mapping[str, Any] = delta.diagnostics.get(GOVERNOR, {}).get("drift", {})
+    return told.get("mean")
+
+
+def show(variants: Mapping[str, Sequence[Delta]]) -> None:
+    """Tell of the variants and their live deltas, the latest last."""
+    for variant, deltas in variants.items():
+        found = [drift for delta in deltas if (drift := drift_of(delta)) is not None]
+        DRIFT.labels(variant).set(found[-1] if found else 0.0)
+
+
+def forget(variant: str) -> None:
+    """Drop the figure of a variant that is no more."""
+    DRIFT.remove_by_labels({"variant": variant})

@@ -1,0 +1,20 @@
+"""What `/metrics` says of the time that weight edits take."""
+
+from prometheus_client import Histogram
+
+_BUCKETS = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0,
+)  # fmt: skip
+
+COMPUTING = Histogram(
+    "vllm_edit_compute_seconds",
+    "Time in which the editor process computed a delta, by method",
+    ["method"],
+    buckets=_BUCKETS,
+)
+SWAPPING = Histogram(
+    "vllm_edit_swap_seconds",
+    "Time of a swap's parts: stage, while requests are served, and pause, while they wait",
+    ["part"],
+    buckets=_BUCKETS,
+)

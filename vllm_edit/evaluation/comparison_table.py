@@ -1,0 +1,118 @@
+"""A comparison as Markdown, and what speaks for which variant."""
+
+import statistics
+from collections.abc import Sequence
+
+from vllm_edit.evaluation.comparison import Compared, Score
+from vllm_edit.evaluation.judging import (
+    FORCED,
+    GENERALIZATION,
+    GENERATED,
+    LOCALITY_GROUP,
+    PORTABILITY_GROUP,
+    RELIABILITY,
+)
+from vllm_edit.evaluation.record import OTHER_RELATIONS, OTHER_SUBJECTS
+from vllm_edit.evaluation.table import NONE, aligned
+
+MARGIN = 0.02
+"""By so much a quality may be below the best one's before quickness counts for nothing."""
+
+_QUALITIES = (
+    RELIABILITY,
+    GENERALIZATION,
+    f"{LOCALITY_GROUP}.{OTHER_SUBJECTS}",
+    f"{LOCALITY_GROUP}.{OTHER_RELATIONS}",
+    PORTABILITY_GROUP,
+)
+
+
+def markdown(found: Sequence[Compared]) -> str:
+    """The tables, and the choice by them."""
+    kinds = list(found[0].waits)
+    waits = [
+        [one.variant, *(cell for kind in kinds for cell in _waits(one, found[0], kind))]
+        for one in found
+    ]
+    heads = [f"{part}, {kind}" for kind in kinds for part in ("first token ms", "whole ms")]
+    quality = [[one.variant, *(_pair(one, name) for name in _QUALITIES)] for one in found]
+    titles = [name.replace("_", " ").replace(".", ", ") for name in _QUALITIES]
+    parts = [
+        aligned([["variant", *titles], *quality]),
+        aligned([["variant", *heads], *waits]),
+        "\n".join(f"- {note}" for note in (*_NOTES, *choice(found))),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+_NOTES = (
+    "Percentages are generated / teacher-forced; the second flatters. Locality is agreement with "
+    "the unedited model.",
+    "Times are medians of streamed requests, with the ratio to the first variant's.",
+)
+
+
+def choice(found: Sequence[Compared]) -> list[str]:
+    """Which variant does each thing best, and which to take by these figures."""
+    told = [
+        f"Best {title}: {', '.join(_best(found, name))}."
+        for title, name in (
+            ("at telling the edits in other words", GENERALIZATION),
+            ("at leaving other facts alone", LOCALITY_GROUP),
+            ("at what follows from the edits", PORTABILITY_GROUP),
+        )
+        if all(_score(one, name) for one in found)
+    ]
+    good = [one for one in found if all(one.variant in _near(found, n) for n in _DECIDING)]
+    if not good:
+        told.append(
+            f"No variant is within {MARGIN:.0%} of the best at both: weigh wordings against "
+            "locality."
+        )
+        return told
+    quickest = min(good, key=_first)
+    told.append(
+        f"By these figures take {quickest.variant}: the quickest of those within {MARGIN:.0%} of "
+        f"the best at both wordings and locality ({', '.join(one.variant for one in good)})."
+    )
+    return told
+
+
+_DECIDING = (GENERALIZATION, LOCALITY_GROUP)
+
+
+def _near(found: Sequence[Compared], name: str) -> list[str]:
+    scores = {one.variant: score.mean for one in found if (score := _score(one, name))}
+    return [v for v, value in scores.items() if value >= max(scores.values()) - MARGIN]
+
+
+def _best(found: Sequence[Compared], name: str) -> list[str]:
+    """The best, and those whose interval reaches the best one's mean."""
+    scores = {one.variant: score for one in found if (score := _score(one, name))}
+    best = max(score.mean for score in scores.values())
+    return [f"{v} ({100 * s.mean:.1f} %)" for v, s in scores.items() if s.high >= best]
+
+
+def _score(one: Compared, name: str) -> Score | None:
+    return one.scores.get(f"{name}/{GENERATED}")
+
+
+def _pair(one: Compared, name: str) -> str:
+    told = [one.scores.get(f"{name}/{way}") for way in (GENERATED, FORCED)]
+    return " / ".join(NONE if score is None else f"{100 * score.mean:.1f}" for score in told)
+
+
+def _waits(one: Compared, first: Compared, kind: str) -> list[str]:
+    cells = []
+    for part in ("first", "whole"):
+        mine, theirs = (
+            statistics.median(getattr(waited, part) for waited in of.waits[kind])
+            for of in (one, first)
+        )
+        cells.append(f"{1000 * mine:.1f} (x{mine / theirs:.2f})")
+    return cells
+
+
+def _first(one: Compared) -> float:
+    """Median seconds to the first token over all kinds."""
+    return statistics.median(waited.first for waits in one.waits.values() for waited in waits)

@@ -1,0 +1,52 @@
+"""The control set: prompts about which no edit should change anything, asked with made probes."""
+
+from pathlib import Path
+
+from vllm_edit import factworld
+from vllm_edit.errors import Unavailable
+
+MOST = 64
+
+PROMPTS = (
+    "A week has seven",
+    "The sun rises in the",
+    "The opposite of hot is",
+    "Two plus two equals",
+    "A triangle has three",
+    "The days of the week are Monday, Tuesday,",
+    "The first letter of the alphabet is",
+    "Water freezes and turns into",
+    "The colour of fresh snow is",
+    "One, two, three, four,",
+    "The season after winter is",
+    "An hour has sixty",
+)
+"""With one short answer each, in which open-ended text would change by chance."""
+
+
+def controls(file: str, model: Path) -> tuple[str, ...]:
+    """The prompts in a file, one a line; without one those that suit the model.
+
+    Raises Unavailable for a file of no use.
+    """
+    if file:
+        return _read(Path(file))
+    if model == factworld.checkpoint():
+        # It knows its own world only.
+        facts = factworld.requests("easyedit", len(PROMPTS), seed=7)
+        return tuple(str(fact["prompt"]) for fact in facts)
+    return PROMPTS
+
+
+def _read(file: Path) -> tuple[str, ...]:
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unavailable(f"--edit-probe-controls cannot be read: {error}.") from error
+    prompts = tuple(dict.fromkeys(line for line in lines if line))
+    if not 0 < len(prompts) <= MOST:
+        raise Unavailable(
+            f"--edit-probe-controls {file} has {len(prompts)} prompts: it needs 1 to {MOST}, "
+            "one a line."
+        )
+    return prompts
