@@ -12,7 +12,7 @@ from vllm_edit.cli import main
 from vllm_edit.evaluation.editing import SET
 from vllm_edit.launch import ServerProcess
 
-EDITS = 3
+EDITS = 2
 
 pytestmark = pytest.mark.engine
 

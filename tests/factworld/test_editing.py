@@ -69,7 +69,7 @@ def test_single_edits(
 @pytest.mark.parametrize(
     ("name", "count", "values"),
     [
-        ("memit", 100, {}),
+        pytest.param("memit", 100, {}, marks=pytest.mark.slow),
         pytest.param("memit", 500, MANY, marks=pytest.mark.slow),
         ("alphaedit", 100, {}),
     ],

@@ -196,9 +196,8 @@ def facts(count: int, wordings: int) -> list[Fact]:
     return found
 
 
-@pytest.mark.parametrize(
-    "wordings", [200, pytest.param(10_000, marks=pytest.mark.slow)], ids=["few", "distinct"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("wordings", [200, 10_000], ids=["few", "distinct"])
 def test_a_restart_with_ten_thousand_facts_is_quick_and_routes_the_same(
     encoder: SentenceEncoder, tmp_path: Path, wordings: int
 ) -> None:
