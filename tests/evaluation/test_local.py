@@ -18,6 +18,7 @@ from vllm_edit.loading import load
 EDITS = 2
 
 
+@pytest.mark.slow
 def test_methods_are_judged_without_a_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
