@@ -24,7 +24,7 @@ _OURS = (
     f"--edit-max-body-bytes={1 << 28}",
 )
 # One is for the variant without edits, and two stay free on this platform.
-_ADAPTERS = ("--enable-lora", "--max-lora-rank=8", f"--max-loras={MAX_ADAPTERS + 3}")
+_ADAPTERS = ("--enable-lora", "--max-lora-rank=8", f"--max-loras={MAX_ADAPTERS}")
 _LAZY = {"VLLM_EDIT_EDITOR": "lazy"}
 _SETTINGS: Mapping[str, Mapping[str, str]] = {
     UNEDITED: _LAZY,

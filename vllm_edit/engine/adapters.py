@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vllm_edit.engine.adapter_files import AdapterFiles, difference, rank
 from vllm_edit.engine.calls import checked
@@ -34,17 +33,6 @@ class Adapter:
     number: int
     variant: str
     deltas: Deltas
-
-
-def _slots(lora: Any) -> float:
-    """How many adapters may be loaded at once.
-
-    On CPU vLLM 0.32 applies what is in its last slot to the requests without an adapter that
-    share a batch with others that have one, so that slot stays empty: the first free is taken.
-    """
-    from vllm.platforms import current_platform
-
-    return lora.max_loras - 1 if lora and current_platform.is_cpu() else math.inf
 
 
 class _Carrying:
@@ -104,7 +92,6 @@ class Adapters:
         self._grace = grace
         lora = engine.vllm_config.lora_config
         self._max_rank: int = lora.max_lora_rank if lora and files.possible else 0
-        self._slots = _slots(lora)
         self._merged: Deltas = ()
         self._variants: Variants = {}
         self._current: dict[str, Adapter] = {}
@@ -164,13 +151,10 @@ class Adapters:
 
     async def _make(self, variants: Variants, merged: Deltas) -> dict[str, Adapter]:
         """Load an adapter for each of the variants that one fits, all or none."""
-        if len(self._current) + len(self._retired) + len(variants) > self._slots:
-            await asyncio.gather(*self._endings)
         made: dict[str, Adapter] = {}
         try:
             for variant, deltas in variants.items():
-                crowded = len(self._current.keys() | made.keys() | {variant}) >= self._slots
-                if self._max_rank == 0 or crowded or self._unfit(deltas, merged):
+                if self._max_rank == 0 or self._unfit(deltas, merged):
                     continue
                 made[variant] = Adapter(self._names.new_number(), variant, deltas)
                 wanted = difference(deltas, merged)
@@ -187,12 +171,6 @@ class Adapters:
                 self._names.refuse(variant, reason)
             elif variant in self._current:
                 self._names.adapt(variant, self._request(self._current[variant]))
-            elif self._max_rank:
-                self._names.refuse(
-                    variant,
-                    "On this platform the variants need one slot each and two more; start with "
-                    "a larger --max-loras.",
-                )
             else:
                 self._names.alias(variant)
 

@@ -1,8 +1,8 @@
 """The worker-side RPC methods, and the vLLM general plugin that installs them.
 
 vLLM loads general plugins in every process it starts. This one gives its workers methods for
-``collective_rpc`` to call, under names of our own; it replaces nothing, and leaves
-``--worker-extension-cls`` to the user.
+``collective_rpc`` to call, under names of our own, and leaves ``--worker-extension-cls`` to the
+user. All that it replaces is how adapters are applied on CPU.
 
 The steps of a swap are called in this order, all with its number; each answers a ``Reply``.
 """
@@ -112,8 +112,11 @@ def install() -> None:
     """Entry point ``vllm.general_plugins``: add the methods to vLLM's workers, once a process."""
     from vllm.v1.worker.worker_base import WorkerBase
 
+    from vllm_edit.engine import cpu_adapters
+
     for method in METHODS:
         present = getattr(WorkerBase, method.__name__, method)
         if present is not method:
             raise RuntimeError(f"vLLM's workers already have a method {method.__name__}.")
         setattr(WorkerBase, method.__name__, method)
+    cpu_adapters.install()

@@ -59,11 +59,11 @@ class Comparison:
         for _ in self.variants:
             step()
         asked = list(dict.fromkeys(q for record in self.records for q in questions(record)))
-        before = ServedModel(connection, f"{model}@{BASE}").ask(asked)
+        before = ServedModel(connection, f"{model}@{BASE}").hear(asked)
         step()
         found = []
         for variant in self.variants:
-            after = ServedModel(connection, f"{model}@{variant}").ask(asked)
+            after = ServedModel(connection, f"{model}@{variant}").hear(asked)
             found.append(Compared(variant, self._scores(before, after), waits[variant]))
             step()
         return found

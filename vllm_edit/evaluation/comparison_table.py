@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from vllm_edit.evaluation.comparison import Compared, Score
 from vllm_edit.evaluation.judging import (
-    FORCED,
     GENERALIZATION,
     GENERATED,
     LOCALITY_GROUP,
@@ -35,7 +34,7 @@ def markdown(found: Sequence[Compared]) -> str:
         for one in found
     ]
     heads = [f"{part}, {kind}" for kind in kinds for part in ("first token ms", "whole ms")]
-    quality = [[one.variant, *(_pair(one, name) for name in _QUALITIES)] for one in found]
+    quality = [[one.variant, *(_percent(one, name) for name in _QUALITIES)] for one in found]
     titles = [name.replace("_", " ").replace(".", ", ") for name in _QUALITIES]
     parts = [
         aligned([["variant", *titles], *quality]),
@@ -46,8 +45,8 @@ def markdown(found: Sequence[Compared]) -> str:
 
 
 _NOTES = (
-    "Percentages are generated / teacher-forced; the second flatters. Locality is agreement with "
-    "the unedited model.",
+    "Percentages are of generated answers, with 95 % bootstrap intervals. Locality is agreement "
+    "with the unedited model.",
     "Times are medians of streamed requests, with the ratio to the first variant's.",
 )
 
@@ -97,9 +96,11 @@ def _score(one: Compared, name: str) -> Score | None:
     return one.scores.get(f"{name}/{GENERATED}")
 
 
-def _pair(one: Compared, name: str) -> str:
-    told = [one.scores.get(f"{name}/{way}") for way in (GENERATED, FORCED)]
-    return " / ".join(NONE if score is None else f"{100 * score.mean:.1f}" for score in told)
+def _percent(one: Compared, name: str) -> str:
+    score = _score(one, name)
+    if score is None:
+        return NONE
+    return f"{100 * score.mean:.1f} ({100 * score.low:.1f} to {100 * score.high:.1f})"
 
 
 def _waits(one: Compared, first: Compared, kind: str) -> list[str]:
