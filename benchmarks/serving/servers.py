@@ -23,7 +23,6 @@ _OURS = (
     "--edit-max-batch=100000",
     f"--edit-max-body-bytes={1 << 28}",
 )
-# One is for the variant without edits, and two stay free on this platform.
 _ADAPTERS = ("--enable-lora", "--max-lora-rank=8", f"--max-loras={MAX_ADAPTERS}")
 _LAZY = {"VLLM_EDIT_EDITOR": "lazy"}
 _SETTINGS: Mapping[str, Mapping[str, str]] = {
