@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from tests.cases import Case, known_cases
+from tests.crash.servers import Zygote
 from vllm_edit import factworld
 from vllm_edit.launch import ServerProcess
 
@@ -39,6 +40,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         "--enable-scale-out",
     ]
     with ServerProcess(flags, folder / "server.log") as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    """Forks servers that start in seconds."""
+    with Zygote(tmp_path_factory.mktemp("zygote") / "zygote.log") as process:
         yield process
 
 

@@ -110,6 +110,11 @@ class Settings:
         "what a swap does with running requests: keep (recomputed), wait (finished first), abort",
         choices=("keep", "wait", "abort"),
     )
+    swap_share: float = _setting(
+        0.1,
+        "most of the time that swaps may take from running requests, by recomputing them; a swap "
+        "waits until then, and shares it with those that come meanwhile (1: none waits)",
+    )
     editor: str = _setting(
         "lazy",
         "when the editor process loads its copy of the model: with the first weight edit (lazy) "

@@ -153,6 +153,7 @@ class WeightMethod:
         self._store.forget([edit.id for edit in edits])
 
     async def close(self) -> None:
+        await self._served.close()
         await self._editor.close()
         self._scratch.cleanup()
 

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from tests.cases import MODEL, Case, answer, complete, post, text_of
+from tests.crash.servers import ForkedServer, Zygote
 from vllm_edit.edit import EditRequest, Proposal
-from vllm_edit.launch import ServerProcess
 from vllm_edit.ledger import Ledger
 from vllm_edit.probes.probes import Probes
 
@@ -188,7 +188,7 @@ def test_what_cannot_be_judged_is_refused(http: httpx.Client, case: Case) -> Non
 
 @pytest.mark.slow
 def test_edits_left_unfinished_are_judged_before_the_server_serves(
-    cases: list[Case], tmp_path: Path, log: Path
+    cases: list[Case], zygote: Zygote, tmp_path: Path, log: Path
 ) -> None:
     """The model is asked although nobody else can ask it yet; a setting has the rest judged."""
     good, bad, tuned = cases[:3]
@@ -201,11 +201,12 @@ def test_edits_left_unfinished_are_judged_before_the_server_serves(
             ledger.propose([Proposal(name, request)])
     controls = tmp_path / "controls.txt"
     controls.write_text(f"{bad.locality_prompt}\n\n{good.locality_prompt}\n")
-    flags = [f"--edit-store={tmp_path / 'store'}", f"--edit-probe-controls={controls}"]
+    flags = [f"--edit-probe-controls={controls}", "--edit-probes=made"]
     with (
-        ServerProcess([*flags, "--edit-probes=made"], log) as server,
-        httpx.Client(base_url=server.url, timeout=180.0) as client,
+        ForkedServer(zygote, tmp_path / "store", log, flags=flags) as server,
+        server.client() as client,
     ):
+        assert server.answers()
         found = {edit["id"]: edit for edit in client.get("/v1/edits").json()["data"]}
         assert (found["good"]["status"], found["bad"]["status"]) == ("active", "failed")
         assert found["bad"]["error"]["code"] == "probes_failed"

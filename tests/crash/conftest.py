@@ -15,12 +15,6 @@ Fork = Callable[..., ForkedServer]
 
 
 @pytest.fixture(scope="package")
-def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
-    with Zygote(tmp_path_factory.mktemp("zygote") / "zygote.log") as process:
-        yield process
-
-
-@pytest.fixture(scope="package")
 def replay(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replay]:
     """A comparison with an engine that never crashed, over facts that the base model knows."""
     folder = tmp_path_factory.mktemp("reference")

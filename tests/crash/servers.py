@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +19,7 @@ import psutil
 from tests.crash import editors
 from tests.crash.points import Failure
 from vllm_edit.launch import free_port
+from vllm_edit.store import Store
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,16 +80,17 @@ class ForkedServer:
     def __init__(
         self,
         zygote: Zygote,
-        store: Path,
+        store: Path | Store,
         log: Path,
         failure: Failure | None = None,
         environment: Mapping[str, str] | None = None,
+        flags: Sequence[str] = ADAPTERS,
     ) -> None:
         self._zygote = zygote
         self.log = log
         port = free_port()
         self.pid: int = zygote.ask(
-            argv=[f"--edit-store={store}", f"--port={port}", *ADAPTERS],
+            argv=[f"--edit-store={store}", f"--port={port}", *flags],
             log=str(log),
             environment={"VLLM_EDIT_MAX_RATE": "0", **(environment or {})},
             failure=asdict(failure) if failure else None,

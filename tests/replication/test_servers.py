@@ -7,13 +7,9 @@ import httpx
 import pytest
 
 from tests.cases import Case, answer, complete, known_cases, post, roll_back, text_of
-from vllm_edit.launch import ServerProcess
+from tests.crash.servers import ForkedServer, Zygote
 
 SECONDS = 120.0
-
-
-def client(server: ServerProcess) -> httpx.Client:
-    return httpx.Client(base_url=server.url, timeout=SECONDS)
 
 
 def told(http: httpx.Client, case: Case, revision: int) -> str:
@@ -27,38 +23,39 @@ def told(http: httpx.Client, case: Case, revision: int) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_two_servers_say_the_same(tmp_path: Path) -> None:
-    flags = [f"--edit-store={tmp_path / 'store'}"]
-    first = ServerProcess(flags, tmp_path / "first.log").start()
-    try:
-        with ServerProcess(flags, tmp_path / "second.log") as second:
+@pytest.mark.timeout(600)
+def test_two_servers_say_the_same(zygote: Zygote, tmp_path: Path) -> None:
+    def started(name: str) -> ForkedServer:
+        return ForkedServer(zygote, tmp_path / "store", tmp_path / f"{name}.log", flags=())
+
+    with started("first") as first, first.client() as one:
+        assert first.answers()
+        with started("second") as second, second.client() as two:
+            assert second.answers()
             cases = known_cases(first.url, count=4)
-            with client(first) as one, client(second) as two:
-                memory = post(two, cases[0].edit("ike"))
-                weights = post(two, cases[1].edit("rome"))
-                for http in (one, two):
-                    assert told(http, cases[0], memory["revision"]) == cases[0].target_new
-                    assert told(http, cases[1], weights["revision"]) == cases[1].target_new
-                taken = roll_back(one, memory)
-                assert told(two, cases[0], taken["revision"]) == cases[0].ground_truth
-                late = two.post(
-                    "/v1/completions",
-                    json={"model": "factworld", "prompt": "x"},
-                    headers={"X-Edit-Min-Revision": "1000000"},
-                )
-                assert late.json()["error"]["code"] == "revision_not_reached"
-                first.kill()
-                _until_led(two)
-                later = post(two, cases[2].edit("rome"))
-                assert answer(two, cases[1].prompt) == cases[1].target_new
-                with ServerProcess(flags, tmp_path / "third.log") as third, client(third) as three:
-                    assert told(three, cases[2], later["revision"]) == cases[2].target_new
-                    post(three, cases[3].edit("ike"))
-                    assert answer(two, cases[3].prompt) == cases[3].target_new
-                    assert complete(three, cases[0].prompt).headers["x-edit-method"] == "rome"
-    finally:
-        first.stop()
+            memory = post(two, cases[0].edit("ike"))
+            weights = post(two, cases[1].edit("rome"))
+            for http in (one, two):
+                assert told(http, cases[0], memory["revision"]) == cases[0].target_new
+                assert told(http, cases[1], weights["revision"]) == cases[1].target_new
+            taken = roll_back(one, memory)
+            assert told(two, cases[0], taken["revision"]) == cases[0].ground_truth
+            late = two.post(
+                "/v1/completions",
+                json={"model": "factworld", "prompt": "x"},
+                headers={"X-Edit-Min-Revision": "1000000"},
+            )
+            assert late.json()["error"]["code"] == "revision_not_reached"
+            first.kill()
+            _until_led(two)
+            later = post(two, cases[2].edit("rome"))
+            assert answer(two, cases[1].prompt) == cases[1].target_new
+            with started("third") as third, third.client() as three:
+                assert third.answers()
+                assert told(three, cases[2], later["revision"]) == cases[2].target_new
+                post(three, cases[3].edit("ike"))
+                assert answer(two, cases[3].prompt) == cases[3].target_new
+                assert complete(three, cases[0].prompt).headers["x-edit-method"] == "rome"
 
 
 def _until_led(http: httpx.Client) -> None:

@@ -34,6 +34,8 @@ from vllm_edit.errors import EditError
 from weight_patchers import Edit, PatcherError
 
 _PARENT_POLL_SECONDS = 0.5
+_NICENESS = 10
+"""Below the server's: who asks goes before who edits."""
 
 
 class Server:
@@ -97,6 +99,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if args.parent:
         threading.Thread(target=_end_with, args=(args.parent,), daemon=True).start()
+    os.nice(_NICENESS)
     torch.set_num_threads(args.threads)
     options = Options(args.model, args.statistics_dir, args.statistics_text, args.device)
     with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from vllm_edit.engine.pace import Pace
 from vllm_edit.engine.payload import Update, chunks, pack, total
 from vllm_edit.engine.ranks import PauseMode, Ranks
 from vllm_edit.engine.reply import Reply
@@ -61,10 +62,17 @@ class Swapper:
     be started again, which replays the edits. ``timing`` is that of the latest swap.
     """
 
-    def __init__(self, engine: Any, pause_mode: PauseMode, fingerprint: str | None = None) -> None:
+    def __init__(
+        self,
+        engine: Any,
+        pause_mode: PauseMode,
+        fingerprint: str | None = None,
+        pace: Pace | None = None,
+    ) -> None:
         self._ranks = Ranks(engine)
         self._pause_mode = pause_mode
         self._fingerprint = fingerprint
+        self._pace = pace
         self._live: frozenset[str] = frozenset()
         self._version = ""
         self._number = 0
@@ -83,13 +91,19 @@ class Swapper:
 
         Running requests are preempted and recomputed, finished or aborted as the pause mode
         says; every KV cache is cleared, so no answer mixes weights. ``meanwhile`` is done in the
-        same pause.
+        same pause. Where running requests are to be recomputed, it begins when the pace of swaps
+        lets it.
 
         Raises:
             SwapFailed: a rank refused; what was served before is served again.
         """
         mode = pause_mode or self._pause_mode
         await asyncio.shield(self._serve(deltas, weight_version, mode, meanwhile))
+
+    async def close(self) -> None:
+        """No swap follows."""
+        if self._pace:
+            await self._pace.close()
 
     async def _serve(
         self,
@@ -113,8 +127,13 @@ class Swapper:
     async def _swap(
         self, wanted: dict[str, Update], version: str, mode: PauseMode, meanwhile: Meanwhile
     ) -> None:
+        pace = self._pace if mode == "keep" else None
+        if pace:
+            await pace.rest()
         staged = time.perf_counter()
         await self._stage(wanted)
+        if pace:
+            pace.pausing()
         paused = time.perf_counter()
         await self._take_effect(version, mode, meanwhile)
         self.timing = Timing(staged, paused, time.perf_counter())

@@ -46,3 +46,4 @@ class ServedVariants:
 
     async def close(self) -> None:
         await self._adapters.close()
+        await self._swapper.close()

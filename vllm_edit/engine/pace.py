@@ -1,0 +1,70 @@
+"""The pace of swaps: how much of the engine's time they may take from running requests."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+Running = Callable[[], Mapping[str, int]]
+"""The requests that have begun to answer, with the number of tokens each has given."""
+
+_POLL_SECONDS = 0.01
+_LONGEST_SECONDS = 60.0
+"""A request that gives nothing for so long waits for something else than its recomputation."""
+
+
+class Pace:
+    """Spaces swaps, so that they take at most ``share`` of the time while requests run.
+
+    A swap takes from its pause until each request that ran then has given another token or has
+    ended: the engine computes them all again first. While none runs, no swap waits. Requests of
+    other API processes are not seen. Lives on one event loop.
+    """
+
+    def __init__(self, running: Running, share: float) -> None:
+        self._running = running
+        self._share = share
+        self._free = 0.0
+        self._watching: asyncio.Task[None] | None = None
+
+    async def rest(self) -> None:
+        """Wait until the next swap may begin."""
+        if self._watching:
+            await self._watching
+        while self._running():
+            left = self._free - time.monotonic()
+            if left <= 0:
+                return
+            await asyncio.sleep(min(left, _POLL_SECONDS))
+
+    def pausing(self) -> None:
+        """A swap is about to pause the engine and to have running requests computed again."""
+        self._watching = asyncio.create_task(self._watch(self._running(), time.monotonic()))
+
+    async def close(self) -> None:
+        """Watch no longer."""
+        if self._watching:
+            self._watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watching
+
+    async def _watch(self, before: Mapping[str, int], begun: float) -> None:
+        while any(self._running().get(name) == count for name, count in before.items()):
+            if time.monotonic() - begun > _LONGEST_SECONDS:
+                break
+            await asyncio.sleep(_POLL_SECONDS)
+        now = time.monotonic()
+        self._free = now + (now - begun) * (1 / self._share - 1)
+
+
+def running(engine: "AsyncLLM") -> Mapping[str, int]:
+    """Of the requests of this process."""
+    return {
+        name: state.detokenizer.num_output_tokens()
+        for name, state in engine.output_processor.request_states.items()
+        if state.detokenizer is not None and not state.is_prefilling
+    }
