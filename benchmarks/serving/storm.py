@@ -19,6 +19,7 @@ CORRECTIONS = 400
 _POLL = 0.1
 """Seconds between two questions whether an edit is seen yet."""
 _PATIENCE = 30.0
+_ON_THEIR_WAY = ("proposed", "computing", "applying")
 _TOKENS = 8
 
 
@@ -140,13 +141,19 @@ class _Watch:
             "temperature": 0.0,
         }
         while time.perf_counter() < deadline:
+            # Asking the model each time would be a tenth of the load.
+            edit_now = (await self._http.get(f"/v1/edits/{edit_id}")).json()
+            if edit_now["status"] in _ON_THEIR_WAY:
+                await asyncio.sleep(_POLL)
+                continue
             reply = await self._http.post("/v1/completions", json=body)
             now = time.perf_counter()
             said = reply.json()["choices"][0]["text"] if reply.is_success else ""
             used = reply.headers.get("x-edit-ids", "").split(",")
             if edit_id in used or said.strip().startswith(edit["target_new"]):
                 return now
-            await asyncio.sleep(_POLL)
+            if edit_now["status"] != "active":
+                return None
         return None
 
 

@@ -24,7 +24,7 @@ class Clock:
                 self.tokens = self.later.pop(moment)
             await sleep(0)
 
-        monkeypatch.setattr(pace.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(pace.time, "perf_counter", lambda: self.now)
         monkeypatch.setattr(pace.asyncio, "sleep", passing)
 
     def running(self) -> Mapping[str, int]:
@@ -38,7 +38,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 async def swap(paced: Pace) -> None:
     await paced.rest()
-    paced.pausing()
+    paced.resumed(pace.time.perf_counter())
 
 
 def test_swaps_take_their_share_while_requests_run(clock: Clock) -> None:

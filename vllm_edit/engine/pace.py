@@ -36,14 +36,14 @@ class Pace:
         if self._watching:
             await self._watching
         while self._running():
-            left = self._free - time.monotonic()
+            left = self._free - time.perf_counter()
             if left <= 0:
                 return
             await asyncio.sleep(min(left, _POLL_SECONDS))
 
-    def pausing(self) -> None:
-        """A swap is about to pause the engine and to have running requests computed again."""
-        self._watching = asyncio.create_task(self._watch(self._running(), time.monotonic()))
+    def resumed(self, paused: float) -> None:
+        """After a swap that paused the engine then, by time.perf_counter."""
+        self._watching = asyncio.create_task(self._watch(self._running(), paused))
 
     async def close(self) -> None:
         """Watch no longer."""
@@ -52,13 +52,13 @@ class Pace:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watching
 
-    async def _watch(self, before: Mapping[str, int], begun: float) -> None:
+    async def _watch(self, before: Mapping[str, int], paused: float) -> None:
         while any(self._running().get(name) == count for name, count in before.items()):
-            if time.monotonic() - begun > _LONGEST_SECONDS:
+            if time.perf_counter() - paused > _LONGEST_SECONDS:
                 break
             await asyncio.sleep(_POLL_SECONDS)
-        now = time.monotonic()
-        self._free = now + (now - begun) * (1 / self._share - 1)
+        now = time.perf_counter()
+        self._free = now + (now - paused) * (1 / self._share - 1)
 
 
 def running(engine: "AsyncLLM") -> Mapping[str, int]:

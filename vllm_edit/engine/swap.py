@@ -132,11 +132,11 @@ class Swapper:
             await pace.rest()
         staged = time.perf_counter()
         await self._stage(wanted)
-        if pace:
-            pace.pausing()
         paused = time.perf_counter()
         await self._take_effect(version, mode, meanwhile)
         self.timing = Timing(staged, paused, time.perf_counter())
+        if pace:
+            pace.resumed(paused)
         SWAPPING.labels("stage").observe(paused - staged)
         SWAPPING.labels("pause").observe(self.timing.resumed - paused)
         self._live = frozenset(n for n, update in wanted.items() if not update.is_pristine)
