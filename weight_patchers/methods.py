@@ -18,7 +18,8 @@ class Method:
     Hyperparameters have `layers`, the decoder layers that are written, and `covariance`, whether
     key statistics of these layers are needed. `batch` says that several edits are solved
     together; else they are made one after another, each seeing those before it. `compute_each`
-    gives the deltas that as many calls of `compute` with one edit would, in less time.
+    gives the deltas that as many calls of `compute` with one edit would, in less time. With
+    `values`, `compute` takes the argument `known` of `spread`.
     """
 
     name: str
@@ -26,10 +27,11 @@ class Method:
     compute: Callable[..., Delta]
     batch: bool
     compute_each: Callable[..., list[Delta]] | None = None
+    values: bool = False
 
 
 def _locating(method: Any, hparams: type[Any], batch: bool = True) -> Method:
-    return Method(method.METHOD, hparams, method.compute, batch, method.compute_each)
+    return Method(method.METHOD, hparams, method.compute, batch, method.compute_each, values=batch)
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(

@@ -20,6 +20,7 @@ from weight_patchers.statistics import Statistics
 from weight_patchers.values.contexts import Context
 from weight_patchers.values.optimisation import Site, Values
 from weight_patchers.values.workload import (
+    Known,
     Progress,
     Workload,
     find_values,
@@ -76,20 +77,22 @@ def spread(
     live: Sequence[Delta] = (),
     controls: Sequence[str] | None = None,
     progress: Progress | None = None,
+    known: Known | None = None,
 ) -> Delta:
     """One delta for all edits (Meng et al. 2023, "Mass-editing memory in a transformer", §4).
 
     Values are optimised at the last of the layers in the model as it is. Then each layer in
     ascending order, with those below it written, takes its share of what is still missing there:
     R = share * (z - h), W' = W + R V^T. Arguments and errors are those of `rome.compute`; two
-    edits of one fact raise ConflictingEdits too.
+    edits of one fact raise ConflictingEdits too. `known` are values of an earlier call with the
+    same model, hyperparameters and contexts, say with an edit more; then those of this one.
     """
     require_distinct(edits)
     how = recipe(model, edits, hparams, statistics, live)
     if not edits:
         return Delta.nothing(statistics.fingerprint, how.method, asdict(hparams))
     with _bench(model, tokenizer, hparams, statistics.fingerprint, controls) as bench:
-        work, values = bench.values(how, edits, contexts, hparams.share_subjects, progress)
+        work, values = bench.values(how, edits, contexts, hparams.share_subjects, progress, known)
         return bench.delta(how, edits, work, values)
 
 
@@ -116,7 +119,7 @@ def spread_each(
     with _bench(model, tokenizer, hparams, statistics.fingerprint, controls) as bench:
         first = recipe(model, edits[:1], hparams, statistics, live)
         work, values = bench.values(first, edits, contexts, False, progress)
-        for edit, alone, own in zip(edits, work.each(), values.each(), strict=True):
+        for edit, alone, own in zip(edits, work.each(), values.each([1] * len(edits)), strict=True):
             how = recipe(model, [edit], hparams, statistics, live)
             with hooks.restored(bench.weights):
                 found.append(bench.delta(how, [edit], alone, own))
@@ -145,6 +148,7 @@ class _Bench:
         contexts: Sequence[Context] | None,
         share_subjects: bool,
         progress: Progress | None,
+        known: Known | None = None,
     ) -> tuple[Workload, Values]:
         model, hparams = self.model, self.hparams
         work = plan(
@@ -156,7 +160,7 @@ class _Bench:
             share_subjects=share_subjects,
             bare_share=hparams.bare_share,
         )
-        return work, find_values(model, self._site(how), work, hparams, progress)
+        return work, find_values(model, self._site(how), work, hparams, progress, known)
 
     def delta(self, how: Spread, edits: Sequence[Edit], work: Workload, values: Values) -> Delta:
         """Write the values, and say what that does; it stays written."""

@@ -12,7 +12,7 @@ from weight_patchers import METHODS, Context, Delta, Edit, LowRank, Method, Stat
 from weight_patchers.errors import ConflictingEdits, InvalidHyperparameters, PatcherError
 from weight_patchers.families import layers, projection
 from weight_patchers.hyperparameters import build, find, override
-from weight_patchers.values.optimisation import Site
+from weight_patchers.values.optimisation import Site, Values, optimise
 from weight_patchers.values.workload import find_values, observe, plan
 
 BuildModel = Callable[..., PreTrainedModel]
@@ -227,6 +227,44 @@ def test_values_do_not_depend_on_the_company(
         one, other = (find_values(model, site, work, hparams) for work in (together, apart))
     assert torch.allclose(one.delta, other.delta, rtol=1e-4, atol=1e-4)
     assert torch.equal(one.steps, other.steps)
+
+
+@pytest.mark.parametrize("name", [name for name, m in METHODS.items() if m.values])
+def test_values_that_are_known_are_not_sought_again(
+    build_model: BuildModel,
+    tokenizer: PreTrainedTokenizerFast,
+    collected: Collect,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    model, statistics = build_model("llama").eval(), collected(build_model("llama").eval())
+    method, hparams = METHODS[name], _hparams(METHODS[name])
+    known: dict[tuple[Edit, ...], Any] = {}
+    sought: list[int] = []
+
+    def counting(model: Any, site: Any, problem: Any, hp: Any) -> Values:
+        sought.append(len(problem.edit_groups))
+        return optimise(model, site, problem, hp)
+
+    monkeypatch.setattr("weight_patchers.values.workload.optimise", counting)
+
+    def compute(*edits: Edit, **more: Any) -> Delta:
+        given = {"contexts": CONTEXTS, "controls": ["Anna lives in"], **more}
+        return method.compute(model, tokenizer, list(edits), hparams, statistics, **given)
+
+    first = compute(PARIS, BERG, WORK, known=known)
+    again = compute(BERG, PARIS, WORK, known=known)
+    assert sought == [3]
+    for key, change in first.changes.items():
+        expected = change.dense()
+        assert float((again.changes[key].dense() - expected).norm() / expected.norm()) < 1e-3
+    added = Edit("Novatech is based in", "Novatech", "Paris")
+    without = compute(PARIS, added, known=known)
+    assert sought == [3, 1]
+    assert sorted(group[0].subject for group in known) == ["France", "Novatech"]
+    for key, change in compute(PARIS, added).changes.items():
+        expected = change.dense()
+        assert float((without.changes[key].dense() - expected).norm() / expected.norm()) < 1e-3
 
 
 @pytest.mark.parametrize("name", [name for name, m in METHODS.items() if m.compute_each])

@@ -14,7 +14,7 @@ from weight_patchers.hyperparameters import find, override
 from weight_patchers.methods import METHODS
 from weight_patchers.values.contexts import Context
 from weight_patchers.values.hparams import ValueHparams
-from weight_patchers.values.workload import surround
+from weight_patchers.values.workload import Known, surround
 
 Progress = Callable[[str, int, int], None]
 
@@ -51,6 +51,7 @@ class Workbench:
     _loaded: Loaded | None = None
     _statistics: dict[tuple[int, ...], Statistics] = field(default_factory=dict)
     _contexts: dict[tuple[Any, ...], tuple[Context, ...]] = field(default_factory=dict)
+    _values: tuple[object, Known] = field(default_factory=lambda: (None, {}))
 
     def prepare(self, methods: Mapping[str, Mapping[str, Any]], progress: Progress) -> str:
         """Load everything that the methods need, with these hyperparameters of each.
@@ -96,6 +97,7 @@ class Workbench:
             contexts=contexts,
             live=below,
             progress=lambda done, of: progress("editing", done, of),
+            **self._values_of(method, hparams, live),
         )
         verdict = loaded.judge([*below, delta], limits)
         delta = replace(delta, diagnostics={**delta.diagnostics, GOVERNOR: verdict.told()})
@@ -105,6 +107,17 @@ class Workbench:
     def serve(self, live: Sequence[Path]) -> None:
         """Have the model hold the base and the live deltas."""
         self.load(lambda *_: None).apply([Delta.load(path) for path in live])
+
+    def _values_of(
+        self, method: str, hparams: Hyperparameters, live: Sequence[Path]
+    ) -> Mapping[str, Any]:
+        """A batch comes again without an edit that failed, or in another edit set."""
+        if not METHODS[method].values:
+            return {}
+        conditions = method, hparams, tuple(live)
+        if self._values[0] != conditions:
+            self._values = conditions, {}
+        return {"known": self._values[1]}
 
     def load(self, progress: Progress) -> Loaded:
         """The model, loaded at first use; raises Unavailable or PatcherError."""

@@ -99,7 +99,7 @@ def compute_each(
         base = target.matrix()
         work = plan(model, tokenizer, edits, surroundings, hparams)
         values = find_values(model, site, work, hparams, progress)
-        for edit, alone, own in zip(edits, work.each(), values.each(), strict=True):
+        for edit, alone, own in zip(edits, work.each(), values.each([1] * len(edits)), strict=True):
             target.write(base)
             update = _update(model, target, hparams, statistics, alone, own)
             target.write(base + torch.outer(update.u, update.v))

@@ -1,7 +1,7 @@
 """v*: what must be added at the subject's last token for the model to say the target."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -45,17 +45,28 @@ class Values:
     before: Tensor
     reached: Tensor
 
-    def each(self) -> "Iterator[Values]":
-        """Those of one group after the other, where each has one edit."""
+    def each(self, sizes: Sequence[int]) -> "Iterator[Values]":
+        """Those of one group after the other, which have so many edits."""
         for delta, scale, *others in zip(
             self.delta.split(1, dim=1),
             self.scale.split(1, dim=1),
             self.steps.split(1),
-            self.before.split(1),
-            self.reached.split(1),
+            self.before.split(list(sizes)),
+            self.reached.split(list(sizes)),
             strict=True,
         ):
             yield Values(delta, scale, *others)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Values]") -> "Values":
+        """Those of some groups behind those of others."""
+        return cls(
+            delta=torch.cat([part.delta for part in parts], dim=1),
+            scale=torch.cat([part.scale for part in parts], dim=1),
+            steps=torch.cat([part.steps for part in parts]),
+            before=torch.cat([part.before for part in parts]),
+            reached=torch.cat([part.reached for part in parts]),
+        )
 
 
 def optimise(model: PreTrainedModel, site: Site, problem: Problem, hp: ValueHparams) -> Values:

@@ -1,7 +1,8 @@
 """Edits posed in pieces that fit one pass each, and what the model holds for them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from weight_patchers.values.passes import Measure, pass_tokens, pieces
 from weight_patchers.values.problem import Problem, kept_texts, pose
 
 Progress = Callable[[int, int], None]
+
+Known = MutableMapping[tuple[Edit, ...], Values]
+"""Values by the group of edits they are for, all found in one model under the same conditions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,21 +97,33 @@ def find_values(
     workload: Workload,
     hp: ValueHparams,
     progress: Progress | None = None,
+    known: Known | None = None,
 ) -> Values:
-    """The values of all groups, piece by piece; `progress(done, of)` counts edits."""
-    parts, done = [], 0
+    """The values of all groups, piece by piece; `progress(done, of)` counts edits.
+
+    Those in `known` are taken from there; it then holds the values of these groups alone.
+    """
+    before = {} if known is None else known
+    found: dict[tuple[Edit, ...], Values] = {}
+    done, groups = 0, iter(workload.groups)
     for problem in workload.problems:
-        parts.append(optimise(model, site, problem, hp))
+        piece = [tuple(group) for group in islice(groups, problem.groups)]
+        found |= {group: before[group] for group in piece if group in before}
+        if new := [group for group in piece if group not in before]:
+            if len(new) < len(piece):
+                missing = torch.tensor([group not in before for group in piece])
+                problem_left = problem.only(missing.to(problem.owners.device))[0]
+            else:
+                problem_left = problem
+            values = optimise(model, site, problem_left, hp)
+            found |= zip(new, values.each([len(group) for group in new]), strict=True)
         done += len(problem.edit_groups)
         if progress is not None:
             progress(done, len(workload.order))
-    return Values(
-        delta=torch.cat([part.delta for part in parts], dim=1),
-        scale=torch.cat([part.scale for part in parts], dim=1),
-        steps=torch.cat([part.steps for part in parts]),
-        before=torch.cat([part.before for part in parts]),
-        reached=torch.cat([part.reached for part in parts]),
-    )
+    if known is not None:
+        known.clear()
+        known.update(found)
+    return Values.joined([found[tuple(group)] for group in workload.groups])
 
 
 def observe(
