@@ -44,10 +44,12 @@ def told(generate: Generate, case: Case, before: dict[str, str], scores: Scores)
     scores.relations += same[len(case.subjects) :]
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("pmet", "emmet", "alphaedit")]
+SLOW = [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("memit", "pmet", "emmet", "alphaedit")
+]
 
 
-@pytest.mark.parametrize("name", ["rome", "memit", *SLOW])
+@pytest.mark.parametrize("name", ["rome", *SLOW])
 def test_single_edits(
     world: World, model: PreTrainedModel, generate: Generate, patch_each: PatchEach, name: str
 ) -> None:
