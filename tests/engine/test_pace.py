@@ -54,6 +54,22 @@ def test_swaps_take_their_share_while_requests_run(clock: Clock) -> None:
     asyncio.run(told())
 
 
+def test_a_swap_that_did_not_wait_is_rested_for_later(clock: Clock) -> None:
+    async def told() -> None:
+        paced = Pace(clock.running, 0.1)
+        clock.tokens = {"long": 3}
+        clock.later = {100.5: {"long": 4}}
+        await swap(paced)
+        await paced.rest()
+        paced.resumed(clock.now)
+        clock.later = {clock.now + 0.5: {"long": 5}}
+        paced.resumed(clock.now)
+        await paced.rest()
+        assert clock.now > 109.0
+
+    asyncio.run(told())
+
+
 def test_no_swap_waits_while_no_request_runs(clock: Clock) -> None:
     async def told() -> None:
         paced = Pace(clock.running, 0.1)

@@ -43,7 +43,8 @@ class Pace:
 
     def resumed(self, paused: float) -> None:
         """After a swap that paused the engine then, by time.perf_counter."""
-        self._watching = asyncio.create_task(self._watch(self._running(), paused))
+        watch = self._watch(self._running(), paused, self._watching)
+        self._watching = asyncio.create_task(watch)
 
     async def close(self) -> None:
         """Watch no longer."""
@@ -52,13 +53,18 @@ class Pace:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watching
 
-    async def _watch(self, before: Mapping[str, int], paused: float) -> None:
+    async def _watch(
+        self, before: Mapping[str, int], paused: float, earlier: asyncio.Task[None] | None
+    ) -> None:
+        if earlier:
+            await earlier
         while any(self._running().get(name) == count for name, count in before.items()):
             if time.perf_counter() - paused > _LONGEST_SECONDS:
                 break
             await asyncio.sleep(_POLL_SECONDS)
         now = time.perf_counter()
-        self._free = now + (now - paused) * (1 / self._share - 1)
+        # Behind what is still to be rested for a swap that did not wait.
+        self._free = max(now, self._free) + (now - paused) * (1 / self._share - 1)
 
 
 def running(engine: "AsyncLLM") -> Mapping[str, int]:

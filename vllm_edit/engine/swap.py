@@ -74,6 +74,7 @@ class Swapper:
         self._fingerprint = fingerprint
         self._pace = pace
         self._live: frozenset[str] = frozenset()
+        self._served: tuple[Delta, ...] = ()
         self._version = ""
         self._number = 0
         self._lock = asyncio.Lock()
@@ -91,8 +92,8 @@ class Swapper:
 
         Running requests are preempted and recomputed, finished or aborted as the pause mode
         says; every KV cache is cleared, so no answer mixes weights. ``meanwhile`` is done in the
-        same pause. Where running requests are to be recomputed, it begins when the pace of swaps
-        lets it.
+        same pause. Where running requests are to be recomputed and something new is served, it
+        begins when the pace of swaps lets it.
 
         Raises:
             SwapFailed: a rank refused; what was served before is served again.
@@ -119,24 +120,27 @@ class Swapper:
             wanted = await asyncio.to_thread(total, deltas, self._live)
             self._version = self._version or await self._ranks.version()
             if wanted or meanwhile is not None:
+                if self._pace and mode == "keep" and not self._taking_back(deltas):
+                    await self._pace.rest()
                 await self._swap(wanted, version, mode, meanwhile or _Nothing())
             else:
                 await self._ranks.set_version(version)
-            self._version = version
+            self._version, self._served = version, tuple(deltas)
+
+    def _taking_back(self, deltas: Sequence[Delta]) -> bool:
+        """Whether nothing comes that is not served already; what was wrong goes at once."""
+        return all(any(delta is served for served in self._served) for delta in deltas)
 
     async def _swap(
         self, wanted: dict[str, Update], version: str, mode: PauseMode, meanwhile: Meanwhile
     ) -> None:
-        pace = self._pace if mode == "keep" else None
-        if pace:
-            await pace.rest()
         staged = time.perf_counter()
         await self._stage(wanted)
         paused = time.perf_counter()
         await self._take_effect(version, mode, meanwhile)
         self.timing = Timing(staged, paused, time.perf_counter())
-        if pace:
-            pace.resumed(paused)
+        if self._pace and mode == "keep":
+            self._pace.resumed(paused)
         SWAPPING.labels("stage").observe(paused - staged)
         SWAPPING.labels("pause").observe(self.timing.resumed - paused)
         self._live = frozenset(n for n, update in wanted.items() if not update.is_pristine)
