@@ -3,9 +3,11 @@
 import asyncio
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tests.engine.running import PROMPT, SHARED_ENGINE, random_delta
+from vllm_edit.engine.pace import Pace, running
 from vllm_edit.engine.swap import Swapper
 
 pytestmark = SHARED_ENGINE
@@ -52,11 +54,11 @@ async def interrupted(client: Any, swapper: Swapper, mode: Any) -> list[Stream]:
     """Streams during which version "2" took the place of "1"."""
     await swapper.serve([], "1")
     streams = [Stream() for _ in range(STREAMS)]
-    running = [asyncio.create_task(stream.run(client)) for stream in streams]
+    tasks = [asyncio.create_task(stream.run(client)) for stream in streams]
     async with asyncio.timeout(60.0):
         await asyncio.gather(*(stream.begun.wait() for stream in streams))
     await swapper.serve([random_delta(1)], "2", pause_mode=mode)
-    await asyncio.gather(*running)
+    await asyncio.gather(*tasks)
     return streams
 
 
@@ -109,3 +111,29 @@ async def test_a_request_that_comes_in_the_pause_is_answered_after_it(
     await swapper.serve([random_delta(1)], "2", meanwhile=Asking())
     (stream,) = await asyncio.gather(*streams)
     assert stream.versions == [("2", 0, 8)]
+
+
+async def test_swaps_that_bring_something_are_spaced(client: Any, swapper: Swapper) -> None:
+    paced = Swapper(client, "keep", pace=Pace(partial(running, client), 0.25))
+    first, second = random_delta(1), random_delta(2)
+    streams = [Stream() for _ in range(STREAMS)]
+    tasks = [asyncio.create_task(stream.run(client, 400)) for stream in streams]
+    timings = []
+    try:
+        async with asyncio.timeout(60.0):
+            await asyncio.gather(*(stream.begun.wait() for stream in streams))
+            for number, deltas in enumerate(([first], [first, second], [first])):
+                await paced.serve(deltas, f"paced {number}")
+                assert paced.timing is not None
+                timings.append(paced.timing)
+        assert all(stream.end is None for stream in streams)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await paced.serve([], "default")
+        await paced.close()
+    one, two, three = timings
+    # It takes more than the pause, and rests three times as long.
+    assert two.staged - one.resumed > 3 * (one.resumed - one.paused)
+    assert three.staged - two.resumed < two.staged - one.resumed
