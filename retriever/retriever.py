@@ -19,6 +19,9 @@ from retriever.settings import RetrieverSettings
 ENCODED = 1000
 """Most characters of a request, the last ones, that the encoder reads."""
 
+QUICK = 4000
+"""Most characters of a request that are searched for names in less time than threads take."""
+
 
 class Retriever:
     """Facts in memory, and the routing of requests past them. Thread-safe.
@@ -44,7 +47,7 @@ class Retriever:
         self._encoder = encoder
         self._fact_encoder = fact_encoder or encoder
         self._classifier = classifier or shipped_classifier()
-        store = DemonstrationStore(demonstrations, encoder)
+        store = DemonstrationStore(demonstrations, self._fact_encoder)
         self._ike = Ike(store, self.settings.ike, count_tokens)
         self._memory = Memory()
         self._hopping: set[str] = set()
@@ -120,6 +123,18 @@ class Retriever:
             return Hops(texts[-1])
         return decision
 
+    def route_at_once(self, request: str | Messages) -> Pass | None:
+        """What `route` says, if that is to pass and takes neither a model nor long; else None."""
+        texts = self._texts(request)
+        if self._hopping or sum(map(len, texts)) > QUICK or not self._lock.acquire(blocking=False):
+            return None
+        try:
+            attempt = self._attempt(texts, len(self._memory))
+            decision = attempt if isinstance(attempt, Pass) else attempt.decide(self._memory)
+        finally:
+            self._lock.release()
+        return decision if isinstance(decision, Pass) else None
+
     def direct(self, request: str | Messages) -> Pass | Rewrite | Answer:
         """The same for a request that is of no hops."""
         found = self._concerning(self._texts(request))
@@ -174,15 +189,17 @@ class Retriever:
         scores = tuple(score for _, score in hits[:used])
         return Rewrite(ids, scores, facts[0].method, text, messages)
 
-    def _concerning(self, texts: Sequence[str]) -> Pass | Hits:
-        return self._decide(texts) if texts else Pass("no_text")
-
-    def _decide(self, texts: Sequence[str]) -> Pass | Hits:
-        if not len(self):
+    def _attempt(self, texts: Sequence[str], stored: int) -> Pass | Attempt:
+        if not stored:
             return Pass("empty_memory")
-        if not texts[-1].strip():
+        if not texts or not texts[-1].strip():
             return Pass("no_text")
-        attempt = Attempt(tuple(map(take_apart, texts)), self.settings)
+        return Attempt(tuple(map(take_apart, texts)), self.settings)
+
+    def _concerning(self, texts: Sequence[str]) -> Pass | Hits:
+        attempt = self._attempt(texts, len(self))
+        if isinstance(attempt, Pass):
+            return attempt
         # The models are asked outside the lock; if memory changed meanwhile in a way that needs
         # more of them, they are asked again, so that the decision is made on one state.
         while True:

@@ -153,9 +153,9 @@ class MemoryMethod:
     ) -> Decision:
         """What the variant's facts have to say about a prompt or a chat; see `Retriever.route`."""
         known = self._variants.get(variant, self._empty)
-        if not len(known.facts):
-            # Decided at once: a thread would cost more.
-            return known.facts.route(request, hops)
+        # A thread costs more than most requests do.
+        if decided := known.facts.route_at_once(request):
+            return decided
         with _reported():
             return await asyncio.to_thread(known.facts.route, request, hops)
 

@@ -49,7 +49,7 @@ class Settings:
     demonstration_count: int = _setting(4, "demonstrations put in front of a request in scope")
     demonstration_choice: str = _setting(
         "nearest",
-        "which ones: those most like the request (nearest), or the same for all requests (fixed), "
+        "which ones: those most like the fact (nearest), or the same for all requests (fixed), "
         "which the prefix cache then serves",
         choices=("nearest", "fixed"),
     )

@@ -85,8 +85,7 @@ class DemonstrationStore:
     def load(self) -> Vectors | None:
         """Encode the demonstrations unless that is done; None if there are none."""
         if self._items and self._vectors is None:
-            keys = [_key(item.new_fact, item.prompt) for item in self._items]
-            self._vectors = self._encoder.encode(keys)
+            self._vectors = self._encoder.encode([item.new_fact for item in self._items])
         return self._vectors
 
     def first(self, k: int, without: Iterable[Name] = ()) -> list[Demonstration]:
@@ -98,18 +97,17 @@ class DemonstrationStore:
         chosen = self._balanced(order, min(k, len(order)))
         return [self._items[i] for i in order if i in chosen]
 
-    def nearest(
-        self, new_fact: str, prompt: str, k: int, without: Iterable[Name] = ()
-    ) -> list[Demonstration]:
-        """At most k demonstrations, the one nearest to the new fact and prompt last.
+    def nearest(self, new_fact: str, k: int, without: Iterable[Name] = ()) -> list[Demonstration]:
+        """At most k demonstrations, the one whose fact is nearest to the new fact last.
 
+        They are the same for every request about a fact, so that a prefix cache serves them.
         Where demonstrations have kinds, copy, update and retain share the places 4 : 12 : 16;
         a kind that runs short leaves its places to the nearest of the others.
         """
         vectors = self.load()
         if k < 1 or vectors is None:
             return []
-        similarity = vectors @ self._encoder.encode([_key(new_fact, prompt)])[0]
+        similarity = vectors @ self._encoder.encode([new_fact])[0]
         order = self._free(np.argsort(-similarity, kind="stable").tolist(), without)
         chosen = self._balanced(order, min(k, len(order)))
         return [self._items[i] for i in reversed(order) if i in chosen]
@@ -140,7 +138,3 @@ def shares(k: int) -> dict[Kind, int]:
 def _joined(name: Name) -> str:
     """Contains the same of another name if the one names the other."""
     return f" {' '.join(name)} "
-
-
-def _key(new_fact: str, prompt: str) -> str:
-    return f"{new_fact}\n{prompt}"

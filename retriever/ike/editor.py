@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from retriever.decision import Messages
 from retriever.fact import Fact
 from retriever.ike.demonstrations import Demonstration, DemonstrationStore
-from retriever.ike.prompt import preamble, prefix_message, shown_facts, text_of
+from retriever.ike.prompt import preamble, prefix_message, shown_facts
 from retriever.ike.settings import IkeSettings
 
 CountTokens = Callable[[str], int]
@@ -36,22 +36,22 @@ class Ike:
 
     def in_text(self, facts: Sequence[Fact], text: str) -> tuple[str, int]:
         """The text behind its facts, and how many of them; the best is given first, shown last."""
-        shown, kept = self._fitting(facts, text, in_system=False)
+        shown, kept = self._fitting(facts, in_system=False)
         return shown + text, kept
 
     def in_chat(self, facts: Sequence[Fact], messages: Messages, turn: int) -> tuple[Messages, int]:
         """The same of a chat, in front of that turn's text or in the system message."""
         in_system = self._settings.slot == "system"
-        shown, kept = self._fitting(facts, text_of(messages[turn]), in_system)
+        shown, kept = self._fitting(facts, in_system)
         if in_system:
             return _with_system(messages, shown), kept
         changed = list(messages)
         changed[turn] = prefix_message(messages[turn], shown)
         return tuple(changed), kept
 
-    def _fitting(self, facts: Sequence[Fact], text: str, in_system: bool) -> tuple[str, int]:
+    def _fitting(self, facts: Sequence[Fact], in_system: bool) -> tuple[str, int]:
         show = shown_facts if in_system else preamble
-        chosen, kept = self._chosen(facts, text), list(facts)
+        chosen, kept = self._chosen(facts), list(facts)
         while True:
             shown = show(chosen, kept[::-1])
             if self._count(shown) <= self._settings.max_tokens:
@@ -64,12 +64,12 @@ class Ike:
             else:
                 return shown, len(kept)
 
-    def _chosen(self, facts: Sequence[Fact], text: str) -> Sequence[Demonstration]:
+    def _chosen(self, facts: Sequence[Fact]) -> Sequence[Demonstration]:
         most = self._settings.demonstrations
         edited = [name for fact in facts for name in fact.names]
         if self._settings.choice == "fixed":
             return self._demonstrations.first(most, edited)
-        return self._demonstrations.nearest(facts[0].statement, text, most, edited)
+        return self._demonstrations.nearest(facts[0].prompt, most, edited)
 
 
 def _with_system(messages: Messages, text: str) -> Messages:

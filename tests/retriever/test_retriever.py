@@ -105,8 +105,25 @@ def test_warm_up_leaves_nothing_for_the_first_request(
 ) -> None:
     retriever = Retriever(counting, [Demonstration("A is B.", "A is", "B")], classifier=reader)
     retriever.warm_up()
-    assert "A is B.\nA is" in counting.texts
+    assert "A is B." in counting.texts
     assert reader.readings
+
+
+def test_passes_are_told_at_once_and_nothing_else(
+    counting: CountingEncoder, reader: CountingClassifier
+) -> None:
+    retriever = Retriever(counting, classifier=reader)
+    assert retriever.route_at_once("Hello") == retriever.route("Hello") == Pass("empty_memory")
+    retriever.add_many([ADA, BORN])
+    counting.texts.clear()
+    for request in ("Hello", " ", [{"role": "user", "content": "Hello"}], []):
+        told = retriever.route_at_once(request)
+        assert told is not None
+        assert told == retriever.route(request)
+    assert retriever.route_at_once("Hello " * 1000) is None
+    assert retriever.route_at_once("Where was Ada Lovelace born?") is None
+    assert not counting.texts
+    assert not reader.readings
 
 
 def test_several_facts_are_listed_most_similar_last(encoder: SentenceEncoder) -> None:
