@@ -15,7 +15,7 @@ from vllm_edit.launch import ServerProcess
 GUIDE = (Path(__file__).parents[1] / "docs" / "ab.md").read_text(encoding="utf-8")
 URL = "http://localhost:8000"
 
-pytestmark = [pytest.mark.slow, pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.engine, pytest.mark.timeout(1200)]
 
 
 def blocks() -> Iterator[tuple[str, str]]:
