@@ -88,11 +88,11 @@ def test_no_swap_waits_while_no_request_runs(clock: Clock) -> None:
 
 def test_a_request_that_stands_still_is_not_waited_for(clock: Clock) -> None:
     async def told() -> None:
-        paced = Pace(clock.running, 1.0)
+        paced = Pace(clock.running, 0.1)
         clock.tokens = {"stuck": 1}
         await swap(paced)
         await paced.rest()
-        assert clock.now == pytest.approx(160.0, abs=0.1)
+        assert clock.now == pytest.approx(130.0, abs=0.1)
 
     asyncio.run(told())
 

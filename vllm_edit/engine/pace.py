@@ -13,7 +13,7 @@ Running = Callable[[], Mapping[str, int]]
 """The requests that have begun to answer, with the number of tokens each has given."""
 
 _POLL_SECONDS = 0.01
-_LONGEST_SECONDS = 60.0
+_LONGEST_SECONDS = 30.0
 """A request that gives nothing for so long waits for something else than its recomputation."""
 
 
@@ -60,7 +60,7 @@ class Pace:
             await earlier
         while any(self._running().get(name) == count for name, count in before.items()):
             if time.perf_counter() - paused > _LONGEST_SECONDS:
-                break
+                return
             await asyncio.sleep(_POLL_SECONDS)
         now = time.perf_counter()
         # Behind what is still to be rested for a swap that did not wait.
