@@ -95,8 +95,8 @@ def test_what_cannot_be_said_back_is_refused(http: httpx.Client) -> None:
 
 def test_headers_and_figures_say_how_sure_it_was(http: httpx.Client, case: Case) -> None:
     names = ("vllm_edit_hits_total", "vllm_edit_passes_total", "vllm_edit_routing_seconds_count",
-             "vllm_edit_added_prompt_characters_total", "vllm_edit_classifier_seconds_count",
-             "vllm_edit_encoder_seconds_count")  # fmt: skip
+             "vllm_edit_added_prompt_characters_total",
+             "vllm_edit_classifier_seconds_count")  # fmt: skip
     before = {name: figures(http, name) for name in names}
     post(http, case.edit("ike"))
     score = route(http, text=case.prompt)["edits"][0]["score"]
@@ -105,6 +105,10 @@ def test_headers_and_figures_say_how_sure_it_was(http: httpx.Client, case: Case)
     grown = {name: figures(http, name) - before[name] for name in names}
     assert grown["vllm_edit_hits_total"] == grown["vllm_edit_passes_total"] == 1
     assert all(grown.values()), grown
+    # The encoder is asked where no name is told word for word, but may be meant.
+    encoded = figures(http, "vllm_edit_encoder_seconds_count")
+    complete(http, f"Nothing of {case.subject}s")
+    assert figures(http, "vllm_edit_encoder_seconds_count") > encoded
 
 
 def test_a_tricky_fact_is_no_instruction(http: httpx.Client, cases: list[Case]) -> None:
