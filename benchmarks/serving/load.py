@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,8 @@ def _flat(load: Load, found: dict[str, Any]) -> dict[str, Any]:
         "backend": "openai",
         "label": load.label,
         "model_id": load.models[0],
-        "tokenizer_id": load.tokenizer,
+        # A result is read on other machines: no path of this one.
+        "tokenizer_id": Path(load.tokenizer).name,
         "num_prompts": len(load.prompts),
         "request_rate": "inf" if load.rate == CLOSED else load.rate,
         "burstiness": load.burstiness,

@@ -142,18 +142,17 @@ class _Watch:
         }
         while time.perf_counter() < deadline:
             # Asking the model each time would be a tenth of the load.
-            edit_now = (await self._http.get(f"/v1/edits/{edit_id}")).json()
-            if edit_now["status"] in _ON_THEIR_WAY:
-                await asyncio.sleep(_POLL)
-                continue
-            reply = await self._http.post("/v1/completions", json=body)
-            now = time.perf_counter()
-            said = reply.json()["choices"][0]["text"] if reply.is_success else ""
-            used = reply.headers.get("x-edit-ids", "").split(",")
-            if edit_id in used or said.strip().startswith(edit["target_new"]):
-                return now
-            if edit_now["status"] != "active":
-                return None
+            status = (await self._http.get(f"/v1/edits/{edit_id}")).json()["status"]
+            if status not in _ON_THEIR_WAY:
+                reply = await self._http.post("/v1/completions", json=body)
+                now = time.perf_counter()
+                said = reply.json()["choices"][0]["text"] if reply.is_success else ""
+                used = reply.headers.get("x-edit-ids", "").split(",")
+                if edit_id in used or said.strip().startswith(edit["target_new"]):
+                    return now
+                if status != "active":
+                    return None
+            await asyncio.sleep(_POLL)
         return None
 
 

@@ -41,69 +41,54 @@ async def swap(paced: Pace) -> None:
     paced.resumed(pace.time.perf_counter())
 
 
-def test_swaps_take_their_share_while_requests_run(clock: Clock) -> None:
-    async def told() -> None:
-        paced = Pace(clock.running, 0.1)
-        clock.tokens = {"long": 3, "ends": 5}
-        clock.later = {100.2: {"long": 3}, 100.5: {"long": 4}}
+async def test_swaps_take_their_share_while_requests_run(clock: Clock) -> None:
+    paced = Pace(clock.running, 0.1)
+    clock.tokens = {"long": 3, "ends": 5}
+    clock.later = {100.2: {"long": 3}, 100.5: {"long": 4}}
+    await swap(paced)
+    await paced.rest()
+    # Half a second for the swap, and nine times as long until the next.
+    assert clock.now == pytest.approx(105.0, abs=0.1)
+
+
+async def test_a_swap_that_did_not_wait_is_rested_for_later(clock: Clock) -> None:
+    paced = Pace(clock.running, 0.1)
+    clock.tokens = {"long": 3}
+    clock.later = {100.5: {"long": 4}}
+    await swap(paced)
+    await paced.rest()
+    paced.resumed(clock.now)
+    clock.later = {clock.now + 0.5: {"long": 5}}
+    paced.resumed(clock.now)
+    await paced.rest()
+    assert clock.now > 109.0
+
+
+async def test_no_swap_waits_while_no_request_runs(clock: Clock) -> None:
+    paced = Pace(clock.running, 0.1)
+    for _ in range(5):
         await swap(paced)
-        await paced.rest()
-        # Half a second for the swap, and nine times as long until the next.
-        assert clock.now == pytest.approx(105.0, abs=0.1)
+    assert clock.now == 100.0
 
-    asyncio.run(told())
-
-
-def test_a_swap_that_did_not_wait_is_rested_for_later(clock: Clock) -> None:
-    async def told() -> None:
-        paced = Pace(clock.running, 0.1)
-        clock.tokens = {"long": 3}
-        clock.later = {100.5: {"long": 4}}
-        await swap(paced)
-        await paced.rest()
-        paced.resumed(clock.now)
-        clock.later = {clock.now + 0.5: {"long": 5}}
-        paced.resumed(clock.now)
-        await paced.rest()
-        assert clock.now > 109.0
-
-    asyncio.run(told())
+    clock.tokens = {"a": 1}
+    clock.later = {100.5: {"a": 2}, 101.0: {}}
+    await swap(paced)
+    await paced.rest()
+    assert clock.now == pytest.approx(101.0, abs=0.1)
 
 
-def test_no_swap_waits_while_no_request_runs(clock: Clock) -> None:
-    async def told() -> None:
-        paced = Pace(clock.running, 0.1)
-        for _ in range(5):
-            await swap(paced)
-        assert clock.now == 100.0
-
-        clock.tokens = {"a": 1}
-        clock.later = {100.5: {"a": 2}, 101.0: {}}
-        await swap(paced)
-        await paced.rest()
-        assert clock.now == pytest.approx(101.0, abs=0.1)
-
-    asyncio.run(told())
+async def test_a_request_that_stands_still_is_not_waited_for(clock: Clock) -> None:
+    paced = Pace(clock.running, 0.1)
+    clock.tokens = {"stuck": 1}
+    await swap(paced)
+    await paced.rest()
+    assert clock.now == pytest.approx(130.0, abs=0.1)
 
 
-def test_a_request_that_stands_still_is_not_waited_for(clock: Clock) -> None:
-    async def told() -> None:
-        paced = Pace(clock.running, 0.1)
-        clock.tokens = {"stuck": 1}
-        await swap(paced)
-        await paced.rest()
-        assert clock.now == pytest.approx(130.0, abs=0.1)
-
-    asyncio.run(told())
-
-
-def test_it_ends_while_it_watches(clock: Clock) -> None:
-    async def told() -> None:
-        paced = Pace(clock.running, 0.1)
-        await paced.close()
-        clock.tokens = {"stuck": 1}
-        await swap(paced)
-        await paced.close()
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(told())
+async def test_it_ends_while_it_watches(clock: Clock) -> None:
+    paced = Pace(clock.running, 0.1)
+    await paced.close()
+    clock.tokens = {"stuck": 1}
+    await swap(paced)
+    await paced.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}

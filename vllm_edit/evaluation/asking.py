@@ -54,7 +54,7 @@ class ServedModel:
     def ask(self, questions: Iterable[Question]) -> Answers:
         wanted = list(dict.fromkeys(questions))
         said = self._said(wanted)
-        own = [prompt for prompt, (_, own) in said.items() if own]
+        own = [prompt for prompt, (_, itself) in said.items() if itself]
         served = dict(zip(own, self._served(own), strict=True))
         known = [(q, served[q.prompt]) for q in wanted if q.prompt in served]
         forced = dict(zip((q for q, _ in known), self._force(known), strict=True))

@@ -110,12 +110,10 @@ def find_values(
         piece = [tuple(group) for group in islice(groups, problem.groups)]
         found |= {group: before[group] for group in piece if group in before}
         if new := [group for group in piece if group not in before]:
-            if len(new) < len(piece):
-                missing = torch.tensor([group not in before for group in piece])
-                problem_left = problem.only(missing.to(problem.owners.device))[0]
-            else:
-                problem_left = problem
-            values = optimise(model, site, problem_left, hp)
+            missing = torch.tensor([group not in before for group in piece])
+            missing = missing.to(problem.owners.device)
+            rest = problem if bool(missing.all()) else problem.only(missing)[0]
+            values = optimise(model, site, rest, hp)
             found |= zip(new, values.each([len(group) for group in new]), strict=True)
         done += len(problem.edit_groups)
         if progress is not None:
