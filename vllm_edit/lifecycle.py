@@ -233,7 +233,7 @@ class Lifecycle:
 
     async def _apply(self, job: Sequence[Edit], computed: Any) -> None:
         change, displaced = self._entry(job), self._succession.displaced(job)
-        trial = await self._look(change)
+        trial = await self.look(change)
         job = await self._enter(job, Status.APPLYING)
         revision = job[-1].revision
         await self._by_name[job[0].request.method].apply(change, computed, revision)
@@ -247,8 +247,12 @@ class Lifecycle:
         *_, last = await self._record([*left, *come])
         self.progress.reach(last.revision)
 
-    async def _look(self, change: Change) -> Trial | None:
-        """Ask about the edits that come with probes, if any does, before they take effect."""
+    async def look(self, change: Change, home: str | None = None) -> Trial | None:
+        """Ask about the edits that come with probes, if any does, before they take effect.
+
+        ``home`` is a variant in which they are in effect already. The caller holds the lock.
+        Raises ProbesFailed as `Gate.look` does.
+        """
         judged = [edit for edit in change.coming if edit.request.probes is not None]
         if self._gate is None or not judged:
             return None
@@ -261,13 +265,17 @@ class Lifecycle:
             and edit.id not in leaving
             and variant in self._variants(edit)
         )
-        return await self._gate.look(change.coming, variant, live)
+        return await self._gate.look(change.coming, variant, live, home)
+
+    async def judge(self, trial: Trial) -> Scores:
+        """Ask again, when the edits have taken effect; raises ProbesFailed as `Gate.judge` does."""
+        assert self._gate is not None  # noqa: S101
+        return await self._gate.judge(trial)
 
     async def _judge(self, job: Sequence[Edit], change: Change, trial: Trial) -> Scores:
         """Ask again; after ProbesFailed the edits are not in effect any more."""
-        assert self._gate is not None  # noqa: S101
         try:
-            return await self._gate.judge(trial)
+            return await self.judge(trial)
         except ProbesFailed as failed:
             # With a revision of its own: weights are named after it.
             job = await self._enter(job, Status.COMPUTING)

@@ -1,18 +1,22 @@
 """The life of an edit set: created, active in default traffic or not, frozen or not, deleted."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from vllm_edit.edit import ENDED, Edit, Status, Step
 from vllm_edit.edit_set import EditSet, check_name, require_thawed
-from vllm_edit.errors import ConflictingState, EditError
+from vllm_edit.errors import ConflictingState, EditError, ProbesFailed
 from vllm_edit.ledger import Ledger
 from vllm_edit.lifecycle import Lifecycle
 from vllm_edit.methods import Change, Method
+from vllm_edit.probes.gate import Trial
 from vllm_edit.probes.probes import Probes
 from vllm_edit.variant import DEFAULT
+
+logger = logging.getLogger(__name__)
 
 Changes = Sequence[tuple[Method, Change]]
 
@@ -59,9 +63,12 @@ class SetLifecycle:
     async def activate(self, name: str, active: bool) -> EditSet:
         """Bring the set's edits into what default traffic sees, or take them out of it.
 
+        Those that have probes are judged there, beside what else default traffic sees.
+
         Raises:
             UnknownEditSet: there is no such set.
             ConflictingState: it has an owner, or default traffic sees edits of the same facts.
+            ProbesFailed: an edit's probes were answered badly; everything is as it was.
             EditError: the engine refused; everything is as it was.
         """
         while True:
@@ -76,14 +83,47 @@ class SetLifecycle:
                 changes = self._move(name, active)
                 if not _ready(changes, computed):
                     continue
-                after = await self._record(replace(before, active=active))
-                try:
-                    await self._apply(changes, computed, after.revision)
-                except EditError:
-                    await self._record(before)
-                    raise
+                if trial := await self._look(changes, name):
+                    await self._try(before, changes, computed, trial)
+                    after = await self._record(replace(before, active=active))
+                else:
+                    after = await self._record(replace(before, active=active))
+                    try:
+                        await self._apply(changes, computed, after.revision)
+                    except EditError:
+                        await self._record(before)
+                        raise
                 self._lifecycle.progress.reach(after.revision)
                 return after
+
+    async def _look(self, changes: Changes, name: str) -> Trial | None:
+        """Ask what judges the edits that come with the changes, before they take effect."""
+        coming = [edit for _, change in changes for edit in change.coming]
+        try:
+            return await self._lifecycle.look(Change(coming, variants=(DEFAULT,)), home=name)
+        except ProbesFailed as failed:
+            raise _refused(name, failed) from failed
+
+    async def _try(
+        self, before: EditSet, changes: Changes, computed: Mapping[Method, Any], trial: Trial
+    ) -> None:
+        """Make the changes effective and judge them; after ProbesFailed they are not any more.
+
+        For the ledger the set is not active until then: what was not judged yet does not come
+        back with a server that was killed.
+        """
+        await self._apply(changes, computed, (await self._record(before)).revision)
+        try:
+            await self._lifecycle.judge(trial)
+        except ProbesFailed as failed:
+            back = [(method, change.reverse) for method, change in reversed(changes)]
+            undone = {method: await method.compute(change) for method, change in back}
+            try:
+                await self._apply(back, undone, (await self._record(before)).revision)
+            except EditError as error:
+                logger.error("%s stays active: %s", before.name, error.message)  # noqa: TRY400
+                return
+            raise _refused(before.name, failed) from failed
 
     async def delete(self, name: str) -> EditSet:
         """Take back all edits of the set, in one step, and end it.
@@ -157,6 +197,17 @@ class SetLifecycle:
 
 def _ready(changes: Changes, computed: Mapping[Method, Any]) -> bool:
     return all(m in computed and m.ready(change, computed[m]) for m, change in changes)
+
+
+def _refused(name: str, failed: ProbesFailed) -> ProbesFailed:
+    (edit_id, reason), *others = failed.reasons.items()
+    more = f" So it is with {len(others)} more." if others else ""
+    return ProbesFailed(
+        f"The edit set {name!r} is not active: in default traffic {edit_id} falls short. "
+        f"{reason}{more}",
+        reasons=failed.reasons,
+        scores=failed.scores,
+    )
 
 
 def _require_shared(edit_set: EditSet) -> None:

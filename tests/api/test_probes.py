@@ -149,6 +149,23 @@ def test_a_set_has_probes_for_its_edits(http: httpx.Client, cases: list[Case], m
         assert answer(http, told.prompt) == told.ground_truth
 
 
+def test_a_set_is_judged_when_default_traffic_is_to_see_it(http: httpx.Client, case: Case) -> None:
+    """Another edit there, which the set's own variant does not see, is in its way."""
+    http.post("/v1/edit-sets", json={"name": "news"})
+    edit = post(http, case.edit("rome", edit_set="news", probes={"made": True, "locality": 0.8}))
+    other = post(http, {**case.edit("ike"), "target_new": "nothing"})
+    before = said(http, case)
+    refused = http.patch("/v1/edit-sets/news", json={"active": True})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "probes_failed")
+    for told in ("'news' is not active", edit["id"], "The reliability", repr(case.prompt)):
+        assert told in refused.json()["error"]["message"]
+    assert said(http, case) == before
+    assert http.get("/v1/edit-sets/news").json()["active"] is False
+    http.delete(f"/v1/edits/{other['id']}")
+    http.patch("/v1/edit-sets/news", json={"active": True}).raise_for_status()
+    assert answer(http, case.prompt) == case.target_new
+
+
 TOO_MANY = ["Q"] * 33
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.service.steered import Steered, running
 from vllm_edit.edit import Edit, EditRequest, Status
-from vllm_edit.errors import InvalidEdit, Unavailable
+from vllm_edit.errors import InvalidEdit, ProbesFailed, Unavailable
 from vllm_edit.ledger import Ledger
 from vllm_edit.probes import making
 from vllm_edit.probes.gate import Answers, Gate, Trial
@@ -224,6 +224,74 @@ async def test_a_set_and_the_server_have_probes_for_edits_that_bring_none(
     async with running(path, again, gate=Gate(World(again))) as service:
         assert service.edit_set("news").probes == of_set
         assert service.edits() == edits
+
+
+async def test_a_set_is_judged_again_in_default_traffic(
+    path: Path, method: Steered, world: World, gate: Gate
+) -> None:
+    """What one of its edits changes is not held against another, nor asked of those without."""
+    posted = [
+        request("anthem", Probes((), ("River is", "Road is")), edit_set="news"),
+        request("river", edit_set="news"),
+        request("road", None, edit_set="news"),
+    ]
+    async with running(path, method, gate=gate) as service:
+        await service.create_set("news")
+        edits = [(await service.submit([one], wait=True))[0] for one in posted]
+        world.asked.clear()
+        assert (await service.activate_set("news", True)).active
+        assert method.seen["default"] == [edit.id for edit in edits]
+        assert [variant for variant, _ in world.asked] == ["default", "news", "default"]
+        before, elsewhere, after = (prompts for _, prompts in world.asked)
+        assert before == ["River is", "Road is", CONTROL]
+        assert elsewhere == ["River is", "Road is"]
+        assert {"Anthem is", *before} <= {*after}
+        world.asked.clear()
+        await service.activate_set("news", False)
+        assert world.asked == []
+
+
+async def test_a_set_that_falls_short_in_default_traffic_is_not_active(
+    path: Path, method: Steered, world: World, gate: Gate
+) -> None:
+    async with running(path, method, gate=gate) as service:
+        await service.create_set("news")
+        (edit,) = await service.submit([request("anthem", edit_set="news")], wait=True)
+        world.wrong[CONTROL] = " X."
+        with pytest.raises(ProbesFailed) as refused:
+            await service.activate_set("news", True)
+        assert f"in default traffic {edit.id} falls short. The locality" in str(refused.value)
+        assert method.seen == {"base": [], "news": [edit.id], "default": []}
+        assert not service.edit_set("news").active
+        assert service.get(edit.id) == edit
+        world.silent = True
+        with pytest.raises(ProbesFailed, match="were not answered: The model is silent"):
+            await service.activate_set("news", True)
+        world.silent, world.wrong = False, {}
+        assert (await service.activate_set("news", True)).active
+
+
+async def test_a_set_that_was_not_judged_to_its_end_is_not_active_at_the_next_start(
+    path: Path, method: Steered, world: World
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    class Judge(Gate):
+        async def judge(self, trial: Trial) -> Scores:
+            if trial.variant == "default":
+                raise KilledError
+            return await super().judge(trial)
+
+    async with running(path, method, gate=Judge(world)) as service:
+        await service.create_set("news")
+        (edit,) = await service.submit([request("anthem", edit_set="news")], wait=True)
+        with pytest.raises(KilledError):
+            await service.activate_set("news", True)
+        assert method.seen["default"] == [edit.id]
+    async with running(path, again := Steered()) as service:
+        assert not service.edit_set("news").active
+        assert again.seen == {"base": [], "news": [edit.id], "default": []}
 
 
 async def test_an_edit_left_unfinished_is_judged_at_the_next_start(

@@ -85,7 +85,8 @@ async def get_edit_set(request: Request, name: str) -> Response:
         {
             **_UNKNOWN,
             400: "The body is not understood; nothing was changed.",
-            409: "Default traffic cannot see this set; nothing was changed.",
+            409: "Default traffic cannot see this set, or probes of its edits were answered "
+            "badly there; nothing was changed.",
             413: "The body is too long; nothing was changed.",
             500: "The engine refused; everything is as it was.",
         }

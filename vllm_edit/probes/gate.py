@@ -49,11 +49,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Trial:
-    """Edits that are to be judged in a variant, and what was said there before them."""
+    """Edits that are to be judged in a variant, and what was said there before them.
+
+    ``others`` are answers that are as good, since it is for other edits to change them.
+    """
 
     variant: str
     edits: Sequence[tuple[Edit, Sequence[Group]]]
     before: Answers
+    others: Answers = Answers()
 
 
 class Gate:
@@ -66,8 +70,17 @@ class Gate:
         self._asker = asker
         self._controls = controls
 
-    async def look(self, edits: Sequence[Edit], variant: str, live: Iterable[Edit]) -> Trial:
+    async def look(
+        self,
+        edits: Sequence[Edit],
+        variant: str,
+        live: Iterable[Edit],
+        home: str | None = None,
+    ) -> Trial:
         """Ask what is to stay as it is; ``live`` edits of the variant come the latest first.
+
+        ``home`` is a variant in which the edits are in effect together already: what is answered
+        there is not held against one of them where a prompt names the subject of another.
 
         Raises ProbesFailed when there is no answer in time.
         """
@@ -76,16 +89,21 @@ class Gate:
             others = making.others(edits, live, self._controls)
         judged = [(edit, groups) for edit in edits if (groups := [*_groups(edit.request, others)])]
         kept = [g for _, groups in judged for g in groups if g.answers is None]
-        return Trial(variant, judged, await self._answers(judged, variant, kept))
+        before = await self._answers(judged, variant, _prompts(kept))
+        if home is None:
+            return Trial(variant, judged, before)
+        return Trial(
+            variant, judged, before, await self._answers(judged, home, _shared(judged, edits))
+        )
 
     async def judge(self, trial: Trial) -> Scores:
         """Ask about the edits, which are in effect now; raises ProbesFailed if one falls short."""
         groups = [group for _, groups in trial.edits for group in groups]
-        after = await self._answers(trial.edits, trial.variant, groups)
+        after = await self._answers(trial.edits, trial.variant, _prompts(groups))
         scores: dict[str, Sequence[Score]] = {}
         reasons: dict[str, str] = {}
         for edit, asked in trial.edits:
-            found = [(group, _marks(group, trial.before, after)) for group in asked]
+            found = [(group, _marks(group, trial, after)) for group in asked]
             scores[edit.id] = [_score(group, marks) for group, marks in found]
             for (group, marks), score in zip(found, scores[edit.id], strict=True):
                 if not score.passed and edit.id not in reasons:
@@ -98,9 +116,8 @@ class Gate:
         self,
         edits: Sequence[tuple[Edit, Sequence[Group]]],
         variant: str,
-        groups: Sequence[Group],
+        prompts: Sequence[str],
     ) -> Answers:
-        prompts = [*dict.fromkeys(prompt for group in groups for prompt in group.prompts)]
         ASKED.inc(len(prompts))
         try:
             return await self._asker.ask(variant, prompts)
@@ -127,18 +144,35 @@ def _groups(request: EditRequest, others: Sequence[str]) -> Iterator[Group]:
             yield Group(LOCALITY, True, kept, others)
 
 
-def _marks(group: Group, before: Answers, after: Answers) -> list[float]:
+def _prompts(groups: Iterable[Group]) -> list[str]:
+    return [*dict.fromkeys(prompt for group in groups for prompt in group.prompts)]
+
+
+def _shared(judged: Sequence[tuple[Edit, Sequence[Group]]], edits: Sequence[Edit]) -> list[str]:
+    """What is to stay for one edit's sake and names the subject of another."""
+    subjects = {edit.id: edit.request.subject.casefold() for edit in edits}
+    found: dict[str, None] = {}
+    for edit, groups in judged:
+        foreign = {subject for other, subject in subjects.items() if other != edit.id}
+        for prompt in _prompts(group for group in groups if group.answers is None):
+            if any(subject in prompt.casefold() for subject in foreign):
+                found[prompt] = None
+    return [*found]
+
+
+def _marks(group: Group, trial: Trial, after: Answers) -> list[float]:
     """1 for each prompt that is answered as it should be, else 0."""
-    return [_mark(group, prompt, before, after) for prompt in group.prompts]
+    return [_mark(group, prompt, trial, after) for prompt in group.prompts]
 
 
-def _mark(group: Group, prompt: str, before: Answers, after: Answers) -> float:
+def _mark(group: Group, prompt: str, trial: Trial, after: Answers) -> float:
     now = after.said.get(prompt)
     if now is None:
         return 0.0
     if group.answers is not None:
         return exact_match(now, group.answers)
-    return unchanged(before.said[prompt], now) if prompt in before.said else 0.0
+    known = (trial.before.said.get(prompt), trial.others.said.get(prompt))
+    return max((unchanged(said, now) for said in known if said is not None), default=0.0)
 
 
 def _score(group: Group, marks: Sequence[float]) -> Score:
