@@ -140,7 +140,7 @@ def test_mquake_keeps_all_edits_of_a_case_and_any_wording_of_its_question() -> N
     assert record.prompt == "England is in"
     assert [rewrite.subject for rewrite in record.rewrites] == ["Danielle Darrieux", "England"]
     assert record.rephrasings == ("Where is England?",)
-    probe = Probe(("Where?", "In what place?", "Whereabouts?"), ("Asia", "the Orient"))
+    probe = Probe(("Where?", "In what place?", "Whereabouts?"), ("Asia", "the Orient"), hops=True)
     assert record.portability == {"multi_hop": (probe,)}
 
 

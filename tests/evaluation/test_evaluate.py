@@ -67,6 +67,24 @@ def test_two_methods_are_judged_as_served_and_the_server_is_left_as_it_was(
     assert again["rows"] == result["rows"]
 
 
+def test_questions_of_several_hops_are_taken_apart_where_a_method_can(
+    server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edits = 12
+    arguments = (
+        "--url", server.url, "--data", "factworld:mquake", "--methods", "mello,ike",
+        "--edits", edits, "--regimes", "batch", "--output", tmp_path,
+    )  # fmt: skip
+    assert run(*arguments) == 0, capsys.readouterr().err
+    result = json.loads((tmp_path / "result.json").read_text())
+    rows = {row["method"]: row for row in result["rows"]}
+    assert mean(rows["mello"], "portability.multi_hop/generated") > 0.6
+    assert mean(rows["ike"], "portability.multi_hop/generated") < 0.4
+    # It answers several prompts, so none of them has the target's likelihood.
+    assert "portability.multi_hop/teacher_forced" not in rows["mello"]["metrics"]
+    assert "portability.multi_hop/teacher_forced" in rows["ike"]["metrics"]
+
+
 def test_a_server_with_edits_in_effect_is_refused(
     server: ServerProcess,
     http: httpx.Client,

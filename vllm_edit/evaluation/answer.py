@@ -18,10 +18,14 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt, and the answer that the model is forced to give behind it."""
+    """A prompt, and the answer that the model is forced to give behind it.
+
+    ``hops`` asks for it to be taken apart, by methods that can do that.
+    """
 
     prompt: str
     target: str
+    hops: bool = False
 
 
 @dataclass(frozen=True)

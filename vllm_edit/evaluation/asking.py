@@ -29,6 +29,12 @@ from vllm_edit.evaluation.connection import Connection
 ANSWERING = frozenset({"serac"})
 """Methods by which another model answers in the served one's place."""
 
+HOPPING = frozenset({"mello"})
+"""Methods that take a question apart if that is asked for, and then answer several prompts."""
+
+Asked = tuple[str, bool]
+"""A prompt, and whether it is to be taken apart."""
+
 _CHUNK = 32
 _THREADS = 8
 
@@ -49,16 +55,16 @@ class ServedModel:
         """As `ask`, but only what is generated: a fraction of the work."""
         wanted = list(dict.fromkeys(questions))
         said = self._said(wanted)
-        return {question: Answer(said[question.prompt][0], None) for question in wanted}
+        return {question: Answer(said[_asked(question)][0], None) for question in wanted}
 
     def ask(self, questions: Iterable[Question]) -> Answers:
         wanted = list(dict.fromkeys(questions))
         said = self._said(wanted)
-        own = [prompt for prompt, (_, itself) in said.items() if itself]
-        served = dict(zip(own, self._served(own), strict=True))
-        known = [(q, served[q.prompt]) for q in wanted if q.prompt in served]
+        own = [asked for asked, (_, itself) in said.items() if itself]
+        served = dict(zip(own, self._served([prompt for prompt, _ in own]), strict=True))
+        known = [(q, served[_asked(q)]) for q in wanted if _asked(q) in served]
         forced = dict(zip((q for q, _ in known), self._force(known), strict=True))
-        return {q: Answer(said[q.prompt][0], forced.get(q)) for q in wanted}
+        return {q: Answer(said[_asked(q)][0], forced.get(q)) for q in wanted}
 
     def top(self, prompts: Sequence[str]) -> list[dict[int, float]]:
         choices = self._complete(prompts, max_tokens=1, logprobs=TOP)
@@ -81,16 +87,19 @@ class ServedModel:
         choices = self._complete(prompts, seed=seed, ignore_eos=True, **FLUENCY)
         return [f"{p}{choice['text']}" for p, choice in zip(prompts, choices, strict=True)]
 
-    def _said(self, questions: Iterable[Question]) -> dict[str, tuple[str, bool]]:
-        prompts = list(dict.fromkeys(question.prompt for question in questions))
-        return dict(zip(prompts, _side_by_side(self._generate, prompts), strict=True))
+    def _said(self, questions: Iterable[Question]) -> dict[Asked, tuple[str, bool]]:
+        asked = list(dict.fromkeys(map(_asked, questions)))
+        return dict(zip(asked, _side_by_side(self._generate, asked), strict=True))
 
-    def _generate(self, prompt: str) -> tuple[str, bool]:
-        """The greedy continuation, and whether the served model gave it."""
+    def _generate(self, asked: Asked) -> tuple[str, bool]:
+        """The greedy continuation, and whether the served model gave it to this one prompt."""
+        prompt, hops = asked
         body = {"model": self._model, "prompt": prompt, "temperature": 0.0}
-        reply, methods = self._connection.complete({**body, "max_tokens": self._max_tokens})
+        body |= {"max_tokens": self._max_tokens} | ({"edit_hops": True} if hops else {})
+        reply, methods = self._connection.complete(body)
         text: str = reply["choices"][0]["text"]
-        return text.strip(), not ANSWERING & set(methods.split(","))
+        others = ANSWERING | HOPPING if hops else ANSWERING
+        return text.strip(), not others & set(methods.split(","))
 
     def _served(self, prompts: Sequence[str]) -> list[Ids]:
         """The token ids that each prompt is served as."""
@@ -145,6 +154,10 @@ class ServedModel:
             reply = self._connection.post("/v1/completions", {**body, "prompt": chunk})
             found += sorted(reply["choices"], key=lambda choice: int(choice["index"]))
         return found
+
+
+def _asked(question: Question) -> Asked:
+    return question.prompt, question.hops
 
 
 def _side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:

@@ -77,7 +77,7 @@ def _targets(record: Record) -> Iterator[Probe]:
 
 def _asked(probe: Probe) -> Iterator[Question]:
     for prompt in probe.prompts:
-        yield Question(prompt, probe.answers[0])
+        yield Question(prompt, probe.answers[0], probe.hops)
 
 
 def _right(probe: Probe, after: Answers) -> tuple[float, float | None]:

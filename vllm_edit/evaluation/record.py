@@ -43,10 +43,12 @@ class Probe:
     """A question in one wording or several, right if any is answered with any of the answers.
 
     The first answer is the one that a model is forced to give where it is scored by likelihood.
+    ``hops`` says that it takes several hops to answer.
     """
 
     prompts: tuple[str, ...]
     answers: tuple[str, ...]
+    hops: bool = False
 
 
 Probes = Mapping[str, tuple[Probe, ...]]

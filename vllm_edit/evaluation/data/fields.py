@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vllm_edit.errors import InvalidData
-from vllm_edit.evaluation.record import Probe, Rewrite
+from vllm_edit.evaluation.record import ONE_HOP, Probe, Rewrite
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,9 @@ class Fields:
         for key in groups.content:
             if key not in kinds:
                 raise groups.wrong(key, f"is no kind of {name}: {', '.join(kinds)}")
+            hops = kinds[key] == ONE_HOP
             read = [
-                Probe(item.optional("prompt"), item.optional("ground_truth"))
+                Probe(item.optional("prompt"), item.optional("ground_truth"), hops)
                 for item in groups.each(key)
             ]
             probes = [probe for probe in read if probe.prompts and probe.answers]

@@ -21,6 +21,6 @@ def mquake(fields: Fields, number: int) -> Record:
         target_new=last.target_new,
         ground_truth=last.ground_truth,
         rephrasings=tuple(asked),
-        portability={MULTI_HOP: (Probe(questions, answers),)},
+        portability={MULTI_HOP: (Probe(questions, answers, hops=True),)},
         before=tuple(before),
     )

@@ -40,5 +40,5 @@ def _portability(fields: Fields) -> dict[str, tuple[Probe, ...]]:
     if not fields.has("portability"):
         return {}
     inner = fields.inner("portability")
-    probe = Probe((inner.text("New Question"),), inner.texts("New Answer"))
+    probe = Probe((inner.text("New Question"),), inner.texts("New Answer"), hops=True)
     return {ONE_HOP: (probe,)}
