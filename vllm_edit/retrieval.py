@@ -15,9 +15,10 @@ from retriever import (
     StoredEncoder,
     load_demonstrations,
 )
+from retriever.encoder import Dtype
 from retriever.ike.editor import CountTokens
 from retriever.ike.settings import Choice, Slot
-from retriever.scope import shipped_classifier
+from retriever.scope.files import SHIPPED
 from vllm_edit import factworld
 from vllm_edit.memory import MemoryMethod
 from vllm_edit.request.from_settings import mello_settings
@@ -54,9 +55,10 @@ def make_retriever(
         mello=mello_settings(settings),
         limits=limits,
     )
-    sentences = SentenceEncoder(settings.encoder or None)
-    own = settings.scope_classifier
-    classifier = TimedClassifier(ScopeClassifier(Path(own)) if own else shipped_classifier())
+    dtype = cast("Dtype", settings.encoder_dtype)
+    sentences = SentenceEncoder(settings.encoder or None, dtype=dtype)
+    folder = Path(settings.scope_classifier) if settings.scope_classifier else SHIPPED
+    classifier = TimedClassifier(ScopeClassifier(folder, dtype=dtype))
     shown = _demonstrations(settings, model)
     return Retriever(
         TimedEncoder(sentences),

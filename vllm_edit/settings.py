@@ -5,8 +5,9 @@ import os
 from collections.abc import Mapping, MutableMapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
+from retriever.encoder import Dtype
 from retriever.memprompt.feedback import DEFAULT_LIKENESS
 from retriever.scope import DEFAULT_THRESHOLD
 from vllm_edit.errors import Unavailable
@@ -36,6 +37,12 @@ class Settings:
     )
     encoder: str = _setting(
         "", "sentence encoder, a folder or a hub name (empty: all-MiniLM-L6-v2)"
+    )
+    encoder_dtype: str = _setting(
+        "float32",
+        "what the sentence encoder and the scope classifier compute in; bfloat16 takes half the "
+        "time where the processor has it",
+        choices=get_args(Dtype),
     )
     scope_classifier: str = _setting(
         "", "folder of a scope classifier of your own (empty: the one that is shipped)"

@@ -6,7 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from retriever.scope.batching import Batched
+from retriever.batching import Batched
+from retriever.encoder import Dtype
 from retriever.scope.files import SHIPPED, load
 
 if TYPE_CHECKING:
@@ -26,11 +27,13 @@ class Classifier(Protocol):
 class ScopeClassifier:
     """A cross-encoder in a folder, loaded at first use.
 
-    Readings of concurrent calls are classified together, and the most recent are remembered.
+    Readings of concurrent calls are classified together, and the most recent are remembered. Its
+    base computes in `dtype`.
     """
 
-    def __init__(self, folder: Path, *, cache_size: int = 16384) -> None:
+    def __init__(self, folder: Path, *, dtype: Dtype = "float32", cache_size: int = 16384) -> None:
         self.folder = folder
+        self._dtype = dtype
         self._network: CrossEncoder | None = None
         self._loading = threading.Lock()
         self._answers: Batched[Reading, float] = Batched(self._classify, cache_size)
@@ -39,7 +42,7 @@ class ScopeClassifier:
         """The network; raises `InvalidClassifierError` or `EncoderUnavailableError`."""
         with self._loading:
             if self._network is None:
-                self._network = load(self.folder)
+                self._network = load(self.folder, self._dtype)
             return self._network
 
     def scores(self, readings: "Sequence[Reading]") -> list[float]:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retriever.encoder import HUB_NAME, default_encoder
+from retriever.encoder import HUB_NAME, Dtype, default_encoder
 from retriever.errors import InvalidClassifierError
 
 if TYPE_CHECKING:
@@ -73,12 +73,15 @@ def describe(folder: Path) -> Description:
     return description
 
 
-def load(folder: Path) -> "CrossEncoder":
+def load(folder: Path, dtype: Dtype = "float32") -> "CrossEncoder":
     """The trained network, adapters folded into its base, ready to be asked.
+
+    The base computes in `dtype`.
 
     Raises `InvalidClassifierError` where a file is damaged or the base is another model, and
     `EncoderUnavailableError` where the base cannot be loaded.
     """
+    import torch
     from safetensors.torch import load as from_bytes
 
     from retriever.scope.network import CrossEncoder
@@ -105,6 +108,7 @@ def load(folder: Path) -> "CrossEncoder":
     for name, parameter in trained.items():
         parameter.data.copy_(tensors[name])
     network.merge()
+    network.base.to(getattr(torch, dtype))
     network.requires_grad_(requires_grad=False)
     return network.eval()
 

@@ -87,7 +87,7 @@ class CrossEncoder(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor], request: Tensor, fact: Tensor) -> Tensor:
         """Logits [n]."""
-        states = self.base(**inputs).last_hidden_state
+        states = self.base(**inputs).last_hidden_state.float()
         u, v = _mean(states, request), _mean(states, fact)
         logits: Tensor = self.head(torch.cat([states[:, 0], u, v, (u - v).abs(), u * v], dim=1))
         return logits.squeeze(1)

@@ -21,7 +21,7 @@ def test_the_cache_changes_nothing_and_is_bounded() -> None:
     first = encoder.encode(["a", "b", "c"])
     assert encoder.encode(["c", "a", "b"]) == pytest.approx(first[[2, 0, 1]], abs=1e-6)
     assert encoder.encode(["b", "b"]) == pytest.approx(first[[1, 1]], abs=1e-6)
-    assert len(encoder._cache) == 2
+    assert len(encoder._vectors) == 2
 
 
 def test_concurrent_calls_get_their_own_vectors(encoder: SentenceEncoder) -> None:
@@ -37,6 +37,17 @@ def test_concurrent_calls_get_their_own_vectors(encoder: SentenceEncoder) -> Non
         thread.join(60)
     for i, pair in enumerate(texts):
         assert found[i] == pytest.approx(encoder.encode(pair), abs=1e-5)
+
+
+def test_half_precision_is_nearly_the_same(encoder: SentenceEncoder) -> None:
+    half = SentenceEncoder(dtype="bfloat16")
+    texts = ["Where does Ada work?", "The employer of Ada is", "Bananas"]
+    vectors = half.encode(texts)
+    assert vectors.dtype == np.float32
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(3), abs=1e-5)
+    assert (vectors * encoder.encode(texts)).sum(1) == pytest.approx(np.ones(3), abs=0.01)
+    # What is kept of one is of no use to the other.
+    assert half.fingerprint() != encoder.fingerprint()
 
 
 def test_a_missing_model_says_what_to_do(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from retriever import EncoderUnavailableError, InvalidClassifierError, ScopeClassifier
+from retriever.batching import Batched
 from retriever.scope import DEFAULT_THRESHOLD, shipped_classifier
-from retriever.scope.batching import Batched
 from retriever.scope.files import SHIPPED, describe
 
 FACT = "The employer of [MASK] is"
@@ -51,6 +51,12 @@ def test_scores_are_probabilities_that_tell_relations_apart() -> None:
     )
     assert all(0 <= score <= 1 for score in scores)
     assert [score >= DEFAULT_THRESHOLD for score in scores] == [True, True, False, True, False]
+
+
+def test_half_precision_is_nearly_the_same() -> None:
+    readings = [("Who employs [MASK]?", FACT), ("Where was [MASK] born?", FACT)]
+    half = ScopeClassifier(SHIPPED, dtype="bfloat16").scores(readings)
+    assert half == pytest.approx(shipped_classifier().scores(readings), abs=0.05)
 
 
 def test_company_and_order_change_no_score() -> None:

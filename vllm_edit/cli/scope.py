@@ -5,8 +5,9 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from retriever.encoder import Dtype
 from retriever.scope.files import SHIPPED
 
 if TYPE_CHECKING:
@@ -60,6 +61,12 @@ def add_scope_parser(commands: Any) -> None:
         type=_sizes,
         default=(1000, 10000),
         help="edits in memory, such as 1000,10000; at most as many as DATA has",
+    )
+    evaluate.add_argument(
+        "--encoder-dtype",
+        choices=get_args(Dtype),
+        default="float32",
+        help="what encoder and classifier compute in (default: %(default)s)",
     )
     evaluate.add_argument("--threshold", type=float, help="default: the classifier's own")
     evaluate.add_argument("--side", choices=("validation", "test"), default="test")
@@ -123,7 +130,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     from retriever.scope.training.report import report, table
     from retriever.scope.training.run import measure, write
 
-    classifier, run = ScopeClassifier(options.classifier), _run(options)
+    dtype = options.encoder_dtype
+    classifier, run = ScopeClassifier(options.classifier, dtype=dtype), _run(options, dtype)
     threshold = options.threshold or describe(classifier.folder).threshold
     reports = []
     for size in options.sizes:
@@ -134,13 +142,13 @@ def _evaluate(options: argparse.Namespace) -> None:
         write(reports, options.output)
 
 
-def _run(options: argparse.Namespace) -> "Run":
+def _run(options: argparse.Namespace, dtype: Dtype = "float32") -> "Run":
     from retriever import SentenceEncoder
     from retriever.scope.training.published import load_folder
     from retriever.scope.training.run import Run
 
     pairs = load_folder(options.data) + ([] if options.no_world else world_pairs())
-    return Run(pairs, SentenceEncoder(options.encoder), _bar)
+    return Run(pairs, SentenceEncoder(options.encoder, dtype=dtype), _bar)
 
 
 def world_pairs(seed: int = 0) -> "list[Pair]":
