@@ -1,13 +1,14 @@
 """``vllm-edit scope`` from a folder of data to a classifier and its reports."""
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from retriever.scope.training.pair import side_of
 from vllm_edit.cli import main
-from vllm_edit.cli.scope import world_pairs
+from vllm_edit.cli.scope import other_worlds, world_pairs
 
 WORDINGS = ["Who is the mayor of {}?", "Who leads the city of {}?", "Where is {}?", "Is {} big?"]
 
@@ -54,6 +55,13 @@ def test_sizes_have_to_be_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["scope", "evaluate", "--data", ".", "--sizes=many"])
     assert "is no list such as" in capsys.readouterr().err
+
+
+def test_other_worlds_are_about_nobody_in_the_bundled_one() -> None:
+    made = [*islice(other_worlds(), 3000)]
+    assert len(set(made)) == len(made)
+    assert all(edit.subject in edit.prompt for edit in made)
+    assert not {edit.subject for edit in made} & {pair.edit.subject for pair in world_pairs()}
 
 
 def test_the_world_holds_wordings_out() -> None:

@@ -1,6 +1,7 @@
 """Loaders of published data, examples, and a training from data to a classifier that routes."""
 
 import json
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,10 @@ def test_a_memory_has_the_edits_of_its_pairs_and_is_filled_up() -> None:
     edits, kept = memory_of(pairs, [], 2, seed=0)
     assert len(edits) == 2
     assert {pair.edit for pair in kept if pair.kind != "easy"} == set(edits)
+    fillers = (Edit(f"The mayor of Made-up {n} is", f"Made-up {n}", "Kim") for n in count())
+    edits, kept = memory_of(pairs, [OSLO], len(asked) + 5, seed=0, fillers=fillers)
+    assert len(edits) == len(asked) + 5
+    assert kept == pairs
 
 
 def test_training_gives_a_classifier_that_routes(tmp_path: Path, encoder: SentenceEncoder) -> None:

@@ -4,6 +4,7 @@ import argparse
 import random
 import sys
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -11,7 +12,7 @@ from retriever.encoder import Dtype
 from retriever.scope.files import SHIPPED
 
 if TYPE_CHECKING:
-    from retriever.scope.training.pair import Pair
+    from retriever.scope.training.pair import Edit, Pair
     from retriever.scope.training.run import Run
     from vllm_edit.factworld.wordings import Relation
 
@@ -60,7 +61,8 @@ def add_scope_parser(commands: Any) -> None:
         "--sizes",
         type=_sizes,
         default=(1000, 10000),
-        help="edits in memory, such as 1000,10000; at most as many as DATA has",
+        help="edits in memory, such as 1000,10000; where DATA has fewer, those of made-up worlds "
+        "fill it up",
     )
     evaluate.add_argument(
         "--encoder-dtype",
@@ -148,7 +150,7 @@ def _run(options: argparse.Namespace, dtype: Dtype = "float32") -> "Run":
     from retriever.scope.training.run import Run
 
     pairs = load_folder(options.data) + ([] if options.no_world else world_pairs())
-    return Run(pairs, SentenceEncoder(options.encoder, dtype=dtype), _bar)
+    return Run(pairs, SentenceEncoder(options.encoder, dtype=dtype), other_worlds, _bar)
 
 
 def world_pairs(seed: int = 0) -> "list[Pair]":
@@ -166,6 +168,22 @@ def world_pairs(seed: int = 0) -> "list[Pair]":
         fact = rng.choice(world.about(subject))
         pairs += _about(BY_NAME[fact.relation], subject, fact.object, rng)
     return pairs
+
+
+def other_worlds() -> "Iterator[Edit]":
+    """Edits of worlds like the bundled one, whose subjects are others: as many as are asked for."""
+    from retriever.scope.training.pair import Edit
+    from vllm_edit.factworld.protocol import fill
+    from vllm_edit.factworld.wordings import BY_NAME
+    from vllm_edit.factworld.world import build_world
+
+    known = {fact.subject for fact in build_world().facts}
+    for seed in count(1):
+        new = [fact for fact in build_world(seed).facts if fact.subject not in known]
+        known |= {fact.subject for fact in new}
+        for fact in new:
+            prompt = fill(BY_NAME[fact.relation].statement, fact.subject)
+            yield Edit(prompt, fact.subject, fact.object)
 
 
 def _about(relation: "Relation", subject: str, target: str, rng: random.Random) -> "Iterator[Pair]":

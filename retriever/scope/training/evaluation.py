@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 from retriever.decision import Messages, Rewrite
 from retriever.encoder import Encoder
@@ -45,9 +46,15 @@ class Outcome:
 
 
 def memory_of(
-    pairs: Sequence[Pair], others: Iterable[Edit], size: int, seed: int
+    pairs: Sequence[Pair],
+    others: Iterable[Edit],
+    size: int,
+    seed: int,
+    fillers: Iterable[Edit] = (),
 ) -> tuple[list[Edit], list[Pair]]:
     """`size` edits, those of the pairs first, and the pairs that can be asked of them.
+
+    Others in a seeded order come next, then the fillers as they are.
 
     Where the pairs have more edits than that, a seeded sample of them is taken. Pairs out of
     scope for being about another subject can be asked of any memory.
@@ -58,7 +65,7 @@ def memory_of(
     edits = asked[:size]
     spare = [edit for edit in dict.fromkeys(others) if edit not in set(edits)]
     rng.shuffle(spare)
-    edits += spare[: size - len(edits)]
+    edits += islice(chain(spare, fillers), size - len(edits))
     known = {_about(edit) for edit in edits}
     return edits, [p for p in pairs if p.kind == "easy" or _about(p.edit) in known]
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from retriever.scope.network import CrossEncoder
 from retriever.scope.training.conversations import conversations
 from retriever.scope.training.evaluation import Outcome, evaluate, memory_of
 from retriever.scope.training.examples import make_examples, reading_of
-from retriever.scope.training.pair import Pair, Side, on_side
+from retriever.scope.training.pair import Edit, Pair, Side, on_side
 from retriever.scope.training.report import choose_threshold, report
 from retriever.scope.training.trainer import Progress, Trainer, TrainingSettings
 from retriever.settings import RetrieverSettings
@@ -35,6 +35,8 @@ class Run:
 
     pairs: Sequence[Pair]
     encoder: Encoder
+    fillers: Callable[[], Iterable[Edit]] = tuple
+    """Edits of subjects that no pair is about: they fill a memory up, and nobody asks for them."""
     begin: Begin = lambda _title, _steps: lambda: None
 
 
@@ -77,12 +79,14 @@ def measure(
 ) -> tuple[int, list[Outcome]]:
     """Outcomes of a side's pairs, and of conversations made of them, in a memory of `size` edits.
 
-    Where the side has fewer, edits of the other sides fill it up; with how many is told, for all
-    of them together may be fewer still. Pairs that ask backwards are left out.
+    Where the side has fewer, edits of the other sides fill it up, and then the run's fillers; with
+    how many is told, for all of them together may be fewer still. Pairs that ask backwards are
+    left out.
     """
     pairs = [pair for pair in on_side(run.pairs, side) if not pair.asks_backwards]
     pairs += conversations(pairs, seed=0)
-    edits, asked = memory_of(pairs, [pair.edit for pair in run.pairs], size, seed=0)
+    others = [pair.edit for pair in run.pairs]
+    edits, asked = memory_of(pairs, others, size, seed=0, fillers=run.fillers())
     step = run.begin(f"{side}, {len(edits)} edits", len(asked))
     settings = settings or RetrieverSettings()
     return len(edits), evaluate(edits, asked, run.encoder, classifier, settings, step)
