@@ -61,6 +61,15 @@ def test_a_result_is_json(result: dict[str, Any]) -> None:
     assert json.loads(json.dumps(result)) == result
 
 
+def test_device_memory_is_told_where_there_is_some(result: dict[str, Any]) -> None:
+    assert "evice memory" not in markdown(result)
+    costs = {"ready_bytes": 2.0**30, "device_ready_bytes": 2.0**33, "device_peak_bytes": 2.0**34}
+    told = markdown(result | {"costs": {"ike": costs}})
+    assert "peak device memory GiB" in told
+    assert "16.00" in told
+    assert "Device memory is all" in told
+
+
 def test_the_table_has_both_ways_of_matching_and_the_cost(result: dict[str, Any]) -> None:
     lines = markdown(result).splitlines()
     head = [cell.strip() for cell in lines[0].strip("|").split("|")]

@@ -63,4 +63,7 @@ def _costs(site: Site, method: str, journal: Journal) -> Iterator[None]:
     finally:
         if watch is not None:
             held: dict[str, Any] = {"ready_bytes": watch.ready, "peak_bytes": watch.peak}
+            if watch.device_peak is not None:
+                held |= {"device_ready_bytes": watch.device_ready}
+                held |= {"device_peak_bytes": watch.device_peak}
             journal.add_costs(method, held)

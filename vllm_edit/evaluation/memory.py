@@ -1,10 +1,12 @@
-"""Peak host memory of a server and all its processes."""
+"""Peak memory of a server and all its processes, and of the devices."""
 
 import threading
 from types import TracebackType
 from typing import Self
 
 import psutil  # type: ignore[import-untyped]  # it brings no types
+
+from vllm_edit.evaluation.devices import Devices
 
 _POLL_SECONDS = 0.25
 
@@ -13,15 +15,17 @@ class MemoryWatch:
     """The resident memory of a process and its descendants, summed; a context manager.
 
     Pages that processes share count once for each. `ready` is what they held at the start and
-    `peak` the most that was seen since, in bytes.
+    `peak` the most that was seen since, in bytes; `device_ready` and `device_peak` are the same of
+    the memory in use on the devices, None where there are none.
     """
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, devices: Devices | None = None) -> None:
         self._process = psutil.Process(pid)
+        self._devices = devices or Devices()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self.ready = self._held()
-        self.peak = self.ready
+        self.peak = self.ready = self._held()
+        self.device_peak = self.device_ready = self._devices.held()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -38,7 +42,12 @@ class MemoryWatch:
 
     def _watch(self) -> None:
         while not self._done.wait(_POLL_SECONDS):
-            self.peak = max(self.peak, self._held())
+            self._look()
+
+    def _look(self) -> None:
+        self.peak = max(self.peak, self._held())
+        if self.device_peak is not None:
+            self.device_peak = max(self.device_peak, self._devices.held() or 0)
 
     def _held(self) -> int:
         held = 0

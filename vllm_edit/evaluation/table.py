@@ -75,13 +75,19 @@ def locality_table(result: Mapping[str, Any]) -> Table:
 
 def cost_table(result: Mapping[str, Any]) -> Table:
     """What a method costs beside its edits."""
-    head = ["method", "preparation s", "memory when ready GiB", "peak memory GiB"]
+    names = {
+        "ready_bytes": "memory when ready GiB",
+        "peak_bytes": "peak memory GiB",
+        "device_ready_bytes": "device memory when ready GiB",
+        "device_peak_bytes": "peak device memory GiB",
+    }
+    measured = [name for name in names if any(name in c for c in result["costs"].values())]
+    head = ["method", "preparation s", *(names[name] for name in measured)]
     rows = [
         [
             method,
             _number(costs.get("preparation_seconds"), 2),
-            gibibytes(costs.get("ready_bytes")),
-            gibibytes(costs.get("peak_bytes")),
+            *(gibibytes(costs.get(name)) for name in measured),
         ]
         for method, costs in result["costs"].items()
     ]
@@ -115,6 +121,11 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         "and its processes, editor included, at its peak; shared pages count in each.",
         "Machine that asked: " + ", ".join(f"{name} {value}" for name, value in machine.items()),
     ]
+    if any("device_peak_bytes" in costs for costs in result["costs"].values()):
+        found.append(
+            "Device memory is all that is in use on the machine's devices, the KV cache that the "
+            "engine reserves and other programs' included."
+        )
     failed = sum(row["failed"] for row in result["rows"])
     if failed:
         found.append(f"{failed} edits failed and were judged as served, without their effect.")

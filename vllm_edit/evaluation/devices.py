@@ -1,0 +1,26 @@
+"""Memory in use on this machine's NVIDIA devices."""
+
+
+class Devices:
+    """All that the driver names; none where there is no driver.
+
+    What is in use counts whoever uses it: processes in a container are not known by their ids.
+    """
+
+    def __init__(self) -> None:
+        # Here, not at the top: it imports torch, and most runs end before they need it.
+        from vllm.third_party import pynvml
+
+        self._nvml = pynvml
+        try:
+            pynvml.nvmlInit()
+            numbers = range(pynvml.nvmlDeviceGetCount())
+            self._handles = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in numbers]
+        except pynvml.NVMLError:
+            self._handles = []
+
+    def held(self) -> int | None:
+        """Bytes in use on all of them; None without devices."""
+        if not self._handles:
+            return None
+        return sum(int(self._nvml.nvmlDeviceGetMemoryInfo(h).used) for h in self._handles)
