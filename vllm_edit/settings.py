@@ -1,6 +1,7 @@
 """The server's settings: one dataclass, read from ``VLLM_EDIT_*`` or ``--edit-*`` flags."""
 
 import argparse
+import math
 import os
 from collections.abc import Mapping, MutableMapping
 from dataclasses import Field, dataclass, field, fields
@@ -48,12 +49,17 @@ class Settings:
         "", "folder of a scope classifier of your own (empty: the one that is shipped)"
     )
     scope_threshold: float = _setting(
-        DEFAULT_THRESHOLD, "least probability that a memory edit concerns a request, 0 to 1"
+        DEFAULT_THRESHOLD,
+        "least probability that a memory edit concerns a request, 0 to 1",
+        least=0,
+        most=1,
     )
     demonstrations: str = _setting(
         "", "JSON lines of in-context demonstrations (new_fact, prompt, answer)"
     )
-    demonstration_count: int = _setting(4, "demonstrations put in front of a request in scope")
+    demonstration_count: int = _setting(
+        4, "demonstrations put in front of a request in scope", least=0
+    )
     demonstration_choice: str = _setting(
         "nearest",
         "which ones: those most like the fact (nearest), or the same for all requests (fixed), "
@@ -66,7 +72,9 @@ class Settings:
         choices=("user", "system"),
     )
     max_added_tokens: int = _setting(
-        1024, "most tokens put in front of a request, and never more than half of the context"
+        1024,
+        "most tokens put in front of a request, and never more than half of the context",
+        least=1,
     )
     mello_questions: str = _setting(
         "asked",
@@ -74,15 +82,20 @@ class Settings:
         "for it (edit_hops), those that name the subject of such an edit too, or all",
         choices=("asked", "named", "all"),
     )
-    mello_hops: int = _setting(4, "most subquestions of one question")
+    mello_hops: int = _setting(4, "most subquestions of one question", least=1)
     mello_format: str = _setting(
         "", "JSON file of the labels and demonstrations by which questions are taken apart"
     )
     feedback_likeness: float = _setting(
-        DEFAULT_LIKENESS, "least cosine of a question and its kind, for memprompt edits"
+        DEFAULT_LIKENESS,
+        "least cosine of a question and its kind, for memprompt edits",
+        least=-1,
+        most=1,
     )
     route_budget_ms: float = _setting(
-        0.0, "milliseconds to see whether an edit concerns a request, hops included (0: any time)"
+        0.0,
+        "milliseconds to see whether an edit concerns a request, hops included (0: any time)",
+        least=0,
     )
     route_over_budget: str = _setting(
         "pass",
@@ -102,9 +115,11 @@ class Settings:
         "of its own: a folder, or a name in the hub's cache (vllm-edit serac train makes one)",
     )
     serac_device: str = _setting("cpu", "device of the counterfactual model's process")
-    serac_threads: int = _setting(1, "CPU threads of the counterfactual model's process")
+    serac_threads: int = _setting(1, "CPU threads of the counterfactual model's process", least=1)
     serac_timeout: float = _setting(
-        60.0, "seconds in which the counterfactual model must give the next piece of an answer"
+        60.0,
+        "seconds in which the counterfactual model must give the next piece of an answer",
+        least=0,
     )
     statistics_text: str = _setting(
         "", "text file, folder or Hugging Face dataset that key statistics are made from"
@@ -121,6 +136,8 @@ class Settings:
         0.1,
         "most of the time that swaps may take from running requests, by recomputing them; a swap "
         "waits until then, and shares it with those that come meanwhile (1: none waits)",
+        least=0.001,
+        most=1,
     )
     editor: str = _setting(
         "lazy",
@@ -129,8 +146,10 @@ class Settings:
         choices=("lazy", "eager"),
     )
     editor_device: str = _setting("cpu", "device of the editor's copy of the model")
-    editor_threads: int = _setting(1, "CPU threads of the editor process")
-    compute_timeout: float = _setting(600.0, "seconds after which a computation is given up")
+    editor_threads: int = _setting(1, "CPU threads of the editor process", least=1)
+    compute_timeout: float = _setting(
+        600.0, "seconds after which a computation is given up", least=0
+    )
     probes: str = _setting(
         "none",
         "what weight edits are judged by that bring no probes and whose set has none: nothing "
@@ -143,7 +162,9 @@ class Settings:
         "(empty: a dozen with plain answers)",
     )
     probe_timeout: float = _setting(
-        30.0, "seconds in which a probe must be answered; beyond them the edit has failed"
+        30.0,
+        "seconds in which a probe must be answered; beyond them the edit has failed",
+        least=0,
     )
     admin_key: HashedKey = _setting(  # noqa: RUF009 - the default cannot be changed
         HashedKey(),
@@ -154,14 +175,14 @@ class Settings:
     tenant_keys: str = _setting(
         "", "YAML file of tenants and their keys, for edit sets that only one tenant sees"
     )
-    max_body_bytes: int = _setting(1 << 20, "longest body of POST /v1/edits")
-    max_batch: int = _setting(1000, "most edits in one POST /v1/edits")
-    max_queue: int = _setting(2000, "most weight edits that wait or are computed")
+    max_body_bytes: int = _setting(1 << 20, "longest body of POST /v1/edits", least=1)
+    max_batch: int = _setting(1000, "most edits in one POST /v1/edits", least=1)
+    max_queue: int = _setting(2000, "most weight edits that wait or are computed", least=0)
     max_rate: float = _setting(
-        50.0, "most changes a second from one client, on average over 10 s (0: any number)"
+        50.0, "most changes a second from one client, on average over 10 s (0: any number)", least=0
     )
-    max_prompt_chars: int = _setting(2000, "longest prompt or subject of an edit")
-    max_target_chars: int = _setting(500, "longest target_new or ground_truth of an edit")
+    max_prompt_chars: int = _setting(2000, "longest prompt or subject of an edit", least=1)
+    max_target_chars: int = _setting(500, "longest target_new or ground_truth of an edit", least=1)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -177,11 +198,8 @@ class Settings:
                 raise Unavailable(
                     f"{variable(item.name)}={text!r} is not a {_kind(item).__name__}."
                 ) from error
-            choices = item.metadata.get("choices")
-            if choices and values[item.name] not in choices:
-                raise Unavailable(
-                    f"{variable(item.name)}={text!r} is none of {', '.join(choices)}."
-                )
+            if reason := _unusable(item, values[item.name]):
+                raise Unavailable(f"{variable(item.name)}={text!r} is {reason}.")
         return cls(**values)
 
     @property
@@ -202,6 +220,17 @@ def _kind(item: "Field[Any]") -> type:
     """The type of a field, as its default has it."""
     kind: type = type(item.default)
     return kind
+
+
+def _unusable(item: "Field[Any]", value: Any) -> str | None:
+    """Why the field cannot have the value, if it cannot."""
+    choices = item.metadata.get("choices")
+    if choices and value not in choices:
+        return f"none of {', '.join(choices)}"
+    least, most = item.metadata.get("least"), item.metadata.get("most", math.inf)
+    if least is None or least <= value <= most:
+        return None
+    return f"below {least:g}" if most == math.inf else f"not between {least:g} and {most:g}"
 
 
 def variable(name: str) -> str:

@@ -32,7 +32,15 @@ def test_every_field_has_a_flag_with_help() -> None:
 
 
 @pytest.mark.parametrize(
-    "environment", [{"VLLM_EDIT_MAX_BATCH": "many"}, {"VLLM_EDIT_PAUSE_MODE": "stop"}]
+    "environment",
+    [
+        {"VLLM_EDIT_MAX_BATCH": "many"},
+        {"VLLM_EDIT_PAUSE_MODE": "stop"},
+        {"VLLM_EDIT_MAX_BATCH": "0"},
+        {"VLLM_EDIT_SWAP_SHARE": "0"},
+        {"VLLM_EDIT_SCOPE_THRESHOLD": "1.1"},
+        {"VLLM_EDIT_SCOPE_THRESHOLD": "nan"},
+    ],
 )
 def test_a_value_of_the_wrong_kind_is_refused_by_its_name(environment: dict[str, str]) -> None:
     with pytest.raises(Unavailable, match=next(iter(environment))):

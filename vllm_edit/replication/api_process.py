@@ -10,7 +10,6 @@ from vllm_edit.engine.names import ModelNames
 from vllm_edit.engine.pace import Pace, running
 from vllm_edit.engine.swap import PauseMode, Swapper
 from vllm_edit.engine.variants import ServedVariants
-from vllm_edit.errors import Unavailable
 from vllm_edit.grace import Grace
 from vllm_edit.ledger import Ledger
 from vllm_edit.replication.bus import Address, Bus
@@ -41,8 +40,6 @@ class Owner:
         self._bus = Bus(settings.bus, scratch)
         self._siblings = Siblings(names, OwnerFile(settings.folder)) if processes > 1 else None
         self.grace = SharedGrace(self._siblings) if self._siblings else Grace()
-        if not 0 < settings.swap_share <= 1:
-            raise Unavailable("--edit-swap-share is a share of the time: above 0, at most 1.")
         pace = Pace(partial(running, engine), settings.swap_share)
         self.served = ServedVariants(
             Swapper(engine, cast("PauseMode", settings.pause_mode), pace=pace),

@@ -19,11 +19,14 @@ def curve(outcomes: Sequence[Outcome]) -> list[dict[str, float]]:
 
 
 def choose_threshold(outcomes: Sequence[Outcome]) -> float:
-    """The lowest threshold whose false alarms are within bounds, or else the highest of all."""
-    for row in curve(outcomes):
-        if row.get("hard", 0.0) <= HARD and row.get("easy", 0.0) <= EASY:
-            return row["threshold"]
-    return THRESHOLDS[-1]
+    """Of those whose false alarms are within bounds the one of the best balanced accuracy.
+
+    That is of what is in scope and of what is hard. If there is none, the highest of all.
+    """
+    rows = curve(outcomes)
+    bounded = [r for r in rows if r.get("hard", 0.0) <= HARD and r.get("easy", 0.0) <= EASY]
+    best = max(bounded, key=lambda r: r.get("in_scope", 0.0) - r.get("hard", 0.0), default=rows[-1])
+    return best["threshold"]
 
 
 def report(outcomes: Sequence[Outcome], threshold: float, edits: int) -> dict[str, Any]:
