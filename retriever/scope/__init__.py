@@ -10,5 +10,5 @@ from retriever.scope.classifier import Classifier, ScopeClassifier, shipped_clas
 
 __all__ = ["DEFAULT_THRESHOLD", "Classifier", "ScopeClassifier", "shipped_classifier"]
 
-DEFAULT_THRESHOLD = 0.7
+DEFAULT_THRESHOLD = 0.3
 """For the classifier that is shipped."""
