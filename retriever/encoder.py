@@ -85,11 +85,13 @@ class SentenceEncoder:
             return self._fingerprint
 
     def _embed(self, texts: list[str]) -> list[Vectors]:
+        from torch.nn import functional as F
+
         model, size = self._load(), self._batch_size
         found = model.encode(
             texts, batch_size=size, show_progress_bar=False, convert_to_tensor=True
-        ).float()
-        return [*(found / found.norm(dim=1, keepdim=True)).cpu().numpy()]
+        )
+        return [*F.normalize(found.float(), dim=1).cpu().numpy()]
 
     def _load(self) -> "SentenceTransformer":
         with self._loading:

@@ -54,10 +54,9 @@ def memory_of(
 ) -> tuple[list[Edit], list[Pair]]:
     """`size` edits, those of the pairs first, and the pairs that can be asked of them.
 
-    Others in a seeded order come next, then the fillers as they are.
-
-    Where the pairs have more edits than that, a seeded sample of them is taken. Pairs out of
-    scope for being about another subject can be asked of any memory.
+    Where the pairs have more edits than that, a seeded sample of them is taken; where they have
+    fewer, others come next in a seeded order, then the fillers as they are. Pairs out of scope for
+    being about another subject can be asked of any memory.
     """
     rng = random.Random(seed)  # noqa: S311 - seeded, not cryptography
     asked = list(dict.fromkeys(pair.edit for pair in pairs))
