@@ -51,16 +51,17 @@ class Arm:
 def arms(plan: Plan, chosen: Collection[str] = ()) -> list[Arm]:
     """Those of a plan, the first of which is what the others are held against.
 
-    If names are chosen, only these and the first, also where a quick plan would not have them.
+    If names are chosen, only these and the first, also where the plan would not have them.
     Raises ValueError for a name that no arm has.
     """
-    found = _all(plan, quick=plan.quick and not chosen)
+    found = _all(plan)
+    chosen = chosen or plan.arms
     if unknown := set(chosen) - {arm.name for arm in found}:
         raise ValueError(f"There is no arm {', '.join(sorted(unknown))}; --list shows them.")
     return [arm for arm in found if not chosen or arm.name in (found[0].name, *chosen)]
 
 
-def _all(plan: Plan, quick: bool) -> list[Arm]:
+def _all(plan: Plan) -> list[Arm]:
     found = [
         Arm("plain", "vLLM without the plugin", PLAIN, swept=True),
         Arm("no-edits", "the plugin, before any edit", UNEDITED, swept=True),
@@ -77,14 +78,10 @@ def _all(plan: Plan, quick: bool) -> list[Arm]:
             swept=True,
         )
     )
-    if not quick:
-        found += [_adapters(count) for count in (0, 1, 4, 16)]
-    rates = (5.0,) if quick else (1.0, 5.0, 20.0)
+    found += [_adapters(count) for count in (0, 1, 4, 16)]
     kinds: tuple[Kind, ...] = ("memory", "weight", "swap")
-    found += [_storm(kind, rate) for kind in kinds for rate in rates]
-    if not quick:
-        found += [_serac(), _mello()]
-    return found
+    found += [_storm(kind, rate) for kind in kinds for rate in (1.0, 5.0, 20.0)]
+    return [*found, _serac(), _mello()]
 
 
 def memory_set(size: int) -> str:

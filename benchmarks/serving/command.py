@@ -14,16 +14,21 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.serving.arms import arms
-from benchmarks.serving.plan import FULL, QUICK
+from benchmarks.serving.plan import FULL, QUICK, TURNS, Plan
 
 RESULTS = Path(__file__).parent.parent / "results"
-_PROFILED = 100
 
 
 def add_parser(commands: Any) -> None:
     """Add `serving` to the command line."""
     parser = commands.add_parser("serving", help="throughput and latency of a server with edits")
-    parser.add_argument("--quick", action="store_true", help="few arms, requests and facts")
+    size = parser.add_mutually_exclusive_group()
+    for plan, about in (
+        (QUICK, "few arms, requests and facts"),
+        (TURNS, "many rounds of seconds, which show a difference of hundredths on a busy machine"),
+    ):
+        flag = f"--{plan.name}"
+        size.add_argument(flag, action="store_const", const=plan, dest="plan", help=about)
     parser.add_argument(
         "--arms", nargs="+", default=(), help="only these and plain, by name; see --list"
     )
@@ -32,7 +37,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--store", type=Path, help="keep the large memory here for the next run")
     parser.add_argument("--logs", type=Path, help="keep the servers' logs and stores here")
     parser.add_argument("--output", type=Path, help="JSON file for the result; the page is beside")
-    parser.set_defaults(func=run)
+    parser.set_defaults(func=run, plan=FULL)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -41,8 +46,7 @@ def run(options: argparse.Namespace) -> None:
     from benchmarks.serving.table import markdown
 
     if options.list:
-        plan = QUICK if options.quick else FULL
-        sys.stdout.writelines(f"{arm.name:20} {arm.about}\n" for arm in arms(plan))
+        sys.stdout.writelines(f"{arm.name:20} {arm.about}\n" for arm in arms(options.plan))
         return
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("benchmarks").setLevel(logging.INFO)
@@ -52,7 +56,8 @@ def run(options: argparse.Namespace) -> None:
         folder = options.logs or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         result = measured(options, folder)
-    output = options.output or RESULTS / f"serving-{'quick-' if options.quick else ''}cpu.json"
+    kind = "" if options.plan is FULL else f"{options.plan.name}-"
+    output = options.output or RESULTS / f"serving-{kind}cpu.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     page = output.with_suffix(".html")
@@ -70,11 +75,11 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from benchmarks.serving.running import rounds
     from benchmarks.serving.summary import judged
 
-    plan = QUICK if options.quick else FULL
+    plan: Plan = options.plan
     chosen = arms(plan, options.arms)
     began, load = time.monotonic(), os.getloadavg()
     records = rounds(plan, chosen, folder, options.store, options.rounds)
-    profiled = profiles(plan.many, _PROFILED // (5 if plan.quick else 1), records)
+    profiled = profiles(plan.many, plan.profiled, records) if plan.profiled else {}
     return {
         "machine": machine.describe("cpu"),
         "load_average": load,

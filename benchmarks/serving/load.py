@@ -76,11 +76,14 @@ class Answered:
 async def send(load: Load) -> Answered:
     """Put the load on its server, and say how it was answered."""
     from vllm.benchmarks.serve import TaskType, benchmark
+    from vllm.utils.gc_utils import freeze_gc_heap
 
     random.seed(load.seed)
     # vLLM draws the times of arrival from these.
     np.random.seed(load.seed)
     requests, lags = _requests(load), list[float]()
+    # As `vllm bench serve` does: a full collection stops this process for a third of a second.
+    freeze_gc_heap()
     watch = asyncio.create_task(_watch(lags))
     begun = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):

@@ -1,6 +1,6 @@
 """How much is measured."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -10,9 +10,11 @@ class Plan:
     Each round asks each arm ``closed`` requests with ``concurrency`` of them in flight, for
     throughput, and ``opened`` requests that come at ``rate`` a second whatever the server does,
     for latency. Arms that are swept are also asked at the other ``rates``, in the first round.
+    The profile is of ``profiled`` requests. ``arms`` are measured if no others are chosen; all, if
+    it names none.
     """
 
-    quick: bool
+    name: str
     rounds: int
     closed: int
     concurrency: int
@@ -23,6 +25,8 @@ class Plan:
     burstiness: float
     many: int
     """Edits of the larger memory."""
+    profiled: int
+    arms: tuple[str, ...] = ()
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -33,7 +37,7 @@ class Plan:
 FEW = 1_000
 
 FULL = Plan(
-    quick=False,
+    name="full",
     rounds=3,
     closed=200,
     concurrency=8,
@@ -43,10 +47,23 @@ FULL = Plan(
     output_tokens=32,
     burstiness=1.0,
     many=100_000,
+    profiled=100,
 )
 
+TURNS = replace(
+    FULL,
+    name="turns",
+    rounds=60,
+    closed=24,
+    opened=8,
+    rates=(FULL.rate,),
+    profiled=0,
+    arms=("no-edits", "merged", f"memory-{FULL.many}-0%"),
+)
+"""Rounds of seconds: what else the machine does weighs on every arm of one alike."""
+
 QUICK = Plan(
-    quick=True,
+    name="quick",
     rounds=2,
     closed=40,
     concurrency=4,
@@ -56,4 +73,11 @@ QUICK = Plan(
     output_tokens=16,
     burstiness=1.0,
     many=FEW,
+    profiled=20,
+    arms=(
+        "no-edits",
+        *(f"memory-{FEW}-{scoped}%" for scoped in (0, 10, 100)),
+        "merged",
+        *(f"storm-{kind}-5" for kind in ("memory", "weight", "swap")),
+    ),
 )

@@ -20,6 +20,7 @@ from benchmarks.serving.arms import (
     adapter_sets,
     memory_set,
 )
+from benchmarks.serving.load import CLOSED
 from benchmarks.serving.measure import Ask, asks, measure
 from benchmarks.serving.plan import FEW, Plan
 from benchmarks.serving.servers import (
@@ -37,6 +38,8 @@ Record = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 _WARM_UPS = 16
+_REST = 1.2
+"""Seconds between arms: a worker of vLLM polls for one after its last step, on the next's core."""
 _UNCOUNTED = 1_000
 """Number of the runs that warm servers up; no counted one has it."""
 
@@ -59,6 +62,7 @@ def rounds(
         records: list[Record] = []
         for number in range(count or plan.rounds):
             for arm in rotated(arms, number):
+                time.sleep(_REST)
                 for ask in asks(plan, arm, number):
                     record = _one(plan, arm, ask, urls, questions) | {"edit_round": number}
                     records.append(record)
@@ -80,6 +84,9 @@ def _one(
     if arm.active:
         editor.activate(arm.active, True)
     try:
+        if arm.active:
+            # The swap has cleared the prefix cache; plain vLLM's has the instructions in it.
+            asyncio.run(measure(plan, arm, Ask(1, CLOSED, 1, _UNCOUNTED), url, questions))
         record = asyncio.run(measure(plan, arm, ask, url, questions))
     finally:
         if arm.active:
@@ -100,7 +107,7 @@ def _warm_up(
     """Let every arm do everything once: models load, kernels are chosen, caches are filled."""
     for arm in arms:
         if arm.storm is None:
-            ask = Ask(_WARM_UPS, float("inf"), plan.concurrency, _UNCOUNTED)
+            ask = Ask(_WARM_UPS, CLOSED, plan.concurrency, _UNCOUNTED)
             _one(plan, arm, ask, urls, questions)
 
 

@@ -1,5 +1,6 @@
 """Rounds made into one figure each: medians, extremes, ratios to plain vLLM, and the targets."""
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ Record = Mapping[str, Any]
 CLOSED, OPEN = "closed", "open"
 PLAIN = "plain"
 THROUGHPUT, TTFT = "output_throughput", "median_ttft_ms"
+_RANKED = 10
+"""Rounds from which on ranks say where a median lies."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,27 @@ def figure(records: Sequence[Record], arm: str, loop: str, key: str) -> Figure |
 
 def ratio(records: Sequence[Record], arm: str, loop: str, key: str) -> Figure | None:
     """Of an arm to plain vLLM, each round's own."""
+    return Figure.of(_ratios(records, arm, loop, key))
+
+
+def interval(
+    records: Sequence[Record], arm: str, loop: str, key: str
+) -> tuple[float, float] | None:
+    """Where the median of an arm's ratios lies with a confidence of 95 %; None of few rounds.
+
+    By ranks, so whatever the ratios' distribution (Conover, Practical Nonparametric Statistics,
+    section 3.2, in its normal approximation).
+    """
+    found = sorted(_ratios(records, arm, loop, key))
+    count = len(found)
+    rank = math.floor((count - 1.96 * math.sqrt(count)) / 2)
+    return (found[rank], found[count - 1 - rank]) if count >= _RANKED else None
+
+
+def _ratios(records: Sequence[Record], arm: str, loop: str, key: str) -> list[float]:
     plain = {r["edit_round"]: r[key] for r in _of(records, PLAIN, loop)}
     ours = {r["edit_round"]: r[key] for r in _of(records, arm, loop)}
-    return Figure.of(ours[n] / plain[n] for n in ours if plain.get(n))
+    return [ours[number] / plain[number] for number in ours if plain.get(number)]
 
 
 def failed(records: Sequence[Record], arm: str) -> int:
@@ -68,7 +89,8 @@ def judged(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Each target, what was measured and whether it is met.
 
     ``throughput`` is the ratio of output throughput (closed loop), ``ttft`` that of the median
-    time to the first token (open loop): medians over the rounds of each round's ratio.
+    time to the first token (open loop): medians over the rounds of each round's ratio, with the
+    `interval` of each.
     """
     found = []
     for target in TARGETS:
@@ -83,8 +105,10 @@ def judged(records: Sequence[Record]) -> list[dict[str, Any]]:
                 "arm": target.arm,
                 "throughput_at_least": target.throughput,
                 "throughput": throughput.told(),
+                "throughput_interval": interval(records, target.arm, CLOSED, THROUGHPUT),
                 "ttft_at_most": target.ttft,
                 "ttft": ttft.told() if ttft else None,
+                "ttft_interval": interval(records, target.arm, OPEN, TTFT),
                 "failed_requests": lost,
                 "met": throughput.median >= target.throughput and not slow and not lost,
             }

@@ -31,6 +31,8 @@ MEANINGS = (
     "which requests wait for a swap. Edits: made in effect a second, of those asked for.",
     "Recomputed: tokens behind the running streams when swaps cleared the KV cache, an estimate.",
     "Cache: prefix-cache hit rate of the same requests on plain vLLM → in this arm.",
+    "Targets: in brackets where the median of the ratios lies with a confidence of 95 %, from ten "
+    "rounds on.",
 )
 
 Row = list[str]
@@ -129,21 +131,29 @@ def edit_table(result: Mapping[str, Any]) -> list[Row]:
 
 
 def target_table(result: Mapping[str, Any]) -> list[Row]:
+    """Ratios to plain vLLM, with their intervals where there are rounds enough."""
     rows = [["arm", "throughput", "at least", "TTFT", "at most", "failed", "met"]]
     for told in result["targets"]:
         most = told["ttft_at_most"]
         rows.append(
             [
                 told["arm"],
-                f"{told['throughput']['median']:.3f}",
+                _within(told["throughput"], told["throughput_interval"]),
                 f"{told['throughput_at_least']:.2f}",
-                NONE if told["ttft"] is None else f"{told['ttft']['median']:.3f}",
+                _within(told["ttft"], told["ttft_interval"]),
                 NONE if most is None else f"{most:.2f}",
                 str(told["failed_requests"]),
                 "yes" if told["met"] else "NO",
             ]
         )
     return rows
+
+
+def _within(told: Mapping[str, float] | None, interval: Sequence[float] | None) -> str:
+    if told is None:
+        return NONE
+    median = f"{told['median']:.3f}"
+    return f"{median} [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else median
 
 
 def profile_table(rows: Sequence[Mapping[str, Any]]) -> list[Row]:

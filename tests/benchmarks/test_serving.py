@@ -1,6 +1,7 @@
 """The serving benchmark: its figures, and one quick run of the whole."""
 
 import json
+import random
 import subprocess
 import sys
 from dataclasses import asdict
@@ -16,10 +17,10 @@ from benchmarks.serving.arms import Arm, arms
 from benchmarks.serving.load import Answered, Stream
 from benchmarks.serving.measure import Ask, asks, recomputed, spread, timeline
 from benchmarks.serving.metrics import Change, Snapshot
-from benchmarks.serving.plan import FULL, QUICK
+from benchmarks.serving.plan import FULL, QUICK, TURNS
 from benchmarks.serving.profile import Stopwatch
 from benchmarks.serving.running import rotated
-from benchmarks.serving.summary import CLOSED, OPEN, Figure, figure, judged, ratio
+from benchmarks.serving.summary import CLOSED, OPEN, Figure, figure, interval, judged, ratio
 from benchmarks.serving.traffic import INSTRUCTIONS, facts, prompts
 
 
@@ -40,6 +41,26 @@ def test_a_ratio_is_each_rounds_own() -> None:
     records += rounds("no-edits", [99, 49, 88], [11, 20, 12])
     assert ratio(records, "no-edits", CLOSED, "output_throughput") == Figure(0.99, 0.98, 1.1)
     assert ratio(records, "no-edits", OPEN, "median_ttft_ms") == Figure(1.1, 1.0, 1.2)
+
+
+def test_ranks_say_where_a_median_lies() -> None:
+    ratios = [1.0 + number / 100 for number in range(100)]
+    records = rounds("plain", [100.0] * 100, []) + rounds("a", [100 * r for r in ratios], [])
+    found = interval(records, "a", CLOSED, "output_throughput")
+    # The 41st and the 60th of a hundred.
+    assert found == pytest.approx((1.40, 1.59))
+    assert interval(records[:9], "plain", CLOSED, "output_throughput") is None
+
+
+def test_a_median_lies_in_its_interval_as_often_as_is_said() -> None:
+    rng = random.Random(0)
+    held = 0
+    for _ in range(500):
+        records = rounds("plain", [1.0] * 60, [])
+        records += rounds("a", [rng.lognormvariate(0.0, 0.3) for _ in range(60)], [])
+        low, high = interval(records, "a", CLOSED, "output_throughput") or (0.0, 0.0)
+        held += low <= 1.0 <= high
+    assert held / 500 >= 0.93
 
 
 def test_figures_of_spreads_are_of_their_medians() -> None:
@@ -124,6 +145,7 @@ def test_every_round_has_every_arm_in_another_order() -> None:
 def test_arms_are_chosen_by_name() -> None:
     assert [arm.name for arm in arms(QUICK, ["mello"])] == ["plain", "mello"]
     assert "mello" not in {arm.name for arm in arms(QUICK)}
+    assert [arm.name for arm in arms(TURNS)] == ["plain", "no-edits", "memory-100000-0%", "merged"]
     with pytest.raises(ValueError, match="There is no arm melo"):
         arms(FULL, ["melo"])
 
