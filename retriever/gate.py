@@ -8,6 +8,8 @@ words like "the" nothing.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
 
 from retriever.text import Name, Word
 
@@ -46,12 +48,11 @@ class Gate:
     def opens(self, text: Sequence[Word]) -> bool:
         """Whether the text may name a subject, so that the encoder should be asked."""
         parts = _stems([word.folded for word in text])
-        for at, first in enumerate(parts):
-            if hash(first) in self._pairs:
-                return True
-            if any(_pair(first, other) in self._pairs for other in parts[at + 1 : at + _NEAR]):
-                return True
-        return False
+        alone = map(hash, parts)
+        together = (
+            _pair(a, b) for gap in range(1, _NEAR) for a, b in zip(parts, parts[gap:], strict=False)
+        )
+        return not self._pairs.keys().isdisjoint(chain(alone, together))
 
 
 def _pairs_of(name: Name) -> Iterator[int]:
@@ -68,7 +69,11 @@ def _pair(a: str, b: str) -> int:
 
 def _stems(words: Sequence[str]) -> list[str]:
     """The beginnings of the words that say something, without a plural's or a genitive's s."""
-    kept = [word for word in words if word[0].isalnum() and word not in _LITTLE]
-    return [
-        word[: min(_BEGINNING, len(word) - (len(word) > 3 and word[-1] == "s"))] for word in kept
-    ]
+    return [stem for word in words if (stem := _stem(word))]
+
+
+@lru_cache(maxsize=65536)
+def _stem(word: str) -> str:
+    if word in _LITTLE or not word[0].isalnum():
+        return ""
+    return word[: min(_BEGINNING, len(word) - (len(word) > 3 and word[-1] == "s"))]

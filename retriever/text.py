@@ -16,14 +16,18 @@ _MARKS = (
     "\u200c\u200d"
 )
 _WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[\w{_MARKS}])+|[^\w\s]")
+_ASCII_WORD = re.compile(r"\w+|[^\w\s]")
+"""What `_WORD` comes to in ASCII, in half the time."""
 _ACCENTS = re.compile("[\u0300-\u036f]")
-_SENTENCE_END = re.compile(r"(\w*)([.!?]+[\"')\]]*)\s+|\u3002|\n+")
+_SENTENCE_END = re.compile(r"([.!?]+[\"')\]]*)\s+|\u3002|\n+")
+_LAST_WORD = re.compile(r"\w+\Z")
 _LOOKALIKES = {
     **dict.fromkeys([0x2018, 0x2019, 0x02BC], "'"),
     **dict.fromkeys([0x201C, 0x201D], '"'),
     **dict.fromkeys([*range(0x2010, 0x2016), 0x2212], "-"),
 }
 _ABBREVIATIONS = frozenset({"mr", "mrs", "ms", "dr", "prof", "st", "mt", "jr", "sr"})
+_LONGER = 1 + max(map(len, _ABBREVIATIONS))
 
 Name = tuple[str, ...]
 """A subject or alias as folded words: what two spellings of one name have in common."""
@@ -49,6 +53,9 @@ def normalise(text: str) -> str:
 
 def words(normalised: str) -> list[Word]:
     """Words and punctuation marks, case and Latin, Greek and Cyrillic accents folded away."""
+    if normalised.isascii():
+        found = _ASCII_WORD.finditer(normalised.lower())
+        return [Word(m.group(), m.start(), m.end()) for m in found]
     return [Word(_fold(m.group()), m.start(), m.end()) for m in _WORD.finditer(normalised)]
 
 
@@ -86,14 +93,17 @@ def sentence_bounds(text: str) -> list[int]:
     ends = {
         match.end()
         for match in _SENTENCE_END.finditer(text)
-        if "\n" in match.group() or not _is_abbreviation(match.group(1), match.group(2))
+        if match.group(1) != "." or "\n" in match.group() or not _abbreviated(text, match.start())
     }
     return sorted(ends | {0, len(text)})
 
 
-def _is_abbreviation(word: str | None, marks: str | None) -> bool:
-    if not word or marks != ".":
+def _abbreviated(text: str, stop: int) -> bool:
+    """Whether what stands before the full stop is no word that ends a sentence."""
+    found = _LAST_WORD.search(text, max(0, stop - _LONGER), stop)
+    if found is None:
         return False
+    word = found.group()
     return word.casefold() in _ABBREVIATIONS or (len(word) == 1 and word.isupper())
 
 

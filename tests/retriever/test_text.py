@@ -52,7 +52,9 @@ def test_mask_replaces_every_naming() -> None:
     [
         ("One. Two? Three", ["One. ", "Two? ", "Three"]),
         ("Where is Dr. J. Smith?", ["Where is Dr. J. Smith?"]),
+        ("He hates Xprof. She too.", ["He hates Xprof. ", "She too."]),
         ("a\nb", ["a\n", "b"]),
+        ("J\n. b", ["J\n", ". ", "b"]),
         ("一。二", ["一。", "二"]),
         ("", []),
     ],
@@ -67,6 +69,11 @@ def test_sentences_cover_the_text(text: str) -> None:
     bounds = sentence_bounds(text)
     assert bounds == sorted(set(bounds))
     assert (bounds[0], bounds[-1]) == (0, len(text))
+
+
+@given(st.text(alphabet=st.characters(codec="ascii")))
+def test_words_of_ascii_are_those_that_any_text_has(text: str) -> None:
+    assert words(text) == words(f"{text} é")[:-1]
 
 
 @given(st.text())
