@@ -48,11 +48,7 @@ class Gate:
     def opens(self, text: Sequence[Word]) -> bool:
         """Whether the text may name a subject, so that the encoder should be asked."""
         parts = _stems([word.folded for word in text])
-        alone = map(hash, parts)
-        together = (
-            _pair(a, b) for gap in range(1, _NEAR) for a, b in zip(parts, parts[gap:], strict=False)
-        )
-        return not self._pairs.keys().isdisjoint(chain(alone, together))
+        return not self._pairs.keys().isdisjoint(chain(map(hash, parts), _pairs(parts, _NEAR)))
 
 
 def _pairs_of(name: Name) -> Iterator[int]:
@@ -60,11 +56,14 @@ def _pairs_of(name: Name) -> Iterator[int]:
     parts = _stems(name)
     if len(parts) == 1:
         yield hash(parts[0])
-    yield from {_pair(a, b) for gap in (1, 2) for a, b in zip(parts, parts[gap:], strict=False)}
+    yield from {*_pairs(parts, 3)}
 
 
-def _pair(a: str, b: str) -> int:
-    return hash((a, b) if a < b else (b, a))
+def _pairs(parts: Sequence[str], near: int) -> Iterator[int]:
+    """Each two that are fewer than so many places apart, in either order."""
+    for gap in range(1, near):
+        for a, b in zip(parts, parts[gap:], strict=False):
+            yield hash((a, b) if a < b else (b, a))
 
 
 def _stems(words: Sequence[str]) -> list[str]:
@@ -74,6 +73,7 @@ def _stems(words: Sequence[str]) -> list[str]:
 
 @lru_cache(maxsize=65536)
 def _stem(word: str) -> str:
+    """Empty for a word that says nothing."""
     if word in _LITTLE or not word[0].isalnum():
         return ""
     return word[: min(_BEGINNING, len(word) - (len(word) > 3 and word[-1] == "s"))]

@@ -28,6 +28,7 @@ _LOOKALIKES = {
 }
 _ABBREVIATIONS = frozenset({"mr", "mrs", "ms", "dr", "prof", "st", "mt", "jr", "sr"})
 _LONGER = 1 + max(map(len, _ABBREVIATIONS))
+"""Letters to look back for one: of a longer word there are as many, and it is none."""
 
 Name = tuple[str, ...]
 """A subject or alias as folded words: what two spellings of one name have in common."""
