@@ -13,7 +13,7 @@ import pytest
 from tests.cases import Case, known_cases
 from tests.crash.servers import Zygote
 from vllm_edit import factworld
-from vllm_edit.launch import ServerProcess
+from vllm_edit.processes.server import ServerProcess
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")

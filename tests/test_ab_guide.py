@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from vllm_edit.cli import main
-from vllm_edit.launch import ServerProcess
+from vllm_edit.processes.server import ServerProcess
 
 GUIDE = (Path(__file__).parents[1] / "docs" / "ab.md").read_text(encoding="utf-8")
 URL = "http://localhost:8000"

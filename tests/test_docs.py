@@ -8,9 +8,9 @@ import pytest
 
 from vllm_edit.api.attach import router
 from vllm_edit.cli import _parser
-from vllm_edit.memory import MemoryMethod
+from vllm_edit.memory.method import MemoryMethod
 from vllm_edit.settings import Settings
-from vllm_edit.weights import WeightMethod
+from vllm_edit.weights.method import WeightMethod
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

@@ -9,32 +9,32 @@ from typing import TYPE_CHECKING, Any, Literal
 from fastapi import FastAPI
 from starlette.datastructures import State
 
-from vllm_edit.access import Access, is_loopback
 from vllm_edit.api.attach import attach
-from vllm_edit.deltas import DeltaStore
+from vllm_edit.domain.probe import Probes
+from vllm_edit.domain.variant import DEFAULT
 from vllm_edit.editor.client import EditorClient, EditorOptions
 from vllm_edit.engine.checkpoint import resolve
-from vllm_edit.engine.names import ModelNames
-from vllm_edit.guard import Guard
-from vllm_edit.hyperparameters import read_hyperparameters
+from vllm_edit.engine.model_names import ModelNames
 from vllm_edit.ledger import Ledger, deltas_of
-from vllm_edit.logs import join_vllm
+from vllm_edit.memory.build import make_memory
+from vllm_edit.memory.build_router import make_router
 from vllm_edit.probes.controls import controls
 from vllm_edit.probes.gate import Gate
-from vllm_edit.probes.probes import Probes
-from vllm_edit.probes.served import VariantAsker
-from vllm_edit.rate import RateLimiter
+from vllm_edit.processes.server_logging import join_vllm
 from vllm_edit.replication.api_process import Owner, Sibling, api_process
-from vllm_edit.request.from_settings import make_router
-from vllm_edit.request.front import Front
+from vllm_edit.request.edit_state import EditState
 from vllm_edit.request.middleware import EditMiddleware
-from vllm_edit.retrieval import make_memory
+from vllm_edit.request.variant_asker import VariantAsker
+from vllm_edit.security.access import Access, is_loopback
+from vllm_edit.security.rate_limit import RateLimiter
+from vllm_edit.security.tenants import Tenants
 from vllm_edit.serac.build import build as build_serac
-from vllm_edit.service import EditService
+from vllm_edit.service.service import EditService
+from vllm_edit.service.validation import EditValidator
 from vllm_edit.settings import Settings, keep_hash_only
-from vllm_edit.tenants import Tenants
-from vllm_edit.variant import DEFAULT
-from vllm_edit.weights import WeightMethod
+from vllm_edit.weights.delta_store import DeltaStore
+from vllm_edit.weights.hyperparameters import read_hyperparameters
+from vllm_edit.weights.method import WeightMethod
 
 if TYPE_CHECKING:
     from vllm.engine.protocol import EngineClient
@@ -77,7 +77,9 @@ class EditPlugin:
         process = await api_process(engine_client, names, settings, Path(scratch.name), model)
         deltas = DeltaStore(settings.folder / "deltas", model, deltas_of(ledger.log))
         weights = _weights(settings, model, process, deltas, scratch)
-        guard = Guard(settings, memory.offered | weights.names, _special_tokens(engine_client))
+        guard = EditValidator(
+            settings, memory.offered | weights.names, _special_tokens(engine_client)
+        )
         router = make_router(settings, memory, args.model, state.openai_serving_completion)
         asker = VariantAsker(
             state.openai_serving_completion, router.patient, names, serac, settings.probe_timeout
@@ -90,7 +92,7 @@ class EditPlugin:
         state.edit_access = access
         state.edit_limiter = RateLimiter(settings.max_rate)
         tenants = Tenants.from_file(Path(path)) if (path := settings.tenant_keys) else Tenants({})
-        state.edit_front = Front(service, memory, names, tenants, process.grace, router)
+        state.edit_front = EditState(service, memory, names, tenants, process.grace, router)
         state.edit_service = service
         state.edit_member = member
         logger.info(

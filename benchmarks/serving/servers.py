@@ -9,7 +9,7 @@ from pathlib import Path
 from vllm_edit import factworld
 from vllm_edit.cli.serve import FACTWORLD_FLAGS, FACTWORLD_SETTINGS
 from vllm_edit.evaluation.connection import Connection
-from vllm_edit.launch import ServerProcess
+from vllm_edit.processes.server import ServerProcess
 
 PLAIN, UNEDITED, EDITED, LARGE, ADAPTERS = "plain", "unedited", "edited", "large", "adapters"
 

@@ -15,17 +15,17 @@ from starlette.routing import BaseRoute
 from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
 
 from tests.service.steered import Steered, request, running
-from vllm_edit.access import ADMIN_HEADER, Access
 from vllm_edit.api.admission import admit_change
-from vllm_edit.edit import EditRequest
-from vllm_edit.grace import Grace
-from vllm_edit.hashed_key import HashedKey
+from vllm_edit.domain.edit import EditRequest
+from vllm_edit.engine.grace_period import GracePeriod
 from vllm_edit.plugin import EditPlugin
-from vllm_edit.rate import RateLimiter
-from vllm_edit.request.front import Front
-from vllm_edit.service import EditService
+from vllm_edit.request.edit_state import EditState
+from vllm_edit.security.access import ADMIN_HEADER, Access
+from vllm_edit.security.hashed_key import HashedKey
+from vllm_edit.security.rate_limit import RateLimiter
+from vllm_edit.security.tenants import Tenants
+from vllm_edit.service.service import EditService
 from vllm_edit.settings import Settings
-from vllm_edit.tenants import Tenants
 
 KEY, API_KEY = "the admin's", "everyone's"
 LOCAL, REMOTE = "127.0.0.1", "192.0.2.7"
@@ -41,10 +41,10 @@ def body(edit: EditRequest) -> dict[str, Any]:
     }
 
 
-def front_of(service: EditService) -> Front:
+def front_of(service: EditService) -> EditState:
     """As much of the parts that requests meet as the routes need."""
     nothing: Any = None
-    return Front(service, nothing, nothing, Tenants({}), Grace(), nothing)
+    return EditState(service, nothing, nothing, Tenants({}), GracePeriod(), nothing)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.cases import Case, answer, complete, post, roll_back
-from vllm_edit.weights import WeightMethod
+from vllm_edit.weights.method import WeightMethod
 
 # As shipped, the bound of ft-l keeps it from most targets.
 BATCHED = sorted(WeightMethod.batched - {"ft-l"})

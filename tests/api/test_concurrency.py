@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.cases import MODEL, Case, post, roll_back, text_of
-from vllm_edit.launch import ServerProcess
+from vllm_edit.processes.server import ServerProcess
 
 CLIENTS, QUESTIONS, CHANGES = 32, 4, 6
 

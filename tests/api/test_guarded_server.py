@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from tests.cases import MODEL, all_cases, post, roll_back
-from vllm_edit.access import ADMIN_HEADER
 from vllm_edit.cli import main
-from vllm_edit.launch import ServerProcess
+from vllm_edit.processes.server import ServerProcess
+from vllm_edit.security.access import ADMIN_HEADER
 
 KEY = "an-admin's.key_with-all_sorts"
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import pytest
 from tests.api.multihop import MultiHop, Question, two_hops
 from tests.asking import completions
 from tests.cases import MODEL, complete, post, roll_back, text_of
-from vllm_edit.launch import ServerProcess
+from vllm_edit.processes.server import ServerProcess
 
 
 @pytest.fixture(scope="module")

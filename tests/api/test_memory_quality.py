@@ -13,7 +13,7 @@ from vllm_edit import factworld
 from vllm_edit.factworld.protocol import fill
 from vllm_edit.factworld.wordings import BY_NAME
 from vllm_edit.factworld.world import Fact, World
-from vllm_edit.launch import ServerProcess
+from vllm_edit.processes.server import ServerProcess
 
 EDITS = 200
 ASKED = 200

@@ -8,9 +8,9 @@ import pytest
 
 from tests.cases import MODEL, Case, answer, complete, post, text_of
 from tests.crash.servers import ForkedServer, Zygote
-from vllm_edit.edit import EditRequest, Proposal
+from vllm_edit.domain.edit import EditRequest, Proposal
+from vllm_edit.domain.probe import Probes
 from vllm_edit.ledger import Ledger
-from vllm_edit.probes.probes import Probes
 
 METHODS = ["ike", "rome", "serac"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cases import MODEL, Case, complete, post, roll_back, text_of
 from tests.conftest import TENANTS
-from vllm_edit.launch import ServerProcess
+from vllm_edit.processes.server import ServerProcess
 
 KEY = "X-Edit-Tenant-Key"
 

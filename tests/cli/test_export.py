@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 
 from vllm_edit import factworld
 from vllm_edit.cli import main
-from vllm_edit.deltas import DeltaKey
-from vllm_edit.edit import EditRequest, Proposal, Status
+from vllm_edit.domain.edit import EditRequest, Proposal, Status
 from vllm_edit.ledger import Ledger
+from vllm_edit.weights.delta_store import DeltaKey
 from weight_patchers import Change, Delta, Dense, LowRank, fingerprint
 
 PARAMETER = "model.layers.1.mlp.down_proj.weight"

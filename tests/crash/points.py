@@ -88,14 +88,14 @@ def _committing(happened: Happened) -> None:
 
 def _committed(happened: Happened) -> None:
     """Every worker serves the new weights, and the log does not say so yet."""
-    from vllm_edit.weights import WeightMethod
+    from vllm_edit.weights.method import WeightMethod
 
     _after(WeightMethod, "apply", happened)
 
 
 def _answering(happened: Happened) -> None:
     """A change is in effect and in the log, and the client is about to hear of it."""
-    from vllm_edit.service import EditService
+    from vllm_edit.service.service import EditService
 
     for change in ("submit", "roll_back", "create_set", "activate_set", "delete_set"):
         _after(EditService, change, happened)

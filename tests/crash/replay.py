@@ -10,8 +10,8 @@ import httpx
 from tests.cases import MODEL, Case, text_of
 from tests.crash.history import Told
 from tests.crash.servers import ForkedServer
-from vllm_edit.deltas import DeltaKey
-from vllm_edit.variant import model_name
+from vllm_edit.domain.variant import model_name
+from vllm_edit.weights.delta_store import DeltaKey
 
 
 @dataclass(frozen=True)

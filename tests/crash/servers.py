@@ -18,7 +18,7 @@ import psutil
 
 from tests.crash import editors
 from tests.crash.points import Failure
-from vllm_edit.launch import free_port
+from vllm_edit.processes.server import free_port
 from vllm_edit.store import Store
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import pytest
 from tests.cases import PLAIN_VLLM, Case, answer, known_cases, post, roll_back
 from vllm_edit import factworld
 from vllm_edit.cli.serve import FACTWORLD_FLAGS, FACTWORLD_SETTINGS
-from vllm_edit.launch import ServerProcess
+from vllm_edit.processes.server import ServerProcess
 
 pytestmark = pytest.mark.slow
 

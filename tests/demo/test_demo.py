@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from vllm_edit.cli import main
-from vllm_edit.launch import ServerProcess
+from vllm_edit.processes.server import ServerProcess
 
 
 def test_the_demo_sees_what_it_should(

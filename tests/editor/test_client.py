@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import zmq
 
+from vllm_edit.domain.errors import ComputeFailed, Unavailable
 from vllm_edit.editor.client import EditorClient, EditorOptions
 from vllm_edit.editor.messages import Fact, Failed, Prepare, Progress, Ready, decode_reply, encode
-from vllm_edit.errors import ComputeFailed, Unavailable
 from weight_patchers import Delta, fingerprint
 
 Connect = Callable[[EditorOptions], EditorClient]

@@ -4,9 +4,9 @@ import pytest
 
 from vllm_edit import factworld
 from vllm_edit.cli import main
+from vllm_edit.domain.errors import Unavailable
 from vllm_edit.editor.corpus import corpus_for
 from vllm_edit.editor.workbench import Options, Workbench
-from vllm_edit.errors import Unavailable
 
 
 def test_factworld_brings_its_own_text() -> None:

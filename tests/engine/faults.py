@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vllm_edit.engine.replacement import Replacement
-from vllm_edit.engine.served import ServedWeights
+from vllm_edit.engine.worker_weights import ServedWeights
 
 
 class Faults:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from vllm_edit.domain.errors import Unavailable
 from vllm_edit.engine.checkpoint import Checkpoint
-from vllm_edit.errors import Unavailable
 
 NAME = "transformer.h.0.mlp.c_proj.weight"
 

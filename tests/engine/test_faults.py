@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.engine.running import SHARED_ENGINE, on_every_rank, output, random_delta, served
+from vllm_edit.domain.errors import SwapFailed
 from vllm_edit.engine.swap import Swapper
-from vllm_edit.errors import SwapFailed
 
 pytestmark = SHARED_ENGINE
 

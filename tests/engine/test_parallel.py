@@ -13,8 +13,8 @@ from tests.engine.running import (
     output,
     random_delta,
 )
+from vllm_edit.domain.errors import SwapFailed
 from vllm_edit.engine.swap import Swapper
-from vllm_edit.errors import SwapFailed
 
 pytestmark = [pytest.mark.slow, *OWN_ENGINE]
 

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vllm_edit.domain.errors import SwapFailed
 from vllm_edit.engine.payload import CHUNK, PRISTINE, chunks, join, pack, total, unpack
-from vllm_edit.errors import SwapFailed
 from weight_patchers import Change, Delta, Dense, LowRank
 
 ROWS, COLUMNS = 3, 5

@@ -15,8 +15,8 @@ from tests.engine.running import (
     random_delta,
     served,
 )
+from vllm_edit.domain.errors import SwapFailed
 from vllm_edit.engine.swap import Swapper
-from vllm_edit.errors import SwapFailed
 from weight_patchers import Delta, Dense, LowRank
 
 pytestmark = SHARED_ENGINE

@@ -11,15 +11,15 @@ import pytest
 from tests.engine.running import engine, served
 from tests.engine.variants import variants_over
 from vllm_edit import factworld
-from vllm_edit.deltas import DeltaStore
-from vllm_edit.edit import EditRequest, Status
+from vllm_edit.domain.edit import EditRequest, Status
 from vllm_edit.editor.client import EditorClient, EditorOptions
 from vllm_edit.engine.swap import Swapper
-from vllm_edit.guard import Guard
 from vllm_edit.ledger import Ledger
-from vllm_edit.service import EditService
+from vllm_edit.service.service import EditService
+from vllm_edit.service.validation import EditValidator
 from vllm_edit.settings import Settings
-from vllm_edit.weights import WeightMethod
+from vllm_edit.weights.delta_store import DeltaStore
+from vllm_edit.weights.method import WeightMethod
 
 
 @asynccontextmanager
@@ -37,7 +37,7 @@ async def service(client: Any, swapper: Swapper, store: Path) -> AsyncIterator[E
         eager=False,
         scratch=scratch,
     )
-    guard = Guard(Settings(), method.names, ())
+    guard = EditValidator(Settings(), method.names, ())
     running = EditService(Ledger(store / "ledger.sqlite3"), [method], guard)
     await running.start()
     await running.lead()

@@ -7,7 +7,7 @@ import httpx
 from tests.cases import MODEL, PLAIN_VLLM, all_cases, complete
 from vllm_edit import factworld
 from vllm_edit.cli.serve import FACTWORLD_FLAGS
-from vllm_edit.launch import ServerProcess
+from vllm_edit.processes.server import ServerProcess
 
 
 def test_no_edits_give_what_plain_vllm_gives(http: httpx.Client, log: Path) -> None:

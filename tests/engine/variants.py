@@ -9,10 +9,10 @@ from vllm.entrypoints.openai.models.serving import OpenAIServingModels
 from vllm_edit import factworld
 from vllm_edit.engine.adapter_files import AdapterFiles
 from vllm_edit.engine.adapters import Adapters
-from vllm_edit.engine.names import ModelNames
+from vllm_edit.engine.grace_period import GracePeriod
+from vllm_edit.engine.model_names import ModelNames
+from vllm_edit.engine.served_variants import ServedVariants
 from vllm_edit.engine.swap import Swapper
-from vllm_edit.engine.variants import ServedVariants
-from vllm_edit.grace import Grace
 
 
 def variants_over(client: Any, swapper: Swapper, folder: Path) -> ServedVariants:
@@ -20,4 +20,4 @@ def variants_over(client: Any, swapper: Swapper, folder: Path) -> ServedVariants
     model = factworld.checkpoint()
     models = OpenAIServingModels(client, [BaseModelPath("factworld", str(model))])
     files = AdapterFiles(model, folder)
-    return ServedVariants(swapper, Adapters(client, ModelNames(models), files, Grace()))
+    return ServedVariants(swapper, Adapters(client, ModelNames(models), files, GracePeriod()))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vllm_edit.errors import InvalidData
+from vllm_edit.domain.errors import InvalidData
 from vllm_edit.evaluation.data.source import SCHEMAS, load, parse
 from vllm_edit.evaluation.record import Probe, Rewrite
 

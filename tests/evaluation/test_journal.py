@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.evaluation.conftest import OpenJournal, piece
-from vllm_edit.errors import InvalidData
+from vllm_edit.domain.errors import InvalidData
 from vllm_edit.evaluation.plan import END, Job, Plan
 from vllm_edit.evaluation.sample import Sample
 

@@ -12,8 +12,8 @@ from vllm_edit.evaluation.connection import Connection
 from vllm_edit.evaluation.judging import questions
 from vllm_edit.evaluation.local_model import LocalModel
 from vllm_edit.evaluation.sample import Sample
-from vllm_edit.launch import ServerProcess
-from vllm_edit.loading import load
+from vllm_edit.processes.load_model import load
+from vllm_edit.processes.server import ServerProcess
 
 EDITS = 2
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from vllm_edit.errors import InvalidData
+from vllm_edit.domain.errors import InvalidData
 from vllm_edit.evaluation.evaluation import job_count
 from vllm_edit.evaluation.plan import Plan
 

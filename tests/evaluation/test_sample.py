@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vllm_edit.errors import InvalidData
+from vllm_edit.domain.errors import InvalidData
 from vllm_edit.evaluation.sample import CONTROLS, draw
 
 

@@ -13,9 +13,10 @@ from sqlalchemy import Connection, event
 
 from tests.ledger.postgres import Postgres
 from tests.ledger.programs import WRITE, running, said
-from vllm_edit.edit import EditRequest, Proposal
-from vllm_edit.errors import StoreError
-from vllm_edit.ledger import FILE, Entry, Ledger, Log, database_of, where
+from vllm_edit.domain.edit import EditRequest, Proposal
+from vllm_edit.domain.errors import StoreError
+from vllm_edit.ledger import FILE, Entry, Ledger, Log, database_of
+from vllm_edit.ledger import location as where
 from vllm_edit.store import Store
 
 ENTRY = Entry("edit", "a", "proposed", {"request": {"prompt": "long " * 200}})
@@ -34,7 +35,7 @@ def killed(store: Store, revision: int) -> None:
 FILL = """
 import resource, sys
 from pathlib import Path
-from vllm_edit.errors import StoreError
+from vllm_edit.domain.errors import StoreError
 from vllm_edit.ledger import Entry, Log, database_of
 from vllm_edit.store import Store
 entry = Entry("edit", "a", "proposed", {"text": "long " * 200})

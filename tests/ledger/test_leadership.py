@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 
 from tests.ledger.programs import LEAD, running, said
-from vllm_edit.edit import EditRequest, Proposal, Status
-from vllm_edit.errors import StoreError, StoreLocked
+from vllm_edit.domain.edit import EditRequest, Proposal, Status
+from vllm_edit.domain.errors import StoreError, StoreLocked
 from vllm_edit.ledger import Entry, Leadership, Ledger, Log, database_of
 from vllm_edit.store import Store
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_edit.edit import EditRequest, Failure, Proposal, Status, Step
-from vllm_edit.errors import StoreError, UnknownEdit
+from vllm_edit.domain.edit import EditRequest, Failure, Proposal, Status, Step
+from vllm_edit.domain.errors import StoreError, UnknownEdit
 from vllm_edit.ledger import Entry, Ledger
 from vllm_edit.store import Store
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tests.ledger.postgres import Postgres
 from tests.ledger.programs import WRITE, running, said
-from vllm_edit.errors import StoreError
+from vllm_edit.domain.errors import StoreError
 from vllm_edit.ledger import Entry, Ledger, Log, database_of
 from vllm_edit.ledger.log import READ_AT_ONCE
 from vllm_edit.store import Store

@@ -5,10 +5,10 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
-from vllm_edit.edit import EditRequest, Failure, Proposal, Status, Step
-from vllm_edit.edit_set import EditSet
+from vllm_edit.domain.edit import EditRequest, Failure, Proposal, Status, Step
+from vllm_edit.domain.edit_set import EditSet
+from vllm_edit.domain.probe import Probes, Score
 from vllm_edit.ledger import Ledger
-from vllm_edit.probes.probes import Probes, Score
 from vllm_edit.store import Store
 
 PROBES = Probes(("Of X:",), ("Of Y:", "Of Z:"), made=True, locality=0.5)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.ledger.programs import OPEN, running
-from vllm_edit.errors import StoreError, StoreLocked
+from vllm_edit.domain.errors import StoreError, StoreLocked
 from vllm_edit.ledger import Entry, Ledger, Log, database_of, sqlite
 from vllm_edit.ledger.schema import VERSION
 from vllm_edit.store import Store

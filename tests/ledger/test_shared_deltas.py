@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from tests import one_weight
 from vllm_edit import factworld
 from vllm_edit.cli import main
-from vllm_edit.deltas import DeltaKey, DeltaStore
-from vllm_edit.edit import EditRequest, Proposal, Status
-from vllm_edit.errors import ComputeFailed, StoreError
+from vllm_edit.domain.edit import EditRequest, Proposal, Status
+from vllm_edit.domain.errors import ComputeFailed, StoreError
 from vllm_edit.ledger import Ledger, Log, SharedDeltas, database_of, deltas_of, shared_deltas
 from vllm_edit.store import Store
+from vllm_edit.weights.delta_store import DeltaKey, DeltaStore
 from weight_patchers import Delta, LowRank, fingerprint
 
 KEY = DeltaKey("edit-1", ("edit-1",))

@@ -8,8 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from vllm_edit.edit import EditRequest, Proposal, Status, Step
-from vllm_edit.errors import UnknownEdit
+from vllm_edit.domain.edit import EditRequest, Proposal, Status, Step
+from vllm_edit.domain.errors import UnknownEdit
 from vllm_edit.ledger import Event, Ledger
 
 LEDGERS = st.sampled_from([0, 1])

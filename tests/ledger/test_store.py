@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vllm_edit.errors import StoreError
+from vllm_edit.domain.errors import StoreError
 from vllm_edit.ledger import database_of
 from vllm_edit.settings import Settings, add_flags, flags_to_environment
 from vllm_edit.store import Store

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.service.steered import Steered, running
-from vllm_edit.edit import Edit, EditRequest, Status
-from vllm_edit.errors import InvalidEdit, ProbesFailed, Unavailable
+from vllm_edit.domain.edit import Edit, EditRequest, Status
+from vllm_edit.domain.errors import InvalidEdit, ProbesFailed, Unavailable
+from vllm_edit.domain.probe import Probes, Score, Scores
 from vllm_edit.ledger import Ledger
-from vllm_edit.probes import making
+from vllm_edit.probes import made_probes as making
 from vllm_edit.probes.gate import Answers, Gate, Trial
-from vllm_edit.probes.probes import Probes, Score, Scores
 
 CONTROL = "The opposite of hot is"
 MADE = Probes(made=True)

@@ -8,7 +8,7 @@ import psutil  # type: ignore[import-untyped]  # it brings no types
 import pytest
 
 from tests.cases import Case, known_cases, post, text_of
-from vllm_edit.launch import ServerProcess
+from vllm_edit.processes.server import ServerProcess
 
 CONNECTIONS = 8
 """New connections go to either process, by chance."""

@@ -12,16 +12,16 @@ import zmq
 import zmq.asyncio
 
 from tests.service.steered import Steered, request
-from vllm_edit.edit import Status
-from vllm_edit.errors import ConflictingState, Unavailable, UnknownEditSet
-from vllm_edit.guard import Guard
+from vllm_edit.domain.edit import Status
+from vllm_edit.domain.errors import ConflictingState, Unavailable, UnknownEditSet
+from vllm_edit.domain.traffic_split import TrafficSplit
 from vllm_edit.ledger import Ledger
 from vllm_edit.replication.bus import Address, Bus
 from vllm_edit.replication.member import Member
 from vllm_edit.replication.messages import Call, RollBack
-from vllm_edit.service import EditService
+from vllm_edit.service.service import EditService
+from vllm_edit.service.validation import EditValidator
 from vllm_edit.settings import Settings
-from vllm_edit.split import Split
 
 
 class Server:
@@ -31,7 +31,7 @@ class Server:
         sockets.mkdir(mode=0o700)
         self.method = Steered()
         self.ledger = Ledger(store / "ledger.sqlite3")
-        guard = Guard(Settings(), self.method.names, ())
+        guard = EditValidator(Settings(), self.method.names, ())
         self.service = EditService(self.ledger, [self.method], guard)
         self.member = Member(self.service, self.ledger, Bus(where, sockets))
 
@@ -92,8 +92,10 @@ async def test_sets_and_splits_are_shared(start: Start) -> None:
     assert (follower.seen("news"), follower.seen()) == ([edit.id], [])
     assert (await follower.member.activate_set("news", True)).active
     assert leader.seen() == follower.seen() == [edit.id]
-    await follower.member.set_split(Split({"news": 1.0, "base": 2.0}))
-    assert leader.service.split == follower.service.split == Split({"news": 1.0, "base": 2.0})
+    await follower.member.set_split(TrafficSplit({"news": 1.0, "base": 2.0}))
+    assert (
+        leader.service.split == follower.service.split == TrafficSplit({"news": 1.0, "base": 2.0})
+    )
     await follower.member.set_split(None)
     assert (await follower.member.freeze_set("news", True)).frozen
     with pytest.raises(ConflictingState) as refused:

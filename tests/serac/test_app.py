@@ -11,7 +11,7 @@ import pytest
 
 from tests.serac.conftest import POSITIONS, client_of, serving, wait_until
 from vllm_edit import factworld
-from vllm_edit.loading import load
+from vllm_edit.processes.load_model import load
 from vllm_edit.serac.app import App
 from vllm_edit.serac.generation import Ending, Generator, Sampling
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vllm_edit import factworld
-from vllm_edit.errors import Unavailable
+from vllm_edit.domain.errors import Unavailable
 from vllm_edit.serac.build import KEY, build
 from vllm_edit.serac.own_process import OwnProcess
 from vllm_edit.serac.upstream import UrlUpstream

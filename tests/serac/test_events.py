@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from vllm_edit.errors import CounterfactualFailed
+from vllm_edit.domain.errors import CounterfactualFailed
 from vllm_edit.serac.events import event, events, named
 
 

@@ -16,7 +16,7 @@ from starlette.types import Message
 from retriever import Fact
 from tests.serac.conftest import Sent, wait_until
 from vllm_edit import factworld
-from vllm_edit.errors import CounterfactualUnavailable, Unavailable
+from vllm_edit.domain.errors import CounterfactualUnavailable, Unavailable
 from vllm_edit.serac.editor import Serac
 from vllm_edit.serac.own_process import OwnProcess, ProcessOptions
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from vllm_edit.cli import main
-from vllm_edit.errors import InvalidTrainingData, Unavailable
+from vllm_edit.domain.errors import InvalidTrainingData, Unavailable
 from vllm_edit.factworld.wordings import RELATIONS, SUBJECT
-from vllm_edit.loading import load
+from vllm_edit.processes.load_model import load
 from vllm_edit.serac.training.evaluate import is_right
 from vllm_edit.serac.training.examples import Examples
 from vllm_edit.serac.training.rows import Row, divided, read_rows

@@ -17,8 +17,13 @@ from starlette.types import Receive, Scope, Send
 
 from retriever import Fact
 from tests.serac.conftest import Sent, client_of, serving, serving_url, wait_until
-from vllm_edit.api.errors import status_of
-from vllm_edit.errors import CounterfactualFailed, CounterfactualUnavailable, EditError, Unavailable
+from vllm_edit.domain.errors import (
+    CounterfactualFailed,
+    CounterfactualUnavailable,
+    EditError,
+    Unavailable,
+)
+from vllm_edit.http_errors import status_of
 from vllm_edit.serac.editor import Serac
 from vllm_edit.serac.events import DONE, event
 from vllm_edit.serac.upstream import UrlUpstream

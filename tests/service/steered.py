@@ -5,16 +5,16 @@ from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from vllm_edit.edit import Edit, EditRequest
-from vllm_edit.errors import ComputeFailed, SwapFailed, TargetNotReached
-from vllm_edit.guard import Guard
+from vllm_edit.domain.edit import Edit, EditRequest
+from vllm_edit.domain.errors import ComputeFailed, SwapFailed, TargetNotReached
+from vllm_edit.domain.method import Change, Views
+from vllm_edit.domain.probe import Probes
+from vllm_edit.domain.variant import DEFAULT
 from vllm_edit.ledger import Ledger
-from vllm_edit.methods import Change, Views
 from vllm_edit.probes.gate import Gate
-from vllm_edit.probes.probes import Probes
-from vllm_edit.service import EditService
+from vllm_edit.service.service import EditService
+from vllm_edit.service.validation import EditValidator
 from vllm_edit.settings import Settings
-from vllm_edit.variant import DEFAULT
 
 
 def request(
@@ -123,7 +123,7 @@ async def running(
     gate: Gate | None = None,
     probes: Probes | None = None,
 ) -> AsyncIterator[EditService]:
-    guard = Guard(Settings(), method.names, ())
+    guard = EditValidator(Settings(), method.names, ())
     ledger = Ledger(path)
     ledger.lead()
     service = EditService(ledger, [method], guard, max_queue, gate, probes)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.service.steered import Steered, request, running
-from vllm_edit.edit import Failure, Status
-from vllm_edit.errors import ComputeFailed, TargetNotReached
+from vllm_edit.domain.edit import Failure, Status
+from vllm_edit.domain.errors import ComputeFailed, TargetNotReached
 
 BATCH = [request(fact, method="batch") for fact in ("capital", "river", "colour")]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.service.steered import Steered, request, running
-from vllm_edit.edit import Edit, Status
-from vllm_edit.errors import (
+from vllm_edit.domain.edit import Edit, Status
+from vllm_edit.domain.errors import (
     ConflictingState,
     EditError,
     InvalidEditSet,
@@ -15,8 +15,8 @@ from vllm_edit.errors import (
     UnknownEditSet,
     UnknownVariant,
 )
-from vllm_edit.service import EditService
-from vllm_edit.split import Split
+from vllm_edit.domain.traffic_split import TrafficSplit
+from vllm_edit.service.service import EditService
 
 
 async def post(service: EditService, fact: str, edit_set: str | None, **more: str) -> Edit:
@@ -54,10 +54,10 @@ async def test_an_active_set_comes_back_with_the_server(path: Path) -> None:
         await service.create_set("news")
         edit = await post(service, "capital", "news")
         await service.activate_set("news", True)
-        await service.set_split(Split({"base": 1, "news": 3}, by="header:X-Group"))
+        await service.set_split(TrafficSplit({"base": 1, "news": 3}, by="header:X-Group"))
     async with running(path, method := Steered()) as service:
         assert method.seen == {"base": [], "news": [edit.id], "default": [edit.id]}
-        assert service.split == Split({"base": 1, "news": 3}, by="header:X-Group")
+        assert service.split == TrafficSplit({"base": 1, "news": 3}, by="header:X-Group")
         assert [s.name for s in service.edit_sets() if s.active] == ["news"]
 
 
@@ -120,7 +120,7 @@ async def test_a_deleted_set_takes_its_edits_with_it(path: Path) -> None:
         edits = [await post(service, fact, "news") for fact in ("capital", "river")]
         other = await post(service, "flag", None)
         await service.activate_set("news", True)
-        await service.set_split(Split({"news": 1.0}))
+        await service.set_split(TrafficSplit({"news": 1.0}))
         with pytest.raises(ConflictingState) as refused:
             await service.delete_set("news")
         assert code(refused) == "edit_set_in_use"
@@ -163,7 +163,7 @@ async def test_what_belongs_to_one_is_not_shown_to_all(path: Path) -> None:
             await service.activate_set("private", True)
         assert code(refused) == "owned_edit_set"
         with pytest.raises(InvalidSplit):
-            await service.set_split(Split({"private": 1.0}))
+            await service.set_split(TrafficSplit({"private": 1.0}))
 
 
 async def test_bad_sets_and_splits_are_refused(path: Path) -> None:
@@ -176,9 +176,9 @@ async def test_bad_sets_and_splits_are_refused(path: Path) -> None:
             await service.create_set("a" * 64)
         assert code(refused) == "edit_set_exists"
         with pytest.raises(UnknownVariant):
-            await service.set_split(Split({"none": 1.0}))
+            await service.set_split(TrafficSplit({"none": 1.0}))
         for weights in ({}, {"base": 0.0}, {"base": -1.0}, {"base": float("inf")}):
             with pytest.raises(InvalidSplit):
-                Split(weights)
+                TrafficSplit(weights)
         with pytest.raises(InvalidSplit):
-            Split({"base": 1.0}, by="header:")
+            TrafficSplit({"base": 1.0}, by="header:")

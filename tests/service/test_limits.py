@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.service.steered import Steered, request, running
-from vllm_edit.edit import Status
-from vllm_edit.errors import QueueFull, RateLimited
-from vllm_edit.rate import BURST_SECONDS, RateLimiter
+from vllm_edit.domain.edit import Status
+from vllm_edit.domain.errors import QueueFull, RateLimited
+from vllm_edit.security.rate_limit import BURST_SECONDS, RateLimiter
 
 
 class Clock:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.service.steered import Steered, request, running
-from vllm_edit.edit import EditRequest, Status
-from vllm_edit.errors import ConflictingState, InvalidEdit, SwapFailed
+from vllm_edit.domain.edit import EditRequest, Status
+from vllm_edit.domain.errors import ConflictingState, InvalidEdit, SwapFailed
 
 REQUEST = request("capital")
 

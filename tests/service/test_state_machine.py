@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.service.steered import Steered, request, running
-from vllm_edit.edit import EditRequest, Status
-from vllm_edit.errors import ConflictingState, SwapFailed
+from vllm_edit.domain.edit import EditRequest, Status
+from vllm_edit.domain.errors import ConflictingState, SwapFailed
 
 POSTS = st.lists(
     st.builds(

@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from vllm_edit.access import ADMIN_HEADER, Access
-from vllm_edit.api.errors import no_engine
-from vllm_edit.rate import RateLimiter
+from vllm_edit.http_errors import no_engine
+from vllm_edit.security.access import ADMIN_HEADER, Access
+from vllm_edit.security.rate_limit import RateLimiter
 
 _header = APIKeyHeader(name=ADMIN_HEADER, scheme_name="EditAdminKey", auto_error=False)
 _bearer = HTTPBearer(scheme_name="EditAdminKeyAsBearer", auto_error=False)

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI
 
 from vllm_edit.api import edit_route, edit_sets, edit_split, edits, models
-from vllm_edit.api.errors import answer_error
-from vllm_edit.errors import EditError
+from vllm_edit.domain.errors import EditError
+from vllm_edit.http_errors import answer_error
 from vllm_edit.replication.member import Member
 
 

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from vllm_edit.api.schemas import Batch, EditIn
-from vllm_edit.edit import EditRequest
-from vllm_edit.errors import BodyTooLarge, InvalidEdit
+from vllm_edit.domain.edit import EditRequest
+from vllm_edit.domain.errors import BodyTooLarge, InvalidEdit
 from vllm_edit.settings import Settings
 
 T = TypeVar("T", bound=BaseModel)

@@ -11,11 +11,11 @@ from vllm_edit.api.body import read_json, validated
 from vllm_edit.api.routers import changing_router, errors_docs, service_of
 from vllm_edit.api.schemas import RoutedEditOut, RouteIn, RouteOut
 from vllm_edit.api.visibility import sees
-from vllm_edit.errors import InvalidEdit, UnknownVariant
-from vllm_edit.request import choice
-from vllm_edit.request.front import Front
-from vllm_edit.request.wishes import Wishes
-from vllm_edit.variant import DEFAULT, RESERVED
+from vllm_edit.domain.errors import InvalidEdit, UnknownVariant
+from vllm_edit.domain.variant import DEFAULT, RESERVED
+from vllm_edit.memory.routing_options import RoutingOptions
+from vllm_edit.request import variant_selection as choice
+from vllm_edit.request.edit_state import EditState
 
 # It changes nothing, but says what is known: so it is for whoever may change it.
 changing = changing_router("/v1/edits")
@@ -45,10 +45,12 @@ async def route_request(request: Request) -> Response:
     if (body.text is None) == (body.messages is None):
         raise InvalidEdit("Give either text or messages.", code="malformed", field="text")
     service = service_of(request)
-    front: Front = request.app.state.edit_front
+    front: EditState = request.app.state.edit_front
     variant = _variant(request, front, body)
     content: str | Messages = body.messages or [] if body.text is None else body.text
-    decision = await front.router.preview(content, Wishes(variant, body.edit_hops, body.user))
+    decision = await front.router.preview(
+        content, RoutingOptions(variant, body.edit_hops, body.user)
+    )
     out = _out(variant, service.served_revision, decision)
     return JSONResponse(out.model_dump())
 
@@ -62,7 +64,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _variant(request: Request, front: Front, body: RouteIn) -> str:
+def _variant(request: Request, front: EditState, body: RouteIn) -> str:
     asked = {"model": body.model, choice.FIELD: body.variant}
     variant = choice.chosen(front.names, asked, {})
     if variant is None:

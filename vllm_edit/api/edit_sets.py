@@ -16,9 +16,9 @@ from vllm_edit.api.routers import (
 )
 from vllm_edit.api.schemas import EditSetIn, EditSetList, EditSetOut, EditSetPatch
 from vllm_edit.api.visibility import sees
-from vllm_edit.edit_set import EditSet
-from vllm_edit.errors import InvalidEditSet, unknown_edit_set
-from vllm_edit.tenants import Tenants
+from vllm_edit.domain.edit_set import EditSet
+from vllm_edit.domain.errors import InvalidEditSet, unknown_edit_set
+from vllm_edit.security.tenants import Tenants
 
 reading = reading_router("/v1/edit-sets")
 changing = changing_router("/v1/edit-sets")

@@ -12,8 +12,8 @@ from vllm_edit.api.routers import (
     service_of,
 )
 from vllm_edit.api.schemas import SplitIn, SplitOut
-from vllm_edit.errors import UnknownSplit
-from vllm_edit.split import Split
+from vllm_edit.domain.errors import UnknownSplit
+from vllm_edit.domain.traffic_split import TrafficSplit
 
 reading = reading_router("/v1/edit-split")
 changing = changing_router("/v1/edit-split")
@@ -41,7 +41,7 @@ _NONE = {404: "Default traffic is not split."}
 async def put_split(request: Request) -> Response:
     """Split the traffic that does not choose over variants, by weights."""
     told = validated(SplitIn, await read_json(request))
-    split = Split(told.weights, told.by)
+    split = TrafficSplit(told.weights, told.by)
     await member_of(request).set_split(split)
     return _answer(split)
 
@@ -60,12 +60,12 @@ async def delete_split(request: Request) -> Response:
     return _answer(split)
 
 
-def _split(request: Request) -> Split:
+def _split(request: Request) -> TrafficSplit:
     split = service_of(request).split
     if split is None:
         raise UnknownSplit("Default traffic is not split; PUT /v1/edit-split makes a split.")
     return split
 
 
-def _answer(split: Split) -> Response:
+def _answer(split: TrafficSplit) -> Response:
     return JSONResponse(SplitOut(weights=dict(split.weights), by=split.by).model_dump())

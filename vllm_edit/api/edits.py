@@ -16,9 +16,9 @@ from vllm_edit.api.routers import (
 )
 from vllm_edit.api.schemas import Batch, EditIn, EditList, EditOut
 from vllm_edit.api.visibility import visible_edits
-from vllm_edit.edit import Edit
-from vllm_edit.errors import unknown_edit
-from vllm_edit.service import EditService
+from vllm_edit.domain.edit import Edit
+from vllm_edit.domain.errors import unknown_edit
+from vllm_edit.service.service import EditService
 from vllm_edit.settings import Settings
 
 _EDIT_SCHEMA = body_schema(EditIn)

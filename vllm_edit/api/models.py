@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from vllm_edit.api.visibility import sees
-from vllm_edit.engine.names import ModelNames
-from vllm_edit.service import EditService
+from vllm_edit.engine.model_names import ModelNames
+from vllm_edit.service.service import EditService
 
 reading = APIRouter()
 

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vllm_edit.probes.probes import Probes, Score, told
+from vllm_edit.domain.probe import Probes, Score, told
 
 MAX_PROBES = 32
 """Of one kind, of one edit."""

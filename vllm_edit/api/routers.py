@@ -6,10 +6,10 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request
 
 from vllm_edit.api.admission import admit_change
-from vllm_edit.api.errors import no_engine
 from vllm_edit.api.schemas import ErrorOut
+from vllm_edit.http_errors import no_engine
 from vllm_edit.replication.member import Member
-from vllm_edit.service import EditService
+from vllm_edit.service.service import EditService
 
 ResponseDocs = dict[int | str, dict[str, Any]]
 

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from retriever import FactLimits
 from vllm_edit.api.probe_schemas import JudgedOut, ProbesIn, ProbesOut, SetProbesIn
-from vllm_edit.edit import Edit, EditRequest
-from vllm_edit.edit_set import EditSet
+from vllm_edit.domain.edit import Edit, EditRequest
+from vllm_edit.domain.edit_set import EditSet
 
 MAX_ALIASES = FactLimits().aliases
 """Of one edit."""

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 from starlette.requests import Request
 
-from vllm_edit.access import ADMIN_HEADER, Access
-from vllm_edit.edit import Edit
-from vllm_edit.edit_set import EditSet
-from vllm_edit.service import EditService
-from vllm_edit.tenants import TENANT_HEADER, Tenants, is_visible
+from vllm_edit.domain.edit import Edit
+from vllm_edit.domain.edit_set import EditSet
+from vllm_edit.security.access import ADMIN_HEADER, Access
+from vllm_edit.security.tenants import TENANT_HEADER, Tenants, is_visible
+from vllm_edit.service.service import EditService
 
 
 def sees(request: Request) -> Callable[[EditSet], bool]:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from vllm_edit import factworld
-from vllm_edit.hashed_key import read_key
+from vllm_edit.security.hashed_key import read_key
 
 _MODEL = "a folder or a name in the hub's cache (default: the bundled model)"
 _KEY, _KEY_FILE = "VLLM_EDIT_ADMIN_KEY", "VLLM_EDIT_ADMIN_KEY_FILE"
@@ -24,7 +24,7 @@ def add_model_flag(parser: argparse.ArgumentParser, purpose: str) -> None:
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """--device, to be given to `vllm_edit.loading.load`."""
+    """--device, to be given to `vllm_edit.processes.load_model.load`."""
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
 
 

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from vllm_edit.cli.arguments import add_admin_key, find_admin_key
-from vllm_edit.errors import EditError
+from vllm_edit.domain.errors import EditError
 
 _DESCRIPTION = """\
 Ask variants of a running server (default, base or edit sets that hold the same edits in different

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_edit import factworld
 from vllm_edit.cli.arguments import add_device, add_model
-from vllm_edit.errors import EditError, InvalidEdit, Unavailable
+from vllm_edit.domain.errors import EditError, InvalidEdit, Unavailable
 from vllm_edit.factworld.wordings import BY_NAME, SUBJECT
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _examine(options: argparse.Namespace) -> "Report":
     from vllm_edit.cli.doctor_report import ProgressBars
     from vllm_edit.editor.corpus import corpus_for
     from vllm_edit.engine.checkpoint import resolve
-    from vllm_edit.loading import load
+    from vllm_edit.processes.load_model import load
     from weight_patchers.doctor.examination import examine, refuse
 
     folder = resolve(options.model)

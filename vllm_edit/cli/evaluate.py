@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vllm_edit.cli.arguments import add_admin_key, find_admin_key
-from vllm_edit.errors import EditError, InvalidData
+from vllm_edit.domain.errors import EditError, InvalidData
 
 if TYPE_CHECKING:
     from vllm_edit.evaluation.plan import Plan

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vllm_edit.cli.arguments import add_model_flag
-from vllm_edit.errors import EditError, StoreError
+from vllm_edit.domain.errors import EditError, StoreError
 from vllm_edit.store import Store
 
 
@@ -82,9 +82,9 @@ def active_deltas(store: Store, scratch: Path) -> list[Path]:
     Raises:
         StoreError: this is no edit store, or cannot be read, or has not all of them.
     """
-    from vllm_edit.edit import Status
+    from vllm_edit.domain.edit import Status
     from vllm_edit.ledger import FILE, Ledger, deltas_of
-    from vllm_edit.weights import WeightMethod, grouped
+    from vllm_edit.weights.method import WeightMethod, grouped
 
     if not store.shared and not (Path(store) / FILE).is_file():
         raise StoreError(f"{store.shown} is no edit store: name what was given as --edit-store.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_edit import factworld
 from vllm_edit.cli.arguments import add_device
-from vllm_edit.errors import EditError
+from vllm_edit.domain.errors import EditError
 
 if TYPE_CHECKING:
     from vllm_edit.serac.training.rows import Data
@@ -86,8 +86,8 @@ def _train(options: argparse.Namespace) -> None:
     # Imported only now, like all that brings PyTorch with it: it takes seconds.
     import torch
 
+    from vllm_edit.domain.errors import Unavailable
     from vllm_edit.engine.checkpoint import resolve
-    from vllm_edit.errors import Unavailable
     from vllm_edit.serac.training.run import run
     from vllm_edit.serac.training.train import Recipe
 

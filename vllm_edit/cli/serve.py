@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 
 from vllm_edit import factworld
-from vllm_edit.errors import EditError
+from vllm_edit.domain.errors import EditError
 from vllm_edit.settings import add_flags, flags_to_environment, keep_hash_only
 
 PLUGIN = "vllm_edit"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vllm_edit.cli.arguments import add_device, add_model
-from vllm_edit.errors import EditError, InvalidEdit
+from vllm_edit.domain.errors import EditError, InvalidEdit
 from vllm_edit.settings import Settings
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def stats(options: argparse.Namespace) -> int:
 def _stats(options: argparse.Namespace) -> None:
     from vllm_edit.editor.corpus import corpus_for
     from vllm_edit.engine.checkpoint import resolve
-    from vllm_edit.loading import load
+    from vllm_edit.processes.load_model import load
     from weight_patchers import fingerprint, statistics
 
     folder = resolve(options.model)

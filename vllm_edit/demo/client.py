@@ -5,8 +5,8 @@ from typing import Any, Self
 import httpx
 import openai
 
-from vllm_edit.access import ADMIN_HEADER
-from vllm_edit.errors import EditError
+from vllm_edit.domain.errors import EditError
+from vllm_edit.security.access import ADMIN_HEADER
 
 MODEL = "factworld"
 

@@ -15,8 +15,8 @@ from vllm_edit import factworld
 from vllm_edit.demo.client import MODEL, DemoClient
 from vllm_edit.demo.stream import RunningStream
 from vllm_edit.demo.table import Answer, print_answers, print_times
-from vllm_edit.errors import EditError
-from vllm_edit.launch import ServerProcess
+from vllm_edit.domain.errors import EditError
+from vllm_edit.processes.server import ServerProcess
 
 BEFORE = "before"
 STREAM_TOKENS = 400

@@ -7,7 +7,7 @@ from typing import Self
 import httpx
 import openai
 
-from vllm_edit.errors import Unavailable
+from vllm_edit.domain.errors import Unavailable
 
 
 class RunningStream:

@@ -15,6 +15,7 @@ import msgspec
 import zmq
 import zmq.asyncio
 
+from vllm_edit.domain.errors import ComputeFailed, Unavailable
 from vllm_edit.editor.messages import (
     MAX_BYTES,
     Compute,
@@ -28,8 +29,7 @@ from vllm_edit.editor.messages import (
     decode_reply,
     encode,
 )
-from vllm_edit.errors import ComputeFailed, Unavailable
-from vllm_edit.private_folder import require_private
+from vllm_edit.processes.private_folder import require_private
 
 _CLOSE_SECONDS = 5.0
 

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from vllm_edit.errors import Unavailable
+from vllm_edit.domain.errors import Unavailable
 from weight_patchers.statistics.texts import COLUMN, Source, open_source
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from vllm_edit.loading import load
+from vllm_edit.processes.load_model import load
 from weight_patchers import Delta, fingerprint
 from weight_patchers.controls import Controls
 from weight_patchers.governor import Bounds, Verdict, judge, relative_norms

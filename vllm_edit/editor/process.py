@@ -17,6 +17,7 @@ import torch
 import zmq
 from transformers.utils import logging as transformers_logging
 
+from vllm_edit.domain.errors import EditError
 from vllm_edit.editor.messages import (
     MAX_BYTES,
     Done,
@@ -30,7 +31,6 @@ from vllm_edit.editor.messages import (
     encode,
 )
 from vllm_edit.editor.workbench import Options, Workbench
-from vllm_edit.errors import EditError
 from weight_patchers import Edit, PatcherError
 
 _PARENT_POLL_SECONDS = 0.5

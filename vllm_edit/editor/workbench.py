@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from vllm_edit.domain.errors import InvalidEdit
 from vllm_edit.editor.corpus import corpus_for
 from vllm_edit.editor.loaded import Loaded
-from vllm_edit.errors import InvalidEdit
 from weight_patchers import Delta, Edit, Statistics, statistics
 from weight_patchers.governor import GOVERNOR, Bounds
 from weight_patchers.hyperparameters import find, override

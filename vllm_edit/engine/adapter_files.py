@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from vllm_edit.errors import VariantUnavailable
+from vllm_edit.domain.errors import VariantUnavailable
 from weight_patchers import Delta, Dense, LowRank, PatcherError
 from weight_patchers.export.adapter import write_adapter
 from weight_patchers.export.request import Request, without_weights

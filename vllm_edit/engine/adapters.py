@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from vllm_edit.domain.errors import SwapFailed, VariantUnavailable
+from vllm_edit.domain.variant import model_name
 from vllm_edit.engine.adapter_files import AdapterFiles, difference, rank
-from vllm_edit.engine.calls import checked
-from vllm_edit.engine.names import ModelNames
+from vllm_edit.engine.engine_call import checked
+from vllm_edit.engine.grace_period import GracePeriod
+from vllm_edit.engine.model_names import ModelNames
 from vllm_edit.engine.swap import Meanwhile
-from vllm_edit.errors import SwapFailed, VariantUnavailable
-from vllm_edit.grace import Grace
-from vllm_edit.variant import model_name
 from weight_patchers import Delta
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Adapters:
     """
 
     def __init__(
-        self, engine: "EngineClient", names: ModelNames, files: AdapterFiles, grace: Grace
+        self, engine: "EngineClient", names: ModelNames, files: AdapterFiles, grace: GracePeriod
     ) -> None:
         self._engine = engine
         self._names = names

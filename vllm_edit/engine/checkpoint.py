@@ -8,7 +8,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import safe_open
 
-from vllm_edit.errors import Unavailable
+from vllm_edit.domain.errors import Unavailable
 
 
 def resolve(model: str, revision: str | None = None) -> Path:

@@ -8,7 +8,7 @@ from functools import reduce
 import torch
 from safetensors.torch import load, save
 
-from vllm_edit.errors import SwapFailed
+from vllm_edit.domain.errors import SwapFailed
 from weight_patchers import Change, Delta, Dense
 
 CHUNK = 1 << 20

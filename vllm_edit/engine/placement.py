@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from vllm_edit.errors import SwapFailed
+from vllm_edit.domain.errors import SwapFailed
 
 
 @dataclass(frozen=True)

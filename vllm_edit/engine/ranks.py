@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from vllm_edit.engine.calls import checked
-from vllm_edit.engine.reply import Reply
-from vllm_edit.errors import SwapFailed
+from vllm_edit.domain.errors import SwapFailed
+from vllm_edit.engine.engine_call import checked
+from vllm_edit.engine.step_reply import Reply
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM

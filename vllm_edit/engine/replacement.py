@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from vllm_edit.domain.errors import SwapFailed
 from vllm_edit.engine.placement import Placement
-from vllm_edit.errors import SwapFailed
 
 _ROWS = 256
 """How much is moved or hashed at once."""

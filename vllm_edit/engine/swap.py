@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from vllm_edit.domain.errors import SwapFailed
+from vllm_edit.engine.metrics import SWAPPING
 from vllm_edit.engine.pace import Pace
 from vllm_edit.engine.payload import Update, chunks, pack, total
 from vllm_edit.engine.ranks import PauseMode, Ranks
-from vllm_edit.engine.reply import Reply
-from vllm_edit.engine.timing import SWAPPING
-from vllm_edit.errors import SwapFailed
+from vllm_edit.engine.step_reply import Reply
 from weight_patchers import Delta
 
 __all__ = ["Meanwhile", "PauseMode", "Swapper", "Timing"]

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
+from vllm_edit.domain.errors import EditError
 from vllm_edit.engine.replacement import digest
-from vllm_edit.engine.reply import Reply
-from vllm_edit.engine.served import ServedWeights
-from vllm_edit.errors import EditError
+from vllm_edit.engine.step_reply import Reply
+from vllm_edit.engine.worker_weights import ServedWeights
 
 logger = logging.getLogger(__name__)
 

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from vllm_edit.domain.scoring import mean
 from vllm_edit.evaluation.answer import MAX_TOKENS, Answers
 from vllm_edit.evaluation.asking import ServedModel
 from vllm_edit.evaluation.bootstrap import interval
 from vllm_edit.evaluation.connection import Connection, Waited
 from vllm_edit.evaluation.judging import judge, questions
-from vllm_edit.evaluation.metrics import mean
 from vllm_edit.evaluation.record import Record, Rewrite
 
 BASE = "base"

@@ -8,8 +8,8 @@ from typing import Any, Self
 
 import httpx
 
-from vllm_edit.access import ADMIN_HEADER
-from vllm_edit.errors import EditError, InvalidEdit, Unavailable
+from vllm_edit.domain.errors import EditError, InvalidEdit, Unavailable
+from vllm_edit.security.access import ADMIN_HEADER
 
 TIMEOUT = 3600.0
 """Seconds: a batch of a thousand weight edits answers when it is active."""

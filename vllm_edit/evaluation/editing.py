@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from vllm_edit.errors import ConflictingState, EditError
+from vllm_edit.domain.errors import ConflictingState, EditError
 from vllm_edit.evaluation.connection import Connection
 from vllm_edit.evaluation.record import Rewrite
 from vllm_edit.evaluation.site import Applied

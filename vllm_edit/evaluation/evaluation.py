@@ -5,7 +5,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from vllm_edit.evaluation.journal import Journal
-from vllm_edit.evaluation.memory import MemoryWatch
+from vllm_edit.evaluation.memory_usage import MemoryWatch
 from vllm_edit.evaluation.plan import Job, Plan
 from vllm_edit.evaluation.running import Examiner, preparation, run, unedited
 from vllm_edit.evaluation.sample import Sample

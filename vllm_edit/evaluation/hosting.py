@@ -10,7 +10,7 @@ from vllm_edit.evaluation.asking import ServedModel
 from vllm_edit.evaluation.connection import Connection
 from vllm_edit.evaluation.editing import ServerEditing, require_clean, served_model
 from vllm_edit.evaluation.site import Site
-from vllm_edit.launch import ServerProcess
+from vllm_edit.processes.server import ServerProcess
 
 _FLAGS = ("--edit-max-rate=0", "--edit-max-batch=100000", f"--edit-max-body-bytes={1 << 28}")
 """An evaluation is one client that edits as fast as it can."""

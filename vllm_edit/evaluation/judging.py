@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from vllm_edit.domain.scoring import exact_match, mean, prefers, token_match, unchanged
 from vllm_edit.evaluation.answer import Answer, Answers, Question
-from vllm_edit.evaluation.metrics import exact_match, mean, prefers, token_match, unchanged
 from vllm_edit.evaluation.record import Probe, Record, Rewrite
 
 RELIABILITY = "reliability"

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from retriever import Fact, InvalidFactError, Retriever
 from retriever import Rewrite as Rewritten
+from vllm_edit.domain.errors import InvalidData, InvalidEdit
 from vllm_edit.editor.loaded import Loaded
 from vllm_edit.editor.workbench import Options, Workbench
-from vllm_edit.errors import InvalidData, InvalidEdit
 from vllm_edit.evaluation.local_model import LocalModel
 from vllm_edit.evaluation.record import Rewrite
 from vllm_edit.evaluation.site import Applied, Site
-from vllm_edit.retrieval import make_retriever
+from vllm_edit.memory.build import make_retriever
 from vllm_edit.settings import Settings
 from vllm_edit.store import Store
 from weight_patchers import METHODS, Edit, PatcherError

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vllm_edit.errors import InvalidData
+from vllm_edit.domain.errors import InvalidData
 
 SINGLE = "single"
 BATCH = "batch"

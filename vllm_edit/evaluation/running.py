@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
-from vllm_edit.errors import InvalidEdit
+from vllm_edit.domain.errors import InvalidEdit
+from vllm_edit.domain.scoring import kl_divergence, mean, ngram_entropy
 from vllm_edit.evaluation.answer import Answers
 from vllm_edit.evaluation.judging import Judgement, judge, questions
-from vllm_edit.evaluation.metrics import kl_divergence, mean, ngram_entropy
 from vllm_edit.evaluation.plan import AFTER, END, SEQUENTIAL, Job, Piece, Plan
 from vllm_edit.evaluation.record import Record, Rewrite
 from vllm_edit.evaluation.sample import Sample

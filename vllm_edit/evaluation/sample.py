@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vllm_edit.errors import InvalidData
+from vllm_edit.domain.errors import InvalidData
 from vllm_edit.evaluation.data.source import FACTWORLD, load
 from vllm_edit.evaluation.record import DISTRACTING, OTHER_SUBJECTS, UNRELATED, Probe, Record
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from vllm_edit.domain.scoring import harmonic_mean, mean
 from vllm_edit.evaluation.bootstrap import interval
 from vllm_edit.evaluation.evaluation import UNEDITED
 from vllm_edit.evaluation.journal import Journal
 from vllm_edit.evaluation.judging import EFFICACY, NEIGHBOURHOOD, PARAPHRASE
-from vllm_edit.evaluation.metrics import harmonic_mean, mean
 from vllm_edit.evaluation.plan import Piece, Plan
 from vllm_edit.evaluation.sample import Sample
 

@@ -8,7 +8,7 @@ from enum import Enum
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from vllm_edit.errors import StoreError
+from vllm_edit.domain.errors import StoreError
 from vllm_edit.ledger.locks import Lock
 from vllm_edit.ledger.schema import VERSION, Migrations
 

@@ -2,7 +2,7 @@
 
 import threading
 
-from vllm_edit.errors import StoreError, StoreLocked
+from vllm_edit.domain.errors import StoreError, StoreLocked
 from vllm_edit.ledger.log import Log
 
 HANDOVER_SECONDS = 0.25

@@ -6,17 +6,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
-from vllm_edit.edit import Edit, EditRequest, Failure, Proposal, Status, Step
-from vllm_edit.edit_set import EditSet
-from vllm_edit.errors import InvalidSplit, StoreError, StoreLocked, unknown_edit
+from vllm_edit.domain.edit import Edit, EditRequest, Failure, Proposal, Status, Step
+from vllm_edit.domain.edit_set import EditSet
+from vllm_edit.domain.errors import InvalidSplit, StoreError, StoreLocked, unknown_edit
+from vllm_edit.domain.probe import Probes, Score, told
+from vllm_edit.domain.traffic_split import TrafficSplit
 from vllm_edit.ledger.event import Entry, Event
 from vllm_edit.ledger.leadership import Leadership
+from vllm_edit.ledger.location import database_of
 from vllm_edit.ledger.log import Log
 from vllm_edit.ledger.sets import EDIT_SET, SPLIT, Sets, ended, set_entry, split_entry
 from vllm_edit.ledger.sqlite import SqliteDatabase
-from vllm_edit.ledger.where import database_of
-from vllm_edit.probes.probes import Probes, Score, told
-from vllm_edit.split import Split
 from vllm_edit.store import Store
 
 EDIT = "edit"
@@ -79,7 +79,7 @@ class Ledger:
         return edit
 
     @property
-    def split(self) -> Split | None:
+    def split(self) -> TrafficSplit | None:
         """How default traffic is split over variants, if it is."""
         return self._sets.split
 
@@ -147,7 +147,7 @@ class Ledger:
         self._append([*entries, set_entry(edit_set, deleted)])
         return ended(edit_set, self._revision) if deleted else self.edit_set(edit_set.name)
 
-    def record_split(self, split: Split | None) -> None:
+    def record_split(self, split: TrafficSplit | None) -> None:
         """Record how default traffic is split from now on, if it is."""
         self._append([split_entry(split)])
 

@@ -6,7 +6,7 @@ import weakref
 from pathlib import Path
 from typing import Protocol
 
-from vllm_edit.errors import StoreError
+from vllm_edit.domain.errors import StoreError
 
 
 class Lock(Protocol):

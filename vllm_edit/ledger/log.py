@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, Row, func, insert, select
 
-from vllm_edit.errors import StoreError, StoreLocked
+from vllm_edit.domain.errors import StoreError, StoreLocked
 from vllm_edit.ledger.database import Database, Doing
 from vllm_edit.ledger.event import Entry, Event
 from vllm_edit.ledger.schema import EVENTS, TERMS

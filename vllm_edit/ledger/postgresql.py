@@ -6,7 +6,7 @@ from contextlib import suppress
 from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from vllm_edit.errors import StoreError
+from vllm_edit.domain.errors import StoreError
 from vllm_edit.ledger.database import Database, Doing, said
 from vllm_edit.ledger.schema import POSTGRESQL
 from vllm_edit.store import Store

@@ -3,11 +3,11 @@
 from dataclasses import asdict, replace
 from typing import Any
 
-from vllm_edit.edit_set import EditSet
-from vllm_edit.errors import unknown_edit_set
+from vllm_edit.domain.edit_set import EditSet
+from vllm_edit.domain.errors import unknown_edit_set
+from vllm_edit.domain.probe import Probes
+from vllm_edit.domain.traffic_split import TrafficSplit
 from vllm_edit.ledger.event import Entry, Event
-from vllm_edit.probes.probes import Probes
-from vllm_edit.split import Split
 
 EDIT_SET = "edit_set"
 """The kind of events that are about an edit set."""
@@ -25,7 +25,7 @@ class Sets:
 
     def __init__(self) -> None:
         self._sets: dict[str, EditSet] = {}
-        self.split: Split | None = None
+        self.split: TrafficSplit | None = None
 
     def all(self) -> list[EditSet]:
         """The sets, oldest first."""
@@ -43,7 +43,7 @@ class Sets:
     def fold(self, event: Event) -> None:
         """Take in an event; raises KeyError, TypeError or EditError if it makes no sense."""
         if event.kind == SPLIT:
-            self.split = Split(**event.detail) if event.status == _PRESENT else None
+            self.split = TrafficSplit(**event.detail) if event.status == _PRESENT else None
         elif event.status == _DELETED:
             del self._sets[event.subject]
         else:
@@ -70,7 +70,7 @@ def set_entry(edit_set: EditSet, deleted: bool = False) -> Entry:
     return Entry(EDIT_SET, edit_set.name, _PRESENT, detail)
 
 
-def split_entry(split: Split | None) -> Entry:
+def split_entry(split: TrafficSplit | None) -> Entry:
     """That default traffic is split now, or is no more."""
     if split is None:
         return Entry(SPLIT, "default", _DELETED, {})

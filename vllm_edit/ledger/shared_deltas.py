@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete, insert, select
 
-from vllm_edit.errors import StoreError
+from vllm_edit.domain.errors import StoreError
 from vllm_edit.ledger.database import Doing
 from vllm_edit.ledger.postgresql import PostgresqlDatabase
 from vllm_edit.ledger.schema import DELTAS

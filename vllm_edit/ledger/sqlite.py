@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from vllm_edit.errors import StoreError, StoreLocked
+from vllm_edit.domain.errors import StoreError, StoreLocked
 from vllm_edit.ledger.database import Database, Doing, said
 from vllm_edit.ledger.locks import FileLock
 from vllm_edit.ledger.schema import SQLITE

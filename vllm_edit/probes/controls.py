@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vllm_edit import factworld
-from vllm_edit.errors import Unavailable
+from vllm_edit.domain.errors import Unavailable
 
 MOST = 64
 

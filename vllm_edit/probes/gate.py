@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from vllm_edit.edit import Edit, EditRequest
-from vllm_edit.errors import EditError, ProbesFailed
-from vllm_edit.evaluation.metrics import exact_match, mean, unchanged
-from vllm_edit.probes import making
+from vllm_edit.domain.edit import Edit, EditRequest
+from vllm_edit.domain.errors import EditError, ProbesFailed
+from vllm_edit.domain.probe import Score, Scores
+from vllm_edit.domain.scoring import exact_match, mean, unchanged
+from vllm_edit.probes import made_probes as making
 from vllm_edit.probes.metrics import ASKED
-from vllm_edit.probes.probes import Score, Scores
 
 RELIABILITY = "reliability"
 GENERALIZATION = "generalization"

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, cast
 
 from vllm_edit.engine.adapter_files import AdapterFiles
 from vllm_edit.engine.adapters import Adapters
-from vllm_edit.engine.names import ModelNames
+from vllm_edit.engine.grace_period import GracePeriod
+from vllm_edit.engine.model_names import ModelNames
 from vllm_edit.engine.pace import Pace, running
+from vllm_edit.engine.served_variants import ServedVariants
 from vllm_edit.engine.swap import PauseMode, Swapper
-from vllm_edit.engine.variants import ServedVariants
-from vllm_edit.grace import Grace
 from vllm_edit.ledger import Ledger
 from vllm_edit.replication.bus import Address, Bus
 from vllm_edit.replication.follower import Connection
 from vllm_edit.replication.member import Member
 from vllm_edit.replication.mirror import Mirror
 from vllm_edit.replication.owner_file import OwnerFile
-from vllm_edit.replication.siblings import SharedGrace, Siblings
-from vllm_edit.service import EditService
+from vllm_edit.replication.siblings import SharedGracePeriod, Siblings
+from vllm_edit.service.service import EditService
 from vllm_edit.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Owner:
     ) -> None:
         self._bus = Bus(settings.bus, scratch)
         self._siblings = Siblings(names, OwnerFile(settings.folder)) if processes > 1 else None
-        self.grace = SharedGrace(self._siblings) if self._siblings else Grace()
+        self.grace = SharedGracePeriod(self._siblings) if self._siblings else GracePeriod()
         pace = Pace(partial(running, engine), settings.swap_share)
         self.served = ServedVariants(
             Swapper(engine, cast("PauseMode", settings.pause_mode), pace=pace),
@@ -59,7 +59,7 @@ class Sibling:
     def __init__(self, bus: Bus, names: ModelNames, file: OwnerFile) -> None:
         self._bus = bus
         self._file = file
-        self.grace = Grace()
+        self.grace = GracePeriod()
         owner = Connection(bus, Address.parse(file.leader()))
         self.served = Mirror(owner, names, self.grace)
 

@@ -9,7 +9,7 @@ import zmq
 import zmq.asyncio
 from zmq.auth.asyncio import AsyncioAuthenticator
 
-from vllm_edit.errors import StoreError, Unavailable
+from vllm_edit.domain.errors import StoreError, Unavailable
 from vllm_edit.replication.messages import MAX_BYTES
 
 Socket = zmq.asyncio.Socket

@@ -13,7 +13,7 @@ from vllm_edit.replication.messages import (
     SetSplit,
     Submit,
 )
-from vllm_edit.service import EditService
+from vllm_edit.service.service import EditService
 
 
 async def carry_out(service: EditService, change: Change) -> Answer:

@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import msgspec
 
-from vllm_edit import errors
-from vllm_edit.errors import EditError, Overloaded, Unavailable
+from vllm_edit.domain import errors
+from vllm_edit.domain.errors import EditError, Overloaded, Unavailable
 from vllm_edit.replication.bus import Address, Bus
 from vllm_edit.replication.messages import Answer, Call, Command, Refused, Reply
 

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from vllm_edit.errors import EditError, Overloaded
+from vllm_edit.domain.errors import EditError, Overloaded
 from vllm_edit.replication.bus import Bus
 from vllm_edit.replication.messages import Answer, Call, Command, Refused, Reply
-from vllm_edit.service import EditService
+from vllm_edit.service.service import EditService
 
 _calls = msgspec.msgpack.Decoder(Call)
 _encoder = msgspec.msgpack.Encoder()

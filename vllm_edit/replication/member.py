@@ -5,10 +5,11 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
-from vllm_edit.edit import Edit, EditRequest
-from vllm_edit.edit_set import EditSet
-from vllm_edit.errors import EditError, Unavailable
-from vllm_edit.probes.probes import Probes
+from vllm_edit.domain.edit import Edit, EditRequest
+from vllm_edit.domain.edit_set import EditSet
+from vllm_edit.domain.errors import EditError, Unavailable
+from vllm_edit.domain.probe import Probes
+from vllm_edit.domain.traffic_split import TrafficSplit
 from vllm_edit.replication.bus import Address, Bus
 from vllm_edit.replication.commands import carry_out
 from vllm_edit.replication.follower import Connection
@@ -29,8 +30,7 @@ from vllm_edit.replication.messages import (
     Watch,
 )
 from vllm_edit.replication.siblings import Siblings
-from vllm_edit.service import EditService
-from vllm_edit.split import Split
+from vllm_edit.service.service import EditService
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ class Member:
     async def delete_set(self, name: str) -> EditSet:
         return _set(await self._change(DeleteSet(name)))
 
-    async def set_split(self, split: Split | None) -> None:
+    async def set_split(self, split: TrafficSplit | None) -> None:
         await self._change(SetSplit(split))
 
     async def _change(self, change: Change) -> Answer:

@@ -8,11 +8,11 @@ from typing import TypeAlias
 
 import msgspec
 
-from vllm_edit.edit import EditRequest
-from vllm_edit.edit_set import EditSet
-from vllm_edit.engine.names import Naming
-from vllm_edit.probes.probes import Probes
-from vllm_edit.split import Split
+from vllm_edit.domain.edit import EditRequest
+from vllm_edit.domain.edit_set import EditSet
+from vllm_edit.domain.probe import Probes
+from vllm_edit.domain.traffic_split import TrafficSplit
+from vllm_edit.engine.model_names import Naming
 
 MAX_BYTES = 64 << 20
 
@@ -47,7 +47,7 @@ class DeleteSet(msgspec.Struct, frozen=True, tag="delete_set", forbid_unknown_fi
 
 
 class SetSplit(msgspec.Struct, frozen=True, tag="set_split", forbid_unknown_fields=True):
-    split: Split | None
+    split: TrafficSplit | None
 
 
 class Watch(msgspec.Struct, frozen=True, tag="watch", forbid_unknown_fields=True):
@@ -101,7 +101,7 @@ class Answer(msgspec.Struct, frozen=True, tag="answer", forbid_unknown_fields=Tr
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused", forbid_unknown_fields=True):
-    """It raised this error of `vllm_edit.errors`."""
+    """It raised this error of `vllm_edit.domain.errors`."""
 
     id: str
     kind: str

@@ -5,12 +5,12 @@ import secrets
 from collections.abc import Iterable
 
 from vllm_edit.engine.adapters import Variants
-from vllm_edit.engine.names import ModelNames
+from vllm_edit.engine.grace_period import GracePeriod
+from vllm_edit.engine.model_names import ModelNames
 from vllm_edit.engine.swap import PauseMode
-from vllm_edit.grace import Grace
 from vllm_edit.replication.follower import Connection
 from vllm_edit.replication.messages import Reached, Report, Watch
-from vllm_edit.service import EditService
+from vllm_edit.service.service import EditService
 
 
 class Mirror:
@@ -20,7 +20,7 @@ class Mirror:
     names are those with which the owner serves it.
     """
 
-    def __init__(self, owner: Connection, names: ModelNames, grace: Grace) -> None:
+    def __init__(self, owner: Connection, names: ModelNames, grace: GracePeriod) -> None:
         self._owner = owner
         self._names = names
         self._grace = grace

@@ -4,9 +4,9 @@ import asyncio
 import logging
 from collections import defaultdict
 
-from vllm_edit.engine.names import ModelNames
-from vllm_edit.grace import Grace
-from vllm_edit.progress import Progress
+from vllm_edit.engine.grace_period import GracePeriod
+from vllm_edit.engine.model_names import ModelNames
+from vllm_edit.engine.progress import Progress
 from vllm_edit.replication.messages import Names
 from vllm_edit.replication.owner_file import OwnerFile
 
@@ -63,7 +63,7 @@ class Siblings:
             logger.warning("An API process has not yet reached revision %d.", revision)
 
 
-class SharedGrace(Grace):
+class SharedGracePeriod(GracePeriod):
     """Grace periods that are over when they are so in every API process of the server."""
 
     def __init__(self, siblings: Siblings) -> None:

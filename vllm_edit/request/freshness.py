@@ -4,8 +4,8 @@ import asyncio
 
 from starlette.datastructures import Headers
 
-from vllm_edit.errors import InvalidChoice, RevisionNotReached
-from vllm_edit.service import EditService
+from vllm_edit.domain.errors import InvalidChoice, RevisionNotReached
+from vllm_edit.service.service import EditService
 
 MIN_REVISION_HEADER = "x-edit-min-revision"
 WAIT_SECONDS = 10.0

@@ -9,7 +9,7 @@ from prometheus_client import Counter, Histogram
 from starlette.types import Message, Send
 
 from retriever.ike.prompt import text_of
-from vllm_edit.request.router import OVER_BUDGET, Routed
+from vllm_edit.memory.router import OVER_BUDGET, Routed
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 

@@ -7,17 +7,18 @@ from typing import Any
 from starlette.datastructures import Headers, State
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from vllm_edit.api.errors import error_response
-from vllm_edit.errors import EditError, UnknownVariant
-from vllm_edit.request import body, choice
+from vllm_edit.domain.errors import EditError, UnknownVariant
+from vllm_edit.domain.variant import DEFAULT, RESERVED
+from vllm_edit.http_errors import error_response
+from vllm_edit.memory.router import Routed
+from vllm_edit.memory.routing_options import HOPS_FIELD, wishes
+from vllm_edit.request import body
+from vllm_edit.request import variant_selection as choice
+from vllm_edit.request.edit_state import EditState
 from vllm_edit.request.freshness import require_revision
-from vllm_edit.request.front import Front
-from vllm_edit.request.labels import Labels
 from vllm_edit.request.metrics import ROUTING, Observation, count
-from vllm_edit.request.router import Routed
-from vllm_edit.request.wishes import HOPS_FIELD, wishes
-from vllm_edit.tenants import TENANT_HEADER, is_visible
-from vllm_edit.variant import DEFAULT, RESERVED
+from vllm_edit.request.response_headers import Labels
+from vllm_edit.security.tenants import TENANT_HEADER, is_visible
 
 _OURS = frozenset({choice.FIELD, HOPS_FIELD})
 
@@ -48,7 +49,7 @@ class EditMiddleware:
         except EditError as error:
             await error_response(error)(scope, receive, send)
 
-    async def _generate(self, front: Front, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _generate(self, front: EditState, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         await require_revision(front.service, headers)
         if not (
@@ -71,7 +72,7 @@ class EditMiddleware:
 
     async def _serve(
         self,
-        front: Front,
+        front: EditState,
         variant: str,
         scope: Scope,
         receive: Receive,
@@ -95,7 +96,7 @@ class EditMiddleware:
             except EditError as error:
                 await error_response(error)(scope, receive, send)
 
-    async def _other(self, front: Front, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _other(self, front: EditState, scope: Scope, receive: Receive, send: Send) -> None:
         """Any other route of vLLM's, where nobody may name what is another tenant's."""
         variant = None
         if front.service.distinguishes and _is_vllms(scope):
@@ -109,7 +110,7 @@ class EditMiddleware:
 
 
 async def _route(
-    front: Front, request: Mapping[str, Any], headers: Headers, variant: str
+    front: EditState, request: Mapping[str, Any], headers: Headers, variant: str
 ) -> Routed:
     wished = wishes(request, headers, variant)
     ours_left_out = {name: value for name, value in request.items() if name not in _OURS}
@@ -120,7 +121,7 @@ async def _route(
     return routed
 
 
-def _variant(front: Front, request: Mapping[str, Any], headers: Headers, client: str) -> str:
+def _variant(front: EditState, request: Mapping[str, Any], headers: Headers, client: str) -> str:
     variant = choice.chosen(front.names, request, headers)
     if variant is None:
         return choice.given(front.service.split, front.names, request, headers, client)
@@ -128,7 +129,7 @@ def _variant(front: Front, request: Mapping[str, Any], headers: Headers, client:
     return variant
 
 
-def _require_visible(front: Front, variant: str, headers: Headers) -> None:
+def _require_visible(front: EditState, variant: str, headers: Headers) -> None:
     key = headers.get(TENANT_HEADER)
     tenant = front.tenants.of(None if key is None else key.encode("latin-1"))
     known = {
@@ -141,7 +142,7 @@ def _require_visible(front: Front, variant: str, headers: Headers) -> None:
         )
 
 
-def _front(scope: Scope) -> Front | None:
+def _front(scope: Scope) -> EditState | None:
     if scope["type"] != "http" or scope["method"] != "POST":
         return None
     state: State = scope["app"].state

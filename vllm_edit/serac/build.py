@@ -5,9 +5,9 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 from vllm_edit import factworld
+from vllm_edit.domain.errors import Unavailable
 from vllm_edit.engine.checkpoint import resolve
-from vllm_edit.errors import Unavailable
-from vllm_edit.hashed_key import read_key
+from vllm_edit.security.hashed_key import read_key
 from vllm_edit.serac.editor import Serac
 from vllm_edit.serac.own_process import OwnProcess, ProcessOptions
 from vllm_edit.serac.upstream import Upstream, UrlUpstream

@@ -9,7 +9,7 @@ import httpx
 from starlette.types import Receive, Send
 
 from retriever import Fact
-from vllm_edit.errors import EditError
+from vllm_edit.domain.errors import EditError
 from vllm_edit.serac.disconnect import until_disconnect
 from vllm_edit.serac.events import DONE, event, events, named
 from vllm_edit.serac.failures import failed, reported, unreadable

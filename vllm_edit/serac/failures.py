@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from vllm_edit.errors import CounterfactualFailed, CounterfactualUnavailable, EditError
+from vllm_edit.domain.errors import CounterfactualFailed, CounterfactualUnavailable, EditError
 
 _BUSY = frozenset({429, 503})
 

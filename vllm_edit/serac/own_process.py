@@ -13,8 +13,8 @@ from pathlib import Path
 
 import httpx
 
-from vllm_edit.errors import CounterfactualUnavailable, EditError
-from vllm_edit.private_folder import require_private
+from vllm_edit.domain.errors import CounterfactualUnavailable, EditError
+from vllm_edit.processes.private_folder import require_private
 from vllm_edit.serac.upstream import CONNECT_SECONDS, Connection, first_model
 
 _BACKLOG = 128

@@ -16,8 +16,8 @@ from pathlib import Path
 import uvicorn
 from transformers.utils import logging as transformers_logging
 
-from vllm_edit.errors import EditError
-from vllm_edit.loading import load
+from vllm_edit.domain.errors import EditError
+from vllm_edit.processes.load_model import load
 from vllm_edit.serac.app import App
 from vllm_edit.serac.generation import Generator
 

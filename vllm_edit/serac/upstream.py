@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import httpx
 
-from vllm_edit.errors import CounterfactualFailed, Unavailable
+from vllm_edit.domain.errors import CounterfactualFailed, Unavailable
 from vllm_edit.serac.failures import failed, reported
 
 CONNECT_SECONDS = 5.0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vllm_edit.errors import InvalidData
+from vllm_edit.domain.errors import InvalidData
 from vllm_edit.evaluation.data.conflictedit import conflictedit
 from vllm_edit.evaluation.data.counterfact import counterfact
 from vllm_edit.evaluation.data.easyedit import easyedit, knowedit

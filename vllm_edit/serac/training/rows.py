@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vllm_edit.errors import InvalidTrainingData
+from vllm_edit.domain.errors import InvalidTrainingData
 
 _HELD_OUT = 0.1
 

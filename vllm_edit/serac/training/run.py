@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from vllm_edit.errors import InvalidTrainingData, Unavailable
-from vllm_edit.loading import load
+from vllm_edit.domain.errors import InvalidTrainingData, Unavailable
+from vllm_edit.processes.load_model import load
 from vllm_edit.serac.training.evaluate import evaluate
 from vllm_edit.serac.training.rows import Data
 from vllm_edit.serac.training.train import Progress, Recipe, Training

@@ -1,0 +1,230 @@
+"""Every error this package raises on purpose.
+
+    EditError
+    ├── InvalidEdit          the request breaks a rule; nothing was changed
+    ├── InvalidEditSet       so does the request for an edit set
+    ├── InvalidSplit         so does the rule for splitting traffic
+    ├── InvalidChoice        the request chooses two variants at once, or no revision
+    ├── InvalidTrainingData  what a model is to be trained on cannot be read
+    ├── InvalidData          what edits are to be judged by cannot be read
+    ├── BodyTooLarge         the request is longer than the server accepts
+    ├── Unauthorized         the request lacks the admin key
+    ├── Forbidden            nobody may do this here, or not from there
+    ├── Unknown              there is no such thing
+    │   ├── UnknownEdit      no edit has that id
+    │   ├── UnknownEditSet   no edit set has that name
+    │   ├── UnknownVariant   no variant of the model has that name
+    │   └── UnknownSplit     default traffic is not split
+    ├── ConflictingState     the edit or the set is not in a state that allows this
+    ├── ComputeFailed        the editor could not compute a delta
+    │   ├── TargetNotReached it did, and the edited model does not say what it was edited to
+    │   └── ProbesFailed     it did, and what was asked about the edit is answered badly
+    ├── SwapFailed           the engine refused new weights and serves what it served before
+    ├── Unavailable          this server cannot do it now, or not as it was started
+    │   ├── VariantUnavailable   so it is with one variant
+    │   └── CounterfactualUnavailable  or with the model that answers for SERAC
+    ├── CounterfactualFailed that model was reached and did not answer
+    ├── Overloaded           too much is asked for at once; it may be asked for again later
+    │   ├── RateLimited      this client asks too often
+    │   ├── QueueFull        too many edits are waiting
+    │   ├── RouteOverBudget  it took too long to see whether an edit concerns the request
+    │   └── RevisionNotReached this server has not yet what the request wants to see
+    └── StoreError           the edit store cannot be used
+        └── StoreLocked      another server has it open
+
+Each carries a stable ``code`` for programs and a message that tells a person what to do next.
+HTTP statuses are assigned in one table, ``vllm_edit.http_errors``.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from vllm_edit.domain.probe import Score
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+_UNSCORED: Mapping[str, Sequence[Score]] = MappingProxyType({})
+
+
+class EditError(Exception):
+    """Base of the tree.
+
+    Args:
+        message: a sentence that says what is wrong and what to do next.
+        code: a stable word for programs; each class has a default.
+        field: the request field at fault, if one is.
+    """
+
+    code = "edit_error"
+
+    def __init__(self, message: str, *, code: str | None = None, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or type(self).code
+        self.field = field
+
+
+class InvalidEdit(EditError):
+    code = "invalid_edit"
+
+
+class InvalidEditSet(EditError):
+    code = "invalid_edit_set"
+
+
+class InvalidSplit(EditError):
+    code = "invalid_split"
+
+
+class InvalidChoice(EditError):
+    code = "conflicting_variants"
+
+
+class InvalidTrainingData(EditError):
+    code = "invalid_training_data"
+
+
+class InvalidData(EditError):
+    code = "invalid_data"
+
+
+class BodyTooLarge(EditError):
+    code = "body_too_large"
+
+
+class Unauthorized(EditError):
+    code = "admin_key_required"
+
+
+class Forbidden(EditError):
+    code = "forbidden"
+
+
+class Unknown(EditError):
+    code = "unknown"
+
+
+class UnknownEdit(Unknown):
+    code = "unknown_edit"
+
+
+class UnknownEditSet(Unknown):
+    code = "unknown_edit_set"
+
+
+class UnknownVariant(Unknown):
+    code = "unknown_variant"
+
+
+class UnknownSplit(Unknown):
+    code = "unknown_split"
+
+
+class ConflictingState(EditError):
+    code = "conflicting_state"
+
+
+class ComputeFailed(EditError):
+    """``reasons`` says of each edit at fault, by id, what is wrong with it.
+
+    Where it names none, it is the whole change that cannot be made.
+    """
+
+    code = "compute_failed"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, reasons: Mapping[str, str] = _NONE
+    ) -> None:
+        super().__init__(message, code=code)
+        self.reasons = reasons
+
+
+class TargetNotReached(ComputeFailed):
+    code = "target_not_reached"
+
+
+class ProbesFailed(ComputeFailed):
+    """``scores`` are those of all edits that were judged, by id.
+
+    ``apart`` says whether edits at fault may be in order when no others come with them.
+    """
+
+    code = "probes_failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reasons: Mapping[str, str] = _NONE,
+        scores: Mapping[str, Sequence[Score]] = _UNSCORED,
+        apart: bool = True,
+    ) -> None:
+        super().__init__(message, reasons=reasons)
+        self.scores = scores
+        self.apart = apart
+
+
+class SwapFailed(EditError):
+    code = "swap_failed"
+
+
+class Unavailable(EditError):
+    code = "unavailable"
+
+
+class VariantUnavailable(Unavailable):
+    code = "variant_unavailable"
+
+
+class CounterfactualUnavailable(Unavailable):
+    code = "counterfactual_unavailable"
+
+
+class CounterfactualFailed(EditError):
+    code = "counterfactual_failed"
+
+
+class Overloaded(EditError):
+    """``retry_after`` is in seconds."""
+
+    code = "overloaded"
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RateLimited(Overloaded):
+    code = "rate_limited"
+
+
+class QueueFull(Overloaded):
+    code = "queue_full"
+
+
+class RouteOverBudget(Overloaded):
+    code = "route_over_budget"
+
+
+class RevisionNotReached(Overloaded):
+    code = "revision_not_reached"
+
+
+class StoreError(EditError):
+    code = "store_error"
+
+
+class StoreLocked(StoreError):
+    code = "store_locked"
+
+
+def unknown_edit(edit_id: str) -> UnknownEdit:
+    """That there is no such edit, or none that the client may know of."""
+    return UnknownEdit(f"No edit has the id {edit_id!r}; GET /v1/edits lists them.")
+
+
+def unknown_edit_set(name: str) -> UnknownEditSet:
+    """That there is no such set, or none that the client may know of."""
+    return UnknownEditSet(
+        f"There is no edit set {name!r}; GET /v1/edit-sets lists them, POST makes one.",
+        field="edit_set",
+    )

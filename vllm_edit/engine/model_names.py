@@ -1,0 +1,125 @@
+"""The model names by which vLLM knows the variants."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vllm_edit.domain.variant import SEPARATOR, model_name
+from vllm_edit.engine.progress import Progress
+
+if TYPE_CHECKING:
+    from vllm.entrypoints.openai.models.serving import OpenAIServingModels
+    from vllm.lora.request import LoRARequest
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How a variant is served: by an adapter, not at all for a reason, or by the merged weights.
+
+    ``adapter`` has its name, number and folder.
+    """
+
+    adapter: tuple[str, int, str] | None = None
+    reason: str = ""
+
+
+class ModelNames:
+    """Enters variants where vLLM looks names up, so that every route of its own knows them.
+
+    A variant is another name of the served model, or an adapter on it, or, with a reason, not
+    available: vLLM then knows no such model.
+    """
+
+    def __init__(self, models: "OpenAIServingModels") -> None:
+        self._models = models
+        self.served = tuple(path.name for path in models.base_model_paths)
+        self._namings: dict[str, Naming] = {}
+        self.changes = Progress()
+        """How many changes of the names there were."""
+
+    @property
+    def namings(self) -> Mapping[str, Naming]:
+        """How each variant is served."""
+        return self._namings
+
+    @property
+    def reasons(self) -> Mapping[str, str]:
+        """Why a variant is not available, for each that is not."""
+        return {v: naming.reason for v, naming in self._namings.items() if naming.reason}
+
+    def listed(self) -> list[str]:
+        """The names under which vLLM finds the models that it lists, in its order."""
+        return [*(path.name for path in self._models.base_model_paths), *self._models.lora_requests]
+
+    def variant_of(self, name: str) -> str | None:
+        """The variant in a model name, if it is one of these."""
+        for served in self.served:
+            if name.startswith(served + SEPARATOR):
+                return name[len(served + SEPARATOR) :]
+        return None
+
+    def new_number(self) -> int:
+        """A number for an adapter that no other of vLLM's has."""
+        number: int = self._models.lora_id_counter.inc(1)
+        return number
+
+    def alias(self, variant: str) -> None:
+        """Serve the variant with the merged weights."""
+        self._set(variant, Naming())
+
+    def adapt(self, variant: str, adapter: "LoRARequest") -> None:
+        """Serve the variant with an adapter."""
+        told = adapter.lora_name, adapter.lora_int_id, adapter.lora_path
+        self._set(variant, Naming(adapter=told))
+
+    def refuse(self, variant: str, reason: str) -> None:
+        """Serve the variant no more, for a reason."""
+        self._set(variant, Naming(reason=reason))
+
+    def withdraw(self, variant: str) -> None:
+        """Forget the variant."""
+        self._set(variant, None)
+
+    def adopt(self, namings: Mapping[str, Naming]) -> list[str]:
+        """Serve these variants, as another process of the server does; returns what changed."""
+        known = {**self._namings, **namings}
+        changed = [v for v in known if self._namings.get(v) != namings.get(v)]
+        for variant in changed:
+            self._set(variant, namings.get(variant))
+        return changed
+
+    def _set(self, variant: str, naming: Naming | None) -> None:
+        self._remove(variant)
+        if naming is not None:
+            self._namings[variant] = naming
+            self._enter(variant, naming)
+        self.changes.reach(self.changes.revision + 1)
+
+    def _enter(self, variant: str, naming: Naming) -> None:
+        from vllm.entrypoints.openai.models.protocol import BaseModelPath
+        from vllm.lora.request import LoRARequest
+
+        if naming.adapter is not None:
+            name, number, path = naming.adapter
+            adapter = LoRARequest(name, number, path, base_model_name=self.served[0])
+            for _, model in self._names(variant):
+                self._models.lora_requests[model] = adapter
+            return
+        if naming.reason:
+            return
+        known = {path.name: path for path in self._models.base_model_paths}
+        for served, name in self._names(variant):
+            path = BaseModelPath(name=name, model_path=known[served].model_path)
+            self._models.base_model_paths.append(path)
+
+    def _remove(self, variant: str) -> None:
+        self._namings.pop(variant, None)
+        gone = {name for _, name in self._names(variant)}
+        paths = self._models.base_model_paths
+        paths[:] = [path for path in paths if path.name not in gone]
+        for name in gone:
+            self._models.lora_requests.pop(name, None)
+
+    def _names(self, variant: str) -> Iterator[tuple[str, str]]:
+        for served in self.served:
+            yield served, model_name(served, variant)

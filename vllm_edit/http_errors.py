@@ -1,0 +1,73 @@
+"""From the error tree to HTTP: one table, one shape."""
+
+import math
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from vllm_edit.domain import errors
+from vllm_edit.domain.errors import EditError, Overloaded, Unauthorized, Unavailable
+
+STATUS: Mapping[type[EditError], int] = {
+    errors.InvalidEdit: 400,
+    errors.InvalidEditSet: 400,
+    errors.InvalidSplit: 400,
+    errors.InvalidChoice: 400,
+    errors.Unauthorized: 401,
+    errors.Forbidden: 403,
+    errors.Unknown: 404,
+    errors.ConflictingState: 409,
+    errors.ProbesFailed: 409,
+    errors.InvalidTrainingData: 400,
+    errors.InvalidData: 400,
+    errors.BodyTooLarge: 413,
+    errors.RateLimited: 429,
+    errors.ComputeFailed: 500,
+    errors.SwapFailed: 500,
+    errors.StoreError: 500,
+    errors.CounterfactualFailed: 502,
+    errors.Unavailable: 503,
+    errors.Overloaded: 503,
+}
+"""HTTP status of each class; a subclass without a row has its parent's."""
+
+
+def status_of(error: EditError) -> int:
+    """The status that an error is answered with."""
+    for kind in type(error).__mro__:
+        if kind in STATUS:
+            return STATUS[kind]
+    return 500
+
+
+def error_response(error: EditError) -> JSONResponse:
+    """The answer for an error, in the shape of OpenAI's API."""
+    body = {
+        "message": error.message,
+        "type": type(error).__name__,
+        "param": error.field,
+        "code": error.code,
+    }
+    return JSONResponse({"error": body}, status_of(error), headers_of(error))
+
+
+def headers_of(error: EditError) -> dict[str, str]:
+    """The headers that HTTP wants beside some statuses."""
+    if isinstance(error, Unauthorized):
+        return {"www-authenticate": "Bearer"}
+    if isinstance(error, Overloaded):
+        return {"retry-after": str(math.ceil(error.retry_after))}
+    return {}
+
+
+def no_engine() -> Unavailable:
+    """What every route raises on a server that was started without an engine."""
+    return Unavailable("This server has no engine, so it cannot take edits.")
+
+
+async def answer_error(_: Request, error: Exception) -> JSONResponse:
+    """The handler of EditError for a FastAPI app."""
+    if not isinstance(error, EditError):
+        raise error
+    return error_response(error)

@@ -1,0 +1,1 @@
+"""Memory edits: which facts concern a request, and what becomes of it."""

@@ -1,0 +1,176 @@
+"""What memory makes of a request: facts in front of it, another model's answer, or nothing."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from retriever import Answer, Decision, Hops, Mello, Messages, Pass, Rewrite
+from retriever.decision import PassReason
+from vllm_edit.domain.errors import RouteOverBudget
+from vllm_edit.memory.hop_writer import ServedModel
+from vllm_edit.memory.method import MemoryMethod
+from vllm_edit.memory.routing_options import RoutingOptions
+from vllm_edit.serac.editor import suits
+
+OVER_BUDGET = "over_budget"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """``seconds`` that routing a request may take, and whether the request fails beyond them.
+
+    Otherwise it is served as if no edit concerned it.
+    """
+
+    seconds: float | None = None
+    fails: bool = False
+
+
+@dataclass(frozen=True)
+class Routed:
+    """A request as it is to be served.
+
+    ``decisions`` are those about its chat or about each of its prompts, in order; a single
+    ``Answer`` is for the counterfactual model. None are made beyond the budget.
+    """
+
+    request: dict[str, Any]
+    decisions: tuple[Pass | Rewrite | Answer, ...] = ()
+    over_budget: bool = False
+
+    @property
+    def used(self) -> list[Rewrite | Answer]:
+        return [decision for decision in self.decisions if not isinstance(decision, Pass)]
+
+    @property
+    def passes(self) -> list[PassReason]:
+        return [decision.reason for decision in self.decisions if isinstance(decision, Pass)]
+
+    @property
+    def answer(self) -> Answer | None:
+        """What the counterfactual model is to answer from, if it is to."""
+        only = self.decisions[0] if len(self.decisions) == 1 else None
+        return only if isinstance(only, Answer) else None
+
+
+class Router:
+    """Asks the memory about requests, and the served model about hops."""
+
+    def __init__(
+        self, memory: MemoryMethod, mello: Mello, served: ServedModel, budget: Budget
+    ) -> None:
+        self._memory = memory
+        self._mello = mello
+        self._served = served
+        self._budget = budget
+
+    @property
+    def patient(self) -> "Router":
+        """The same without a budget."""
+        return Router(self._memory, self._mello, self._served, Budget())
+
+    async def route(self, request: Mapping[str, Any], wishes: RoutingOptions) -> Routed:
+        """Decide on a request as vLLM would get it; raises RouteOverBudget."""
+        try:
+            async with asyncio.timeout(self._budget.seconds):
+                return await self._route(dict(request), wishes)
+        except TimeoutError as error:
+            if not self._budget.fails:
+                return Routed(dict(request), over_budget=True)
+            raise RouteOverBudget(
+                "It took too long to see whether an edit concerns the request; ask again, or "
+                "raise --edit-route-budget-ms."
+            ) from error
+
+    async def _route(self, request: dict[str, Any], wishes: RoutingOptions) -> Routed:
+        prompt = request.get("prompt")
+        if _is_chat(request.get("messages")):
+            return await self._route_one(request, "messages", wishes)
+        if isinstance(prompt, str):
+            return await self._route_one(request, "prompt", wishes)
+        if not isinstance(prompt, list) or not all(isinstance(text, str) for text in prompt):
+            return Routed(request)
+        parts = [self._route_one({**request, "prompt": text}, "prompt", wishes) for text in prompt]
+        routed = await asyncio.gather(*parts)
+        decisions = [part.decisions[0] for part in routed]
+        # One answer is of one model; so all prompts are the served one's.
+        texts = [
+            (await self._memory.in_front(decision, text, wishes.variant)).text
+            if isinstance(decision, Answer)
+            else part.request["prompt"]
+            for decision, text, part in zip(decisions, prompt, routed, strict=True)
+        ]
+        return Routed({**request, "prompt": texts}, tuple(decisions))
+
+    async def _route_one(
+        self, request: dict[str, Any], field: str, wishes: RoutingOptions
+    ) -> Routed:
+        content: str | Messages = request[field]
+        decision = await self._memory.route(content, wishes.variant, wishes.hops)
+        more: dict[str, Any] = {}
+        if isinstance(decision, Hops):
+            decision, more = await self._hop(decision, request, content, wishes)
+            if isinstance(decision, Pass):
+                decision = await self._memory.direct(content, wishes.variant)
+        if isinstance(decision, Pass):
+            recalled = await self._memory.recall(content, wishes.variant, wishes.user)
+            decision = recalled or decision
+        if isinstance(decision, Answer) and not self._can_answer(request):
+            decision = await self._memory.in_front(decision, content, wishes.variant)
+        if isinstance(decision, Rewrite):
+            routed = decision.text if decision.messages is None else list(decision.messages)
+            request = {**request, field: routed, **more}
+        return Routed(request, (decision,))
+
+    async def preview(self, content: str | Messages, wishes: RoutingOptions) -> Decision:
+        """What is decided about a prompt or a chat, as far as that is known without generating."""
+        decision = await self._memory.route(content, wishes.variant, wishes.hops)
+        if isinstance(decision, Pass):
+            recalled = await self._memory.recall(content, wishes.variant, wishes.user)
+            return recalled or decision
+        if isinstance(decision, Answer) and self._memory.counterfactual is None:
+            return await self._memory.in_front(decision, content, wishes.variant)
+        return decision
+
+    def _can_answer(self, request: Mapping[str, Any]) -> bool:
+        return self._memory.counterfactual is not None and suits(request)
+
+    async def _hop(
+        self,
+        hops: Hops,
+        request: Mapping[str, Any],
+        content: str | Messages,
+        wishes: RoutingOptions,
+    ) -> tuple[Pass | Rewrite, dict[str, Any]]:
+        """The rewritten request, and what else of it changes."""
+        if not isinstance(content, str) and content[-1].get("role") != "user":
+            return Pass("out_of_scope"), {}
+        solution = await self._mello.solve(
+            hops.question,
+            partial(self._served.write, request=request),
+            partial(self._memory.concerning, variant=wishes.variant),
+        )
+        if solution is None:
+            return Pass("out_of_scope"), {}
+        ids = tuple(fact.id for fact, _ in solution.hits)
+        scores = tuple(score for _, score in solution.hits)
+        if isinstance(content, str):
+            more = {"stop": _with_stops(request.get("stop"), solution.stop)}
+            return Rewrite(ids, scores, "mello", text=solution.text), more
+        # The answer goes on where the notes of its own turn end.
+        turn = {"role": "assistant", "content": solution.notes}
+        more = {"add_generation_prompt": False, "continue_final_message": True}
+        return Rewrite(ids, scores, "mello", messages=(*content, turn)), more
+
+
+def _with_stops(wanted: object, more: tuple[str, ...]) -> object:
+    """The client's stops and these; what vLLM will refuse stays as it is."""
+    if wanted is None or isinstance(wanted, str):
+        return [*([wanted] if wanted else []), *more] or None
+    return [*wanted, *more] if isinstance(wanted, list) else wanted
+
+
+def _is_chat(messages: object) -> bool:
+    return isinstance(messages, list) and all(isinstance(turn, dict) for turn in messages)

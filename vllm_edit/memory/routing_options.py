@@ -1,0 +1,41 @@
+"""What a request says of how it is to be routed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vllm_edit.domain.errors import InvalidChoice
+
+HOPS_HEADER = "x-edit-hops"
+HOPS_FIELD = "edit_hops"
+
+_WORDS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True)
+class RoutingOptions:
+    """Of one request, for the variant that it sees."""
+
+    variant: str
+    hops: bool | None = None
+    """Whether it is a question of several hops, if it says so."""
+    user: str | None = None
+
+
+def wishes(request: Mapping[str, Any], headers: Mapping[str, str], variant: str) -> RoutingOptions:
+    """Read from the request's fields and headers; raises InvalidChoice."""
+    user = request.get("user")
+    return RoutingOptions(variant, _hops(request, headers), user if isinstance(user, str) else None)
+
+
+def _hops(request: Mapping[str, Any], headers: Mapping[str, str]) -> bool | None:
+    told = request.get(HOPS_FIELD)
+    if told is None and HOPS_HEADER in headers:
+        told = _WORDS.get(headers[HOPS_HEADER].strip().lower(), "")
+    if told is not None and not isinstance(told, bool):
+        raise InvalidChoice(
+            f"{HOPS_FIELD} and the header {HOPS_HEADER} are true or false.",
+            code="bad_hops",
+            field=HOPS_FIELD,
+        )
+    return told

@@ -1,0 +1,62 @@
+"""What the memory of one variant holds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from retriever import Fact, Feedback, FeedbackMemory, Retriever
+from retriever.text import mask
+from vllm_edit.domain.edit import Edit, EditRequest
+
+MEMPROMPT = "memprompt"
+
+
+@dataclass(frozen=True)
+class VariantMemory:
+    """Facts, feedback, and the edits that they come from, by id."""
+
+    facts: Retriever
+    feedback: FeedbackMemory
+    edits: dict[str, Edit] = field(default_factory=dict)
+
+    def sibling(self) -> "VariantMemory":
+        """Empty, with the same models and settings."""
+        return VariantMemory(self.facts.sibling(), self.feedback.sibling())
+
+    def __len__(self) -> int:
+        return len(self.facts) + len(self.feedback)
+
+    def add(self, edits: Sequence[Edit]) -> None:
+        """Take edits in, oldest first."""
+        feedback = [edit for edit in edits if edit.request.method == MEMPROMPT]
+        facts = [edit for edit in edits if edit.request.method != MEMPROMPT]
+        self.facts.add_many([fact_of(edit.id, edit.request) for edit in facts])
+        self.feedback.add_many([_feedback(edit) for edit in feedback])
+        self.edits.update({edit.id: edit for edit in edits})
+
+    def remove(self, edit: Edit) -> None:
+        """Take an edit out."""
+        if edit.request.method == MEMPROMPT:
+            self.feedback.remove(edit.id)
+        else:
+            self.facts.remove(edit.id)
+        self.edits.pop(edit.id, None)
+
+
+def fact_of(fact_id: str, request: EditRequest) -> Fact:
+    """The fact that an edit states."""
+    return Fact(
+        id=fact_id,
+        subject=request.subject,
+        prompt=request.prompt,
+        target_new=request.target_new,
+        ground_truth=request.ground_truth,
+        aliases=request.aliases,
+        method=request.method,
+    )
+
+
+def _feedback(edit: Edit) -> Feedback:
+    request = edit.request
+    # The subject is what varies within a kind of question.
+    kind = mask(request.prompt, request.subject, "").strip()
+    return Feedback(edit.id, kind or request.prompt, request.target_new, request.user)

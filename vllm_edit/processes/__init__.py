@@ -1,0 +1,1 @@
+"""Processes that are started, and what they need of the machine."""

@@ -1,0 +1,71 @@
+"""Which variant a request chooses, or is given."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vllm_edit.domain.errors import InvalidChoice, VariantUnavailable
+from vllm_edit.domain.traffic_split import TrafficSplit
+from vllm_edit.domain.variant import DEFAULT, model_name
+from vllm_edit.engine.model_names import ModelNames
+
+HEADER = "x-edit-variant"
+FIELD = "edit_variant"
+
+
+def chosen(names: ModelNames, request: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
+    """The variant that a request chooses by its model, its header or its field, if it does.
+
+    Raises InvalidChoice if it chooses several, or one of a model that has no variants.
+    """
+    model = request.get("model")
+    by_model = names.variant_of(str(model))
+    choices = [by_model, headers.get(HEADER), request.get(FIELD)]
+    found = {str(choice) for choice in choices if choice is not None}
+    if len(found) > 1:
+        raise InvalidChoice(
+            f"The request chooses the variants {', '.join(sorted(found))} at once; choose one, by "
+            f"the model, the header {HEADER} or the field {FIELD}."
+        )
+    if found and by_model is None and model not in (None, *names.served):
+        raise InvalidChoice(
+            f"The model {model!r} has no variants; ask for {' or '.join(names.served)}.",
+            field="model",
+        )
+    return found.pop() if found else None
+
+
+def given(
+    split: TrafficSplit | None,
+    names: ModelNames,
+    request: Mapping[str, Any],
+    headers: Mapping[str, str],
+    client: str,
+) -> str:
+    """The variant of a request that does not choose."""
+    if split is None or request.get("model") not in (None, *names.served):
+        return DEFAULT
+    key = None
+    if split.header:
+        key = headers.get(split.header)
+    elif split.by == "user":
+        key = request.get("user")
+    return split.choose(str(key) if key else client)
+
+
+def for_variant(names: ModelNames, request: Mapping[str, Any], variant: str) -> dict[str, Any]:
+    """The request as vLLM must see it to answer it with the variant.
+
+    Raises VariantUnavailable where it cannot.
+    """
+    changed = dict(request)
+    if variant == DEFAULT:
+        return changed
+    if reason := names.reasons.get(variant):
+        raise VariantUnavailable(f"The variant {variant!r} cannot be served: {reason}")
+    model = str(request.get("model") or names.served[0])
+    if names.variant_of(model) is None:
+        changed["model"] = model_name(model, variant)
+    # What one variant has computed is of no use to another, and no way to look at it.
+    if changed.get("cache_salt") is None:
+        changed["cache_salt"] = f"variant-{variant}"
+    return changed

@@ -1,0 +1,1 @@
+"""Weight edits: deltas computed by the editor process and served by the engine."""

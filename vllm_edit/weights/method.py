@@ -1,0 +1,267 @@
+"""Weight methods: deltas computed by the editor process and merged into the running engine."""
+
+import logging
+import tempfile
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, cast
+
+from vllm_edit.domain.edit import UNFINISHED, Edit, EditRequest
+from vllm_edit.domain.errors import ComputeFailed, InvalidEdit, TargetNotReached
+from vllm_edit.domain.method import Change, Views
+from vllm_edit.editor.client import EditorClient
+from vllm_edit.editor.messages import Fact
+from vllm_edit.engine.adapters import Variants
+from vllm_edit.engine.metrics import COMPUTING
+from vllm_edit.engine.swap import PauseMode
+from vllm_edit.weights import drift_metrics as drift
+from vllm_edit.weights.delta_store import DeltaKey, DeltaStore
+from weight_patchers import Delta, PatcherError
+from weight_patchers import Edit as Patch
+from weight_patchers.edit import require_distinct
+from weight_patchers.errors import GovernorRefused
+from weight_patchers.governor import GOVERNOR
+from weight_patchers.methods import METHODS
+
+logger = logging.getLogger(__name__)
+
+LEAST_GREEDY = 0.5
+"""Share of contexts in which the edited copy must answer with the target."""
+
+UNREFUSED = {"norm_refuse": None, "drift_refuse": None}
+"""Bounds under which the governor warns only."""
+
+Groups = Mapping[DeltaKey, Sequence[Edit]]
+
+
+class Served(Protocol):
+    """What the engine serves; `ServedVariants` says what each does."""
+
+    async def serve(
+        self, variants: Variants, weight_version: str, pause_mode: PauseMode | None = None
+    ) -> None: ...
+
+    async def drop(self, variant: str) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class WeightMethod:
+    """Keeps what the engine serves as each variant equal to base plus its edits' deltas.
+
+    The active edits of a batch have one delta, any other edit has its own; it is computed on top
+    of the deltas that are live then, and stays as it is when one of those leaves. The governor
+    refuses new edits only: what was acknowledged comes back, whatever its bounds are now.
+    ``hyperparameters`` replace values of the methods' own and the governor's, by name.
+    ``scratch`` is the editor's socket folder, removed by ``close``.
+    """
+
+    names = frozenset(METHODS)
+    batched = frozenset(name for name, method in METHODS.items() if method.batch)
+    queued = True
+
+    def __init__(
+        self,
+        store: DeltaStore,
+        editor: EditorClient,
+        served: Served,
+        hyperparameters: Mapping[str, Mapping[str, Any]],
+        eager: bool,
+        scratch: "tempfile.TemporaryDirectory[str]",
+    ) -> None:
+        self._store = store
+        self._editor = editor
+        self._served = served
+        self._hyperparameters = hyperparameters
+        self._eager = eager
+        self._scratch = scratch
+        self._views: Views = {}
+        self._live: Mapping[DeltaKey, Delta] = {}
+        self._warnings: Mapping[str, Sequence[str]] = {}
+        self._drifts: Mapping[str, float | None] = {}
+
+    def labels(self, variant: str) -> Sequence[str]:
+        return sorted({edit.request.method for edit in self._views.get(variant, ())})
+
+    def check(self, requests: Sequence[EditRequest]) -> None:
+        try:
+            require_distinct([_patch(request) for request in requests])
+        except PatcherError as error:
+            raise InvalidEdit(str(error), code=error.code) from error
+
+    def fact(self, request: EditRequest) -> Hashable:
+        return _patch(request).conflict_key
+
+    def warnings(self, edit_id: str) -> Sequence[str]:
+        return self._warnings.get(edit_id, ())
+
+    def drift(self, edit_id: str) -> float | None:
+        return self._drifts.get(edit_id)
+
+    async def prepare(self) -> None:
+        if self._eager:
+            await self._editor.start(
+                {name: self._hyperparameters.get(name, {}) for name in self.names}
+            )
+
+    @property
+    def views(self) -> Views:
+        return self._views
+
+    async def tidy(self, edits: Sequence[Edit]) -> None:
+        await self._store.keep_only({edit.group for edit in edits})
+
+    async def compute(self, change: Change) -> Mapping[DeltaKey, Delta]:
+        """The deltas that the change needs and that are not live."""
+        groups = self._after(change)[change.variants[0]]
+        new = {edit.id for edit in change.coming if edit.status in UNFINISHED}
+        live = self._live
+        on_top_of = [key for key in groups if key in live]
+        computed: dict[DeltaKey, Delta] = {}
+        with self._store.in_use():
+            for key in groups:
+                if key not in live:
+                    bounds = self._bounds(refuse=not new.isdisjoint(key.edit_ids))
+                    computed[key] = await self._obtain(key, groups[key], on_top_of, bounds)
+                    on_top_of.append(key)
+        return computed
+
+    def ready(self, change: Change, computed: Mapping[DeltaKey, Delta]) -> bool:
+        return all(
+            key in self._live or key in computed
+            for groups in self._after(change).values()
+            for key in groups
+        )
+
+    async def apply(
+        self, change: Change, computed: Mapping[DeltaKey, Delta], revision: int
+    ) -> None:
+        known = {**computed, **self._live}
+        views = {variant: grouped(edits) for variant, edits in self._views.items()}
+        views |= self._after(change)
+        wanted = {variant: [known[key] for key in groups] for variant, groups in views.items()}
+        mode = cast("PauseMode | None", change.pause_mode)
+        await self._served.serve(wanted, str(revision), mode)
+        self._keep(views, known)
+
+    async def drop(self, variant: str) -> None:
+        views = {v: grouped(edits) for v, edits in self._views.items() if v != variant}
+        await self._served.drop(variant)
+        self._keep(views, self._live)
+        drift.forget(variant)
+
+    async def forget(self, edits: Sequence[Edit]) -> None:
+        self._store.forget([edit.id for edit in edits])
+
+    async def close(self) -> None:
+        await self._served.close()
+        await self._editor.close()
+        self._scratch.cleanup()
+
+    def _keep(self, views: Mapping[str, Groups], known: Mapping[DeltaKey, Delta]) -> None:
+        live = {key: known[key] for groups in views.values() for key in groups}
+        self._views = {v: [e for g in groups.values() for e in g] for v, groups in views.items()}
+        self._live = live
+        self._warnings = {i: _warnings(delta) for key, delta in live.items() for i in key.edit_ids}
+        self._drifts = {i: drift.drift_of(d) for key, d in live.items() for i in key.edit_ids}
+        drift.show({v: [live[key] for key in groups] for v, groups in views.items()})
+
+    def _after(self, change: Change) -> Mapping[str, Groups]:
+        """What is live in the variants after the change."""
+        leaving = {edit.id for edit in change.leaving}
+        return {
+            variant: grouped(
+                [e for e in self._views.get(variant, ()) if e.id not in leaving] + [*change.coming]
+            )
+            for variant in change.variants
+        }
+
+    def _bounds(self, refuse: bool) -> Mapping[str, Any]:
+        bounds = self._hyperparameters.get(GOVERNOR, {})
+        return bounds if refuse else {**bounds, **UNREFUSED}
+
+    async def _obtain(
+        self,
+        key: DeltaKey,
+        edits: Sequence[Edit],
+        live: Sequence[DeltaKey],
+        bounds: Mapping[str, Any],
+    ) -> Delta:
+        delta = await self._store.load(key)
+        if delta is None:
+            try:
+                delta = await self._compute(key, edits, live, bounds)
+            except ComputeFailed as error:
+                if error.code == GovernorRefused.code:
+                    drift.ALARMS.labels("refused").inc()
+                error.reasons = error.reasons or dict.fromkeys(key.edit_ids, error.message)
+                raise
+        try:
+            _require_reached(edits, delta.diagnostics)
+        except TargetNotReached:
+            self._store.remove(key)
+            raise
+        return delta
+
+    async def _compute(
+        self,
+        key: DeltaKey,
+        edits: Sequence[Edit],
+        live: Sequence[DeltaKey],
+        bounds: Mapping[str, Any],
+    ) -> Delta:
+        """The delta of edits on top of the live ones, written to its file."""
+        method = edits[0].request.method
+        computed = await self._editor.compute(
+            [_fact(edit) for edit in edits],
+            method,
+            self._store.path(key),
+            live=[self._store.path(other) for other in live],
+            hyperparameters=self._hyperparameters.get(method, {}),
+            bounds=bounds,
+        )
+        COMPUTING.labels(method).observe(computed.seconds)
+        logger.info("%s was computed in %.2f s.", key.group, computed.seconds)
+        delta = await self._store.load_new(key)
+        if warnings := _warnings(delta):
+            drift.ALARMS.labels("warned").inc()
+            logger.warning("%s: %s.", key.group, "; ".join(warnings))
+        return delta
+
+
+def grouped(edits: Iterable[Edit]) -> Groups:
+    """The edits by the delta that serves them; the oldest first, so that a sum of the deltas is
+    the same on any way to it."""
+    groups: dict[str, list[Edit]] = {}
+    for edit in sorted(edits, key=lambda edit: edit.proposed):
+        groups.setdefault(edit.group, []).append(edit)
+    return {DeltaKey(name, tuple(e.id for e in found)): found for name, found in groups.items()}
+
+
+def _patch(request: EditRequest) -> Patch:
+    return Patch(request.prompt, request.subject, request.target_new)
+
+
+def _fact(edit: Edit) -> Fact:
+    request = edit.request
+    return Fact(edit.id, request.prompt, request.subject, request.target_new)
+
+
+def _warnings(delta: Delta) -> Sequence[str]:
+    """The governor's, when the delta was computed; none in files from before there was one."""
+    warnings: Sequence[str] = delta.diagnostics.get(GOVERNOR, {}).get("warnings", ())
+    return warnings
+
+
+def _require_reached(edits: Sequence[Edit], diagnostics: Mapping[str, Any]) -> None:
+    """Raise TargetNotReached if the edited copy of the model does not say what it should."""
+    reasons = {
+        edit.id: f"After {edit.request.prompt!r} the edited model still answers otherwise behind "
+        f"{1 - told['greedy_after']:.0%} of the texts the edit was tried behind. Reword the "
+        "prompt, or use another method."
+        for edit, told in zip(edits, diagnostics["edits"], strict=True)
+        if told["greedy_after"] < LEAST_GREEDY
+    }
+    if reasons:
+        first = next(iter(reasons.values()))
+        others = f" So it is with {len(reasons) - 1} more." if len(reasons) > 1 else ""
+        raise TargetNotReached(first + others, reasons=reasons)
