@@ -40,6 +40,17 @@ TEST = [
     "schemathesis>=4.30",
 ]
 
+# The site of docs/, made by `make docs`.
+DOCS = ["mkdocs-material>=9.6"]
+
+LINT = [
+    "import-linter>=2.5",
+    "mypy>=1.15",
+    "ruff>=0.11",
+    "types-PyYAML>=6.0",
+    "types-tqdm>=4.66",
+]
+
 setup(
     name="vllm-edit",
     version=version(),
@@ -74,12 +85,16 @@ setup(
         "faiss-cpu>=1.9",
         "fastapi>=0.115",
         "httpx>=0.27",
+        "httpx-sse>=0.4",
         "huggingface-hub>=1.0",
+        "jsonref>=1.1",
+        "matplotlib>=3.9",
         "msgspec>=0.18",
         "numpy>=1.26",
         "openai>=2.25",
         "psutil>=5.9",
         "pydantic>=2.9",
+        "pydantic-settings>=2.6",
         "pyyaml>=6.0",
         "pyzmq>=25.0",
         "rich>=13.7",
@@ -99,7 +114,7 @@ setup(
         # Statistics from datasets of the Hugging Face hub.
         "datasets": ["datasets>=4.2"],
         "test": TEST,
-        "dev": [*TEST, "mypy>=1.15", "ruff>=0.11", "types-PyYAML>=6.0", "types-tqdm>=4.66"],
+        "dev": [*TEST, *LINT, *DOCS],
     },
     entry_points={
         "console_scripts": ["vllm-edit = vllm_edit.cli:main"],
