@@ -1,19 +1,19 @@
 """The retriever: which facts concern a request, and what to serve instead of it."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from retriever.decision import Answer, Decision, Hops, Messages, Pass, Rewrite
 from retriever.encoder import Encoder
 from retriever.fact import Fact, check_fact
 from retriever.ike.demonstrations import Demonstration, DemonstrationStore
 from retriever.ike.editor import CountTokens, Ike, guess_tokens
-from retriever.ike.prompt import text_of, user_turns
+from retriever.ike.prompt import user_turns
 from retriever.mello.recognise import is_question
 from retriever.memory import Memory
+from retriever.parsed_request import ParsedRequest
 from retriever.scope import Classifier, shipped_classifier
-from retriever.scope.attempt import Attempt, Hits, Needs
-from retriever.scope.reading import take_apart
+from retriever.scope.attempt import Hits, Needs
 from retriever.settings import RetrieverSettings
 
 ENCODED = 1000
@@ -107,7 +107,11 @@ class Retriever:
             self._memory.remove(fact_id)
             self._hopping.discard(fact_id)
 
-    def route(self, request: str | Messages, hops: bool | None = None) -> Decision:
+    def parse(self, request: str | Messages) -> ParsedRequest:
+        """Take a request apart, as far as it is needed, for several calls of the methods below."""
+        return ParsedRequest(request, self.settings)
+
+    def route(self, request: str | Messages | ParsedRequest, hops: bool | None = None) -> Decision:
         """Decide on a text, or on the last user turn of a chat in the light of those before it.
 
         The method of the best fact in scope decides what is done with those of its kind. `hops`
@@ -115,38 +119,46 @@ class Retriever:
         `MelloSettings`. The request is not changed. Without facts that it names, no model is
         called.
         """
-        texts = self._texts(request)
-        if hops and self._hopping and texts and texts[-1].strip():
-            return Hops(texts[-1])
-        decision = self.direct(request)
-        if isinstance(decision, Pass) and hops is None and texts and self._may_hop(texts[-1]):
-            return Hops(texts[-1])
+        parsed = self._parsed(request)
+        if hops and self._hopping and parsed.question.strip():
+            return Hops(parsed.question)
+        decision = self.route_without_hops(parsed)
+        if isinstance(decision, Pass) and hops is None and self._may_hop(parsed):
+            return Hops(parsed.question)
         return decision
 
-    def route_at_once(self, request: str | Messages) -> Pass | None:
-        """What `route` says, if that is to pass and takes neither a model nor long; else None."""
-        texts = self._texts(request)
-        if self._hopping or sum(map(len, texts)) > QUICK or not self._lock.acquire(blocking=False):
+    def quick_pass(self, request: str | Messages | ParsedRequest) -> Pass | None:
+        """The Pass of `route`, if that takes neither a model nor long; else None."""
+        parsed = self._parsed(request)
+        if self._hopping or sum(map(len, parsed.texts)) > QUICK:
+            return None
+        if not self._lock.acquire(blocking=False):
             return None
         try:
-            attempt = self._attempt(texts, len(self._memory))
-            decision = attempt if isinstance(attempt, Pass) else attempt.decide(self._memory)
+            if nothing := _nothing_to_search(parsed, len(self._memory)):
+                return nothing
+            decision = parsed.attempt.decide(self._memory)
         finally:
             self._lock.release()
+        if isinstance(decision, Needs):
+            parsed.needs = decision
         return decision if isinstance(decision, Pass) else None
 
-    def direct(self, request: str | Messages) -> Pass | Rewrite | Answer:
-        """The same for a request that is of no hops."""
-        found = self._concerning(self._texts(request))
-        return found if isinstance(found, Pass) else self._with_facts(of_best(found), request)
+    def route_without_hops(
+        self, request: str | Messages | ParsedRequest
+    ) -> Pass | Rewrite | Answer:
+        """`route` for a request that is not a question of several hops."""
+        parsed = self._parsed(request)
+        hits = self._in_scope(parsed)
+        return hits if isinstance(hits, Pass) else self._with_facts(of_best(hits), parsed.content)
 
-    def concerning(self, question: str) -> Hits:
+    def facts_in_scope(self, question: str) -> Hits:
         """The facts in scope of a question, the surest first."""
-        found = self._concerning([question])
-        return [] if isinstance(found, Pass) else found
+        hits = self._in_scope(self.parse(question))
+        return [] if isinstance(hits, Pass) else hits
 
-    def in_front(self, answer: Answer, request: str | Messages) -> Rewrite:
-        """The facts put in front of the request, where no other model can answer it."""
+    def put_in_front(self, answer: Answer, request: str | Messages) -> Rewrite:
+        """The request behind the facts of `answer`, where no other model can answer it."""
         return self._rewrite(list(zip(answer.facts, answer.scores, strict=True)), request)
 
     @property
@@ -154,22 +166,19 @@ class Retriever:
         """What it encodes by."""
         return self._encoder
 
-    def _texts(self, request: str | Messages) -> list[str]:
-        if isinstance(request, str):
-            return [request]
-        turns = user_turns(request)[-self.settings.max_turns :]
-        return [text_of(request[turn]) for turn in turns]
+    def _parsed(self, request: str | Messages | ParsedRequest) -> ParsedRequest:
+        return request if isinstance(request, ParsedRequest) else self.parse(request)
 
-    def _may_hop(self, text: str) -> bool:
+    def _may_hop(self, parsed: ParsedRequest) -> bool:
         mello = self.settings.mello
         if not self._hopping or mello.questions == "asked":
             return False
-        if not is_question(text, mello.max_question):
+        if not is_question(parsed.question, mello.max_question):
             return False
         if mello.questions == "all":
             return True
         with self._lock:
-            named = self._memory.mentions(take_apart(text).words)
+            named = self._memory.mentions(parsed.attempt.turns[-1].words)
             facts = [fact for name in named for fact in self._memory.filed(name)]
         return any(fact.method == "mello" for fact in facts)
 
@@ -189,28 +198,33 @@ class Retriever:
         scores = tuple(score for _, score in hits[:used])
         return Rewrite(ids, scores, facts[0].method, text, messages)
 
-    def _attempt(self, texts: Sequence[str], stored: int) -> Pass | Attempt:
-        if not stored:
-            return Pass("empty_memory")
-        if not texts or not texts[-1].strip():
-            return Pass("no_text")
-        return Attempt(tuple(map(take_apart, texts)), self.settings)
-
-    def _concerning(self, texts: Sequence[str]) -> Pass | Hits:
-        attempt = self._attempt(texts, len(self))
-        if isinstance(attempt, Pass):
-            return attempt
+    def _in_scope(self, parsed: ParsedRequest) -> Pass | Hits:
+        if nothing := _nothing_to_search(parsed, len(self)):
+            return nothing
         # The models are asked outside the lock; if memory changed meanwhile in a way that needs
         # more of them, they are asked again, so that the decision is made on one state.
         while True:
+            self._ask_models(parsed)
             with self._lock:
-                decision = attempt.decide(self._memory)
+                decision = parsed.attempt.decide(self._memory)
             if not isinstance(decision, Needs):
                 return decision
-            if decision.vector:
-                attempt.vector = self._encoder.encode([attempt.turns[-1].text[-ENCODED:]])
-            scores = self._classifier.scores(decision.readings) if decision.readings else []
-            attempt.scores.update(zip(decision.readings, scores, strict=True))
+            parsed.needs = decision
+
+    def _ask_models(self, parsed: ParsedRequest) -> None:
+        attempt, needs = parsed.attempt, parsed.needs
+        if needs.vector:
+            attempt.vector = self._encoder.encode([attempt.turns[-1].text[-ENCODED:]])
+        if needs.readings:
+            scores = self._classifier.scores(needs.readings)
+            attempt.scores.update(zip(needs.readings, scores, strict=True))
+        parsed.needs = Needs()
+
+
+def _nothing_to_search(parsed: ParsedRequest, stored: int) -> Pass | None:
+    if not stored:
+        return Pass("empty_memory")
+    return None if parsed.question.strip() else Pass("no_text")
 
 
 def of_best(hits: Hits) -> Hits:

@@ -1,6 +1,6 @@
 """MemPrompt: what users have said about a kind of question, recalled for questions like it."""
 
 from retriever.memprompt.feedback import Feedback, FeedbackMemory
-from retriever.memprompt.prompt import clarified, question_of
+from retriever.memprompt.prompt import clarified
 
-__all__ = ["Feedback", "FeedbackMemory", "clarified", "question_of"]
+__all__ = ["Feedback", "FeedbackMemory", "clarified"]

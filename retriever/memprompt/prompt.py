@@ -3,16 +3,8 @@
 from collections.abc import Sequence
 
 from retriever.decision import Messages, Rewrite
-from retriever.ike.prompt import prefix_message, text_of, user_turns
+from retriever.ike.prompt import prefix_message, user_turns
 from retriever.memprompt.feedback import Recalled
-
-
-def question_of(request: str | Messages) -> str:
-    """A text, or the last user turn's; nothing where there is none."""
-    if isinstance(request, str):
-        return request
-    turns = user_turns(request)
-    return text_of(request[turns[-1]]) if turns else ""
 
 
 def clarified(recalled: Sequence[Recalled], request: str | Messages) -> Rewrite:

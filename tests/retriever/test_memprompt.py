@@ -6,10 +6,12 @@ from retriever import (
     DuplicateFactError,
     Feedback,
     FeedbackMemory,
+    RetrieverSettings,
     SentenceEncoder,
     UnknownFactError,
 )
-from retriever.memprompt import clarified, question_of
+from retriever.memprompt import clarified
+from retriever.parsed_request import ParsedRequest
 
 CAPITAL = Feedback("edit-1", "What is the capital of ?", "Name the city and nothing else.")
 LIKE = "What is the capital of Peru?"
@@ -64,8 +66,8 @@ def test_feedback_stands_in_front_of_the_question(memory: FeedbackMemory) -> Non
     found = memory.recall(LIKE)
     assert clarified(found, LIKE).text == line + LIKE
     chat = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": LIKE}]
-    assert question_of(chat) == LIKE
+    assert ParsedRequest(chat, RetrieverSettings()).question == LIKE
     changed = clarified(found, chat)
     assert changed.messages == (chat[0], {"role": "user", "content": line + LIKE})
     assert changed.method == "memprompt"
-    assert question_of([]) == ""
+    assert ParsedRequest([], RetrieverSettings()).question == ""

@@ -113,17 +113,32 @@ def test_passes_are_told_at_once_and_nothing_else(
     counting: CountingEncoder, reader: CountingClassifier
 ) -> None:
     retriever = Retriever(counting, classifier=reader)
-    assert retriever.route_at_once("Hello") == retriever.route("Hello") == Pass("empty_memory")
+    assert retriever.quick_pass("Hello") == retriever.route("Hello") == Pass("empty_memory")
     retriever.add_many([ADA, BORN])
     counting.texts.clear()
     for request in ("Hello", " ", [{"role": "user", "content": "Hello"}], []):
-        told = retriever.route_at_once(request)
+        told = retriever.quick_pass(request)
         assert told is not None
         assert told == retriever.route(request)
-    assert retriever.route_at_once("Hello " * 1000) is None
-    assert retriever.route_at_once("Where was Ada Lovelace born?") is None
+    assert retriever.quick_pass("Hello " * 1000) is None
+    assert retriever.quick_pass("Where was Ada Lovelace born?") is None
     assert not counting.texts
     assert not reader.readings
+
+
+def test_a_parsed_request_is_read_by_the_models_once(
+    counting: CountingEncoder, reader: CountingClassifier
+) -> None:
+    retriever = Retriever(counting, classifier=reader)
+    retriever.add_many([ADA, BORN])
+    parsed = retriever.parse("Where was Ada Lovelace born?")
+    assert retriever.quick_pass(parsed) is None
+    decision = retriever.route(parsed)
+    assert isinstance(decision, Rewrite)
+    readings = list(reader.readings)
+    assert len(readings) == 2
+    assert retriever.route_without_hops(parsed) == decision
+    assert reader.readings == readings
 
 
 def test_several_facts_are_listed_most_similar_last(encoder: SentenceEncoder) -> None:

@@ -138,7 +138,7 @@ class WeightEditing:
 
 def _routed(retriever: Retriever, text: str) -> str:
     """The text behind the facts that concern it."""
-    decision = retriever.direct(text)
+    decision = retriever.route_without_hops(text)
     if isinstance(decision, Rewritten) and decision.text is not None:
         return decision.text
     return text

@@ -1,30 +1,18 @@
 """Memory methods: facts retrieved and put in front of generation."""
 
 import asyncio
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 from starlette.types import Receive, Send
 
-from retriever import (
-    Answer,
-    Decision,
-    Fact,
-    FeedbackMemory,
-    InvalidFactError,
-    Messages,
-    Pass,
-    Retriever,
-    RetrieverError,
-    Rewrite,
-)
+from retriever import Fact, FeedbackMemory, InvalidFactError, Messages, Retriever
 from retriever.mello.hops import Hit
-from retriever.memprompt import clarified, question_of
 from vllm_edit.domain.edit import Edit, EditRequest
-from vllm_edit.domain.errors import ComputeFailed, InvalidEdit
+from vllm_edit.domain.errors import InvalidEdit
 from vllm_edit.domain.method import Change, Views
 from vllm_edit.domain.variant import DEFAULT
+from vllm_edit.memory.query import MemoryQuery, as_edit_errors
 from vllm_edit.memory.variant_memory import MEMPROMPT, VariantMemory, fact_of
 
 SERAC = "serac"
@@ -109,7 +97,7 @@ class MemoryMethod:
         return None
 
     async def prepare(self) -> None:
-        with _reported():
+        with as_edit_errors():
             await asyncio.to_thread(self._empty.facts.warm_up)
 
     @property
@@ -127,7 +115,7 @@ class MemoryMethod:
 
     async def apply(self, change: Change, computed: None, revision: int) -> None:
         # The new facts hide those of which they are later versions, which can then go unseen.
-        with _reported():
+        with as_edit_errors():
             for variant in change.variants:
                 known = self._variants.setdefault(variant, self._empty.sibling())
                 await asyncio.to_thread(known.add, change.coming)
@@ -148,55 +136,12 @@ class MemoryMethod:
         """Whether no request of the variant can be concerned by any edit."""
         return len(self._variants.get(variant, self._empty)) == 0
 
-    async def route(
-        self, request: str | Messages, variant: str = DEFAULT, hops: bool | None = None
-    ) -> Decision:
-        """What the variant's facts have to say about a prompt or a chat; see `Retriever.route`."""
-        known = self._variants.get(variant, self._empty)
-        # A thread costs more than most requests do.
-        if decided := known.facts.route_at_once(request):
-            return decided
-        with _reported():
-            return await asyncio.to_thread(known.facts.route, request, hops)
+    def query(self, request: str | Messages, variant: str = DEFAULT) -> MemoryQuery:
+        """Ask the variant's edits about a prompt or a chat."""
+        return MemoryQuery(self._variants.get(variant, self._empty), request)
 
-    async def direct(
-        self, request: str | Messages, variant: str = DEFAULT
-    ) -> Pass | Rewrite | Answer:
-        """The same for a request that is of no hops."""
-        known = self._variants.get(variant, self._empty)
-        with _reported():
-            return await asyncio.to_thread(known.facts.direct, request)
-
-    async def concerning(self, question: str, variant: str = DEFAULT) -> Sequence[Hit]:
+    async def facts_in_scope(self, question: str, variant: str = DEFAULT) -> Sequence[Hit]:
         """The variant's facts in scope of a question, the surest first."""
-        known = self._variants.get(variant, self._empty)
-        with _reported():
-            return await asyncio.to_thread(known.facts.concerning, question)
-
-    async def in_front(
-        self, answer: Answer, request: str | Messages, variant: str = DEFAULT
-    ) -> Rewrite:
-        """The facts of an answer put in front, where the counterfactual model cannot answer."""
-        known = self._variants.get(variant, self._empty)
-        with _reported():
-            return await asyncio.to_thread(known.facts.in_front, answer, request)
-
-    async def recall(
-        self, request: str | Messages, variant: str = DEFAULT, user: str | None = None
-    ) -> Rewrite | None:
-        """The request behind feedback on questions like it, if there is any."""
-        feedback = self._variants.get(variant, self._empty).feedback
-        if not len(feedback):
-            return None
-        with _reported():
-            found = await asyncio.to_thread(feedback.recall, question_of(request), user)
-        return clarified(found, request) if found else None
-
-
-@contextmanager
-def _reported() -> Iterator[None]:
-    """Turns an error of the retriever's into one of this package's."""
-    try:
-        yield
-    except RetrieverError as error:
-        raise ComputeFailed(str(error), code=error.code) from error
+        memory = self._variants.get(variant, self._empty)
+        with as_edit_errors():
+            return await asyncio.to_thread(memory.facts.facts_in_scope, question)

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
-from retriever import Answer, Decision, Hops, Mello, Messages, Pass, Rewrite
+from retriever import Answer, Decision, Hops, Mello, Message, Messages, Pass, Rewrite
 from retriever.decision import PassReason
 from vllm_edit.domain.errors import RouteOverBudget
 from vllm_edit.memory.hop_writer import ServedModel
 from vllm_edit.memory.method import MemoryMethod
+from vllm_edit.memory.query import MemoryQuery
 from vllm_edit.memory.routing_options import RoutingOptions
 from vllm_edit.serac.editor import suits
 
@@ -86,39 +87,45 @@ class Router:
 
     async def _route(self, request: dict[str, Any], wishes: RoutingOptions) -> Routed:
         prompt = request.get("prompt")
-        if _is_chat(request.get("messages")):
-            return await self._route_one(request, "messages", wishes)
+        if _is_chat(messages := request.get("messages")):
+            query = self._memory.query(messages, wishes.variant)
+            return await self._route_one(request, "messages", query, wishes)
         if isinstance(prompt, str):
-            return await self._route_one(request, "prompt", wishes)
+            query = self._memory.query(prompt, wishes.variant)
+            return await self._route_one(request, "prompt", query, wishes)
         if not isinstance(prompt, list) or not all(isinstance(text, str) for text in prompt):
             return Routed(request)
-        parts = [self._route_one({**request, "prompt": text}, "prompt", wishes) for text in prompt]
-        routed = await asyncio.gather(*parts)
-        decisions = [part.decisions[0] for part in routed]
-        # One answer is of one model; so all prompts are the served one's.
+        queries = [self._memory.query(text, wishes.variant) for text in prompt]
+        parts = await asyncio.gather(
+            *(
+                self._route_one({**request, "prompt": text}, "prompt", query, wishes)
+                for text, query in zip(prompt, queries, strict=True)
+            )
+        )
+        decisions = [part.decisions[0] for part in parts]
+        # One response comes from one model: here the served one answers every prompt.
         texts = [
-            (await self._memory.in_front(decision, text, wishes.variant)).text
+            (await query.put_in_front(decision)).text
             if isinstance(decision, Answer)
             else part.request["prompt"]
-            for decision, text, part in zip(decisions, prompt, routed, strict=True)
+            for decision, query, part in zip(decisions, queries, parts, strict=True)
         ]
         return Routed({**request, "prompt": texts}, tuple(decisions))
 
     async def _route_one(
-        self, request: dict[str, Any], field: str, wishes: RoutingOptions
+        self, request: dict[str, Any], field: str, query: MemoryQuery, wishes: RoutingOptions
     ) -> Routed:
         content: str | Messages = request[field]
-        decision = await self._memory.route(content, wishes.variant, wishes.hops)
+        decision = await query.route(wishes.hops)
         more: dict[str, Any] = {}
         if isinstance(decision, Hops):
             decision, more = await self._hop(decision, request, content, wishes)
             if isinstance(decision, Pass):
-                decision = await self._memory.direct(content, wishes.variant)
+                decision = await query.route_without_hops()
         if isinstance(decision, Pass):
-            recalled = await self._memory.recall(content, wishes.variant, wishes.user)
-            decision = recalled or decision
+            decision = await query.with_feedback(wishes.user) or decision
         if isinstance(decision, Answer) and not self._can_answer(request):
-            decision = await self._memory.in_front(decision, content, wishes.variant)
+            decision = await query.put_in_front(decision)
         if isinstance(decision, Rewrite):
             routed = decision.text if decision.messages is None else list(decision.messages)
             request = {**request, field: routed, **more}
@@ -126,12 +133,12 @@ class Router:
 
     async def preview(self, content: str | Messages, wishes: RoutingOptions) -> Decision:
         """What is decided about a prompt or a chat, as far as that is known without generating."""
-        decision = await self._memory.route(content, wishes.variant, wishes.hops)
+        query = self._memory.query(content, wishes.variant)
+        decision = await query.route(wishes.hops)
         if isinstance(decision, Pass):
-            recalled = await self._memory.recall(content, wishes.variant, wishes.user)
-            return recalled or decision
+            return await query.with_feedback(wishes.user) or decision
         if isinstance(decision, Answer) and self._memory.counterfactual is None:
-            return await self._memory.in_front(decision, content, wishes.variant)
+            return await query.put_in_front(decision)
         return decision
 
     def _can_answer(self, request: Mapping[str, Any]) -> bool:
@@ -150,7 +157,7 @@ class Router:
         solution = await self._mello.solve(
             hops.question,
             partial(self._served.write, request=request),
-            partial(self._memory.concerning, variant=wishes.variant),
+            partial(self._memory.facts_in_scope, variant=wishes.variant),
         )
         if solution is None:
             return Pass("out_of_scope"), {}
@@ -172,5 +179,5 @@ def _with_stops(wanted: object, more: tuple[str, ...]) -> object:
     return [*wanted, *more] if isinstance(wanted, list) else wanted
 
 
-def _is_chat(messages: object) -> bool:
+def _is_chat(messages: object) -> TypeGuard[list[Message]]:
     return isinstance(messages, list) and all(isinstance(turn, dict) for turn in messages)

@@ -1,0 +1,38 @@
+"""A request, taken apart once for everything that is decided about it."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from retriever.decision import Messages
+from retriever.ike.prompt import text_of, user_turns
+from retriever.scope.attempt import Attempt, Needs
+from retriever.scope.reading import take_apart
+from retriever.settings import RetrieverSettings
+
+
+@dataclass
+class ParsedRequest:
+    """A text or a chat, and what is already known about it."""
+
+    content: str | Messages
+    settings: RetrieverSettings
+    needs: Needs = field(default_factory=Needs)
+    """What the models must be asked next."""
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The text, or those of the last user turns, oldest first."""
+        if isinstance(self.content, str):
+            return [self.content]
+        turns = user_turns(self.content)[-self.settings.max_turns :]
+        return [text_of(self.content[turn]) for turn in turns]
+
+    @property
+    def question(self) -> str:
+        """The last text; empty if there is none."""
+        return self.texts[-1] if self.texts else ""
+
+    @cached_property
+    def attempt(self) -> Attempt:
+        """The decision about scope, which keeps what the models have said."""
+        return Attempt(tuple(map(take_apart, self.texts)), self.settings)

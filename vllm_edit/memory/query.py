@@ -1,0 +1,58 @@
+"""What the edits of one variant have to say about one request."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from retriever import Answer, Decision, Messages, Pass, RetrieverError, Rewrite
+from retriever.memprompt import clarified
+from vllm_edit.domain.errors import ComputeFailed
+from vllm_edit.memory.variant_memory import VariantMemory
+
+
+class MemoryQuery:
+    """A prompt or a chat, taken apart once for all that is asked about it.
+
+    All methods raise ComputeFailed if a model of the retriever fails.
+    """
+
+    def __init__(self, memory: VariantMemory, request: str | Messages) -> None:
+        self._memory = memory
+        self._request = request
+        self._parsed = memory.facts.parse(request)
+
+    async def route(self, hops: bool | None = None) -> Decision:
+        """See `Retriever.route`."""
+        # A thread costs more than most requests do.
+        if quick := self._memory.facts.quick_pass(self._parsed):
+            return quick
+        with as_edit_errors():
+            return await asyncio.to_thread(self._memory.facts.route, self._parsed, hops)
+
+    async def route_without_hops(self) -> Pass | Rewrite | Answer:
+        """See `Retriever.route_without_hops`."""
+        with as_edit_errors():
+            return await asyncio.to_thread(self._memory.facts.route_without_hops, self._parsed)
+
+    async def put_in_front(self, answer: Answer) -> Rewrite:
+        """See `Retriever.put_in_front`."""
+        with as_edit_errors():
+            return await asyncio.to_thread(self._memory.facts.put_in_front, answer, self._request)
+
+    async def with_feedback(self, user: str | None = None) -> Rewrite | None:
+        """The request behind feedback on questions like it, if there is any."""
+        feedback = self._memory.feedback
+        if not len(feedback):
+            return None
+        with as_edit_errors():
+            recalled = await asyncio.to_thread(feedback.recall, self._parsed.question, user)
+        return clarified(recalled, self._request) if recalled else None
+
+
+@contextmanager
+def as_edit_errors() -> Iterator[None]:
+    """Raise ComputeFailed for an error of the retriever."""
+    try:
+        yield
+    except RetrieverError as error:
+        raise ComputeFailed(str(error), code=error.code) from error
