@@ -6,7 +6,9 @@ from retriever.errors import InvalidSettingsError
 from retriever.fact import FactLimits
 from retriever.ike.settings import IkeSettings
 from retriever.mello.settings import MelloSettings
-from retriever.scope import DEFAULT_THRESHOLD
+
+DEFAULT_THRESHOLD = 0.3
+"""For the classifier that is shipped."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any, Self, get_args
 
 from retriever.encoder import Dtype
 from retriever.memprompt.feedback import DEFAULT_LIKENESS
-from retriever.scope import DEFAULT_THRESHOLD
+from retriever.settings import DEFAULT_THRESHOLD
 from vllm_edit.domain.errors import Unavailable
 from vllm_edit.security.hashed_key import HashedKey
 from vllm_edit.store import Store

@@ -8,7 +8,4 @@ probability. A fact is in scope from the threshold on.
 
 from retriever.scope.classifier import Classifier, ScopeClassifier, shipped_classifier
 
-__all__ = ["DEFAULT_THRESHOLD", "Classifier", "ScopeClassifier", "shipped_classifier"]
-
-DEFAULT_THRESHOLD = 0.3
-"""For the classifier that is shipped."""
+__all__ = ["Classifier", "ScopeClassifier", "shipped_classifier"]

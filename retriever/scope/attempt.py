@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from retriever.decision import Pass
 from retriever.encoder import Vectors
@@ -10,9 +9,7 @@ from retriever.fact import Fact
 from retriever.memory import Memory
 from retriever.scope.candidates import Candidate, named, nearest
 from retriever.scope.reading import Turn
-
-if TYPE_CHECKING:
-    from retriever.settings import RetrieverSettings
+from retriever.settings import RetrieverSettings
 
 Hits = list[tuple[Fact, float]]
 Reading = tuple[str, str]
@@ -33,7 +30,7 @@ class Attempt:
     """`turns` are the user turns, the last one the request; the rest is what the models said."""
 
     turns: tuple[Turn, ...]
-    settings: "RetrieverSettings"
+    settings: RetrieverSettings
     vector: Vectors | None = None
     scores: dict[Reading, float] = field(default_factory=dict)
 

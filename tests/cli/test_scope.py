@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from retriever.scope.training.pair import side_of
+from retriever.scope_training.pair import side_of
 from vllm_edit.cli import main
 from vllm_edit.cli.scope import other_worlds, world_pairs
 

@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from retriever import EncoderUnavailableError, InvalidClassifierError, ScopeClassifier
 from retriever.batching import Batched
-from retriever.scope import DEFAULT_THRESHOLD, shipped_classifier
+from retriever.scope import shipped_classifier
 from retriever.scope.files import SHIPPED, describe
+from retriever.settings import DEFAULT_THRESHOLD
 
 FACT = "The employer of [MASK] is"
 

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from retriever import SentenceEncoder
-from retriever.scope import DEFAULT_THRESHOLD, shipped_classifier
-from retriever.scope.training.evaluation import share
-from retriever.scope.training.published import load_folder
-from retriever.scope.training.run import Run, measure
+from retriever.scope import shipped_classifier
+from retriever.scope_training.evaluation import share
+from retriever.scope_training.published import load_folder
+from retriever.scope_training.run import Run, measure
+from retriever.settings import DEFAULT_THRESHOLD
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 

@@ -11,14 +11,14 @@ from retriever import Fact, InvalidTrainingDataError, Retriever, Rewrite, Senten
 from retriever.encoder import HUB_NAME
 from retriever.scope import ScopeClassifier
 from retriever.scope.files import describe
-from retriever.scope.training.conversations import conversations
-from retriever.scope.training.evaluation import evaluate, memory_of
-from retriever.scope.training.examples import make_examples, reading_of
-from retriever.scope.training.pair import Edit, Pair, on_side, side_of
-from retriever.scope.training.published import load_folder
-from retriever.scope.training.report import choose_threshold, report, table
-from retriever.scope.training.run import Run, measure, train
-from retriever.scope.training.trainer import TrainingSettings
+from retriever.scope_training.conversations import conversations
+from retriever.scope_training.evaluation import evaluate, memory_of
+from retriever.scope_training.examples import make_examples, reading_of
+from retriever.scope_training.pair import Edit, Pair, on_side, side_of
+from retriever.scope_training.published import load_folder
+from retriever.scope_training.report import choose_threshold, report, table
+from retriever.scope_training.run import Run, measure, train
+from retriever.scope_training.trainer import TrainingSettings
 from retriever.settings import RetrieverSettings
 
 OSLO = Edit("The mayor of Oslo is", "Oslo", "Kim")

@@ -12,8 +12,8 @@ from retriever.encoder import Dtype
 from retriever.scope.files import SHIPPED
 
 if TYPE_CHECKING:
-    from retriever.scope.training.pair import Edit, Pair
-    from retriever.scope.training.run import Run
+    from retriever.scope_training.pair import Edit, Pair
+    from retriever.scope_training.run import Run
     from vllm_edit.factworld.wordings import Relation
 
 _DESCRIPTION = """\
@@ -114,9 +114,9 @@ def _guarded(run: Callable[[argparse.Namespace], None], options: argparse.Namesp
 
 def _train(options: argparse.Namespace) -> None:
     from retriever.encoder import HUB_NAME
-    from retriever.scope.training.report import table
-    from retriever.scope.training.run import train, write
-    from retriever.scope.training.trainer import TrainingSettings
+    from retriever.scope_training.report import table
+    from retriever.scope_training.run import train, write
+    from retriever.scope_training.trainer import TrainingSettings
 
     settings = TrainingSettings(rank=options.rank, epochs=options.epochs, seed=options.seed)
     told = train(_run(options), options.base or HUB_NAME, settings, options.output, _Steps())
@@ -129,8 +129,8 @@ def _train(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from retriever.scope import ScopeClassifier
     from retriever.scope.files import describe
-    from retriever.scope.training.report import report, table
-    from retriever.scope.training.run import measure, write
+    from retriever.scope_training.report import report, table
+    from retriever.scope_training.run import measure, write
 
     dtype = options.encoder_dtype
     classifier, run = ScopeClassifier(options.classifier, dtype=dtype), _run(options, dtype)
@@ -146,8 +146,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace, dtype: Dtype = "float32") -> "Run":
     from retriever import SentenceEncoder
-    from retriever.scope.training.published import load_folder
-    from retriever.scope.training.run import Run
+    from retriever.scope_training.published import load_folder
+    from retriever.scope_training.run import Run
 
     pairs = load_folder(options.data) + ([] if options.no_world else world_pairs())
     return Run(pairs, SentenceEncoder(options.encoder, dtype=dtype), other_worlds, _bar)
@@ -172,7 +172,7 @@ def world_pairs(seed: int = 0) -> "list[Pair]":
 
 def other_worlds() -> "Iterator[Edit]":
     """Edits of worlds like the bundled one, whose subjects are others: as many as are asked for."""
-    from retriever.scope.training.pair import Edit
+    from retriever.scope_training.pair import Edit
     from vllm_edit.factworld.protocol import fill
     from vllm_edit.factworld.wordings import BY_NAME
     from vllm_edit.factworld.world import build_world
@@ -187,7 +187,7 @@ def other_worlds() -> "Iterator[Edit]":
 
 
 def _about(relation: "Relation", subject: str, target: str, rng: random.Random) -> "Iterator[Pair]":
-    from retriever.scope.training.pair import Edit, Pair, side_of
+    from retriever.scope_training.pair import Edit, Pair, side_of
     from vllm_edit.factworld.protocol import fill
     from vllm_edit.factworld.wordings import RELATIONS, TWO_HOPS
 

@@ -11,9 +11,9 @@ import numpy as np
 from retriever.encoder import Encoder
 from retriever.scope.network import Reading
 from retriever.scope.reading import MASK, TURN, read_fact, read_request, take_apart
-from retriever.scope.training.conversations import with_pronoun
-from retriever.scope.training.pair import Pair
-from retriever.scope.training.templates import CLOSINGS, GENERIC, OPENINGS, PREFIXES, SUFFIXES
+from retriever.scope_training.conversations import with_pronoun
+from retriever.scope_training.pair import Pair
+from retriever.scope_training.templates import CLOSINGS, GENERIC, OPENINGS, PREFIXES, SUFFIXES
 from retriever.text import Word, name_of
 
 UNRELATED = 0.6

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from retriever.scope.network import CrossEncoder
-from retriever.scope.training.examples import Example
+from retriever.scope_training.examples import Example
 
 Progress = Callable[[int, int, float], None]
 """Called with steps done, steps in all and the mean loss since the last call."""

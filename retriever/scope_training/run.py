@@ -14,12 +14,12 @@ from retriever.errors import InvalidTrainingDataError
 from retriever.scope.classifier import Classifier, ScopeClassifier
 from retriever.scope.files import Description, local, portable, save
 from retriever.scope.network import CrossEncoder
-from retriever.scope.training.conversations import conversations
-from retriever.scope.training.evaluation import Outcome, evaluate, memory_of
-from retriever.scope.training.examples import make_examples, reading_of
-from retriever.scope.training.pair import Edit, Pair, Side, on_side
-from retriever.scope.training.report import choose_threshold, report
-from retriever.scope.training.trainer import Progress, Trainer, TrainingSettings
+from retriever.scope_training.conversations import conversations
+from retriever.scope_training.evaluation import Outcome, evaluate, memory_of
+from retriever.scope_training.examples import make_examples, reading_of
+from retriever.scope_training.pair import Edit, Pair, Side, on_side
+from retriever.scope_training.report import choose_threshold, report
+from retriever.scope_training.trainer import Progress, Trainer, TrainingSettings
 from retriever.settings import RetrieverSettings
 
 VALIDATED_WITH = 1000

@@ -4,8 +4,8 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 
-from retriever.scope.training.pair import Pair
-from retriever.scope.training.templates import CLOSINGS, OPENINGS, PREFIXES
+from retriever.scope_training.pair import Pair
+from retriever.scope_training.templates import CLOSINGS, OPENINGS, PREFIXES
 
 SOURCE = "conversations"
 _PRONOUNS = (("he", "him", "his"), ("she", "her", "her"), ("it", "it", "its"))

@@ -11,7 +11,7 @@ from retriever.encoder import Encoder
 from retriever.fact import Fact
 from retriever.retriever import Retriever
 from retriever.scope.classifier import Classifier
-from retriever.scope.training.pair import Edit, Kind, Pair
+from retriever.scope_training.pair import Edit, Kind, Pair
 from retriever.settings import RetrieverSettings
 from retriever.text import Name, name_of
 

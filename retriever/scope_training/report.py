@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from retriever.scope.training.evaluation import Outcome, share
-from retriever.scope.training.pair import Kind
+from retriever.scope_training.evaluation import Outcome, share
+from retriever.scope_training.pair import Kind
 
 THRESHOLDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 HARD, EASY = 0.04, 0.001

@@ -16,7 +16,7 @@ from typing import Any
 
 from retriever.errors import InvalidFactError, InvalidTrainingDataError
 from retriever.fact import Fact, FactLimits, check_fact
-from retriever.scope.training.pair import Edit, Pair
+from retriever.scope_training.pair import Edit, Pair
 from retriever.text import name_of
 
 Record = dict[str, Any]
@@ -40,7 +40,7 @@ def load_folder(folder: Path) -> list[Pair]:
     if not pairs:
         raise InvalidTrainingDataError(
             f"{folder} has no file in a schema that is known here; see "
-            "retriever.scope.training.published for those that are."
+            "retriever.scope_training.published for those that are."
         )
     return pairs
 
