@@ -17,7 +17,7 @@ from retriever import (
 )
 from vllm_edit.domain.edit import Edit, EditRequest, Status
 from vllm_edit.domain.errors import InvalidChoice, InvalidEdit, RouteOverBudget
-from vllm_edit.domain.method import Change
+from vllm_edit.domain.method import MethodChange
 from vllm_edit.memory.method import MemoryMethod
 from vllm_edit.memory.router import Budget, Router
 from vllm_edit.memory.routing_options import RoutingOptions, wishes
@@ -58,7 +58,7 @@ async def memory(encoder: Encoder, counterfactual: Silent | None = None) -> Memo
         Edit(f"edit-{at}", request, Status.ACTIVE, at, at, 0.0, 0.0)
         for at, request in enumerate((FACT, SERAC))
     ]
-    await method.apply(Change(edits), None, 1)
+    await method.apply(MethodChange(edits), None, 1)
     return method
 
 

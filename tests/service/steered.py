@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vllm_edit.domain.edit import Edit, EditRequest
 from vllm_edit.domain.errors import ComputeFailed, SwapFailed, TargetNotReached
-from vllm_edit.domain.method import Change, Views
+from vllm_edit.domain.method import EditsByVariant, MethodChange
 from vllm_edit.domain.probe import Probes
 from vllm_edit.domain.variant import DEFAULT
 from vllm_edit.ledger import Ledger
@@ -64,13 +64,13 @@ class Steered:
         pass
 
     @property
-    def views(self) -> Views:
+    def edits_by_variant(self) -> EditsByVariant:
         return {v: [self.known[i] for i in ids] for v, ids in self.seen.items()}
 
     async def tidy(self, edits: Sequence[Edit]) -> None:
         self.tidied = [edit.id for edit in edits]
 
-    async def compute(self, change: Change) -> list[str]:
+    async def compute(self, change: MethodChange) -> list[str]:
         coming = [edit.id for edit in change.coming]
         if coming or change.leaving:
             self.computed.append(coming)
@@ -89,15 +89,15 @@ class Steered:
         """The edits that default traffic sees."""
         return self.seen.get(DEFAULT, [])
 
-    def _after(self, change: Change, variant: str) -> list[str]:
+    def _after(self, change: MethodChange, variant: str) -> list[str]:
         leaving = {edit.id for edit in change.leaving}
         stay = [edit_id for edit_id in self.seen.get(variant, []) if edit_id not in leaving]
         return stay + [edit.id for edit in change.coming]
 
-    def ready(self, change: Change, computed: list[str]) -> bool:
+    def ready(self, change: MethodChange, computed: list[str]) -> bool:
         return computed == [edit.id for edit in change.coming]
 
-    async def apply(self, change: Change, computed: list[str], revision: int) -> None:
+    async def apply(self, change: MethodChange, computed: list[str], revision: int) -> None:
         if self.broken or len(change.coming) > self.most:
             raise SwapFailed("The engine is out of order.")
         self.known |= {edit.id: edit for edit in change.coming}

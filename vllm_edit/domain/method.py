@@ -7,12 +7,12 @@ from typing import Any, Protocol
 from vllm_edit.domain.edit import Edit, EditRequest
 from vllm_edit.domain.variant import DEFAULT
 
-Views = Mapping[str, Sequence[Edit]]
+EditsByVariant = Mapping[str, Sequence[Edit]]
 """By variant, the edits in effect there, oldest first."""
 
 
 @dataclass(frozen=True)
-class Change:
+class MethodChange:
     """Edits of one method that come into effect and edits that leave it, in one step.
 
     They do so in each of ``variants``; what is computed for them builds on the first.
@@ -25,9 +25,9 @@ class Change:
     pause_mode: str | None = None
 
     @property
-    def reverse(self) -> "Change":
+    def reverse(self) -> "MethodChange":
         """The change that takes this one back."""
-        return Change(self.leaving, self.coming, self.variants, self.pause_mode)
+        return MethodChange(self.leaving, self.coming, self.variants, self.pause_mode)
 
 
 class Method(Protocol):
@@ -66,13 +66,13 @@ class Method(Protocol):
         """Load what a first edit would otherwise wait for."""
 
     @property
-    def views(self) -> Views:
+    def edits_by_variant(self) -> EditsByVariant:
         """What is in effect; every variant known so far is in it."""
 
     async def tidy(self, edits: Sequence[Edit]) -> None:
         """Drop what is kept for other edits than these, which are all that have not ended."""
 
-    async def compute(self, change: Change) -> Any:
+    async def compute(self, change: MethodChange) -> Any:
         """What ``apply`` needs for the change; alters nothing that is served.
 
         Raises:
@@ -80,10 +80,10 @@ class Method(Protocol):
             EditError: the change cannot be made.
         """
 
-    def ready(self, change: Change, computed: Any) -> bool:
+    def ready(self, change: MethodChange, computed: Any) -> bool:
         """Whether ``apply`` can make the change now with what was computed for it earlier."""
 
-    async def apply(self, change: Change, computed: Any, revision: int) -> None:
+    async def apply(self, change: MethodChange, computed: Any, revision: int) -> None:
         """Make the change effective under this revision, all or nothing.
 
         A variant not known so far comes to be.
@@ -102,7 +102,7 @@ class Method(Protocol):
         """Release processes and files."""
 
 
-def changes(now: Views, wanted: Views) -> list[Change]:
+def changes(now: EditsByVariant, wanted: EditsByVariant) -> list[MethodChange]:
     """What brings a method from one state to another, but for the variants that end."""
     found = []
     for variant, edits in wanted.items():
@@ -111,5 +111,5 @@ def changes(now: Views, wanted: Views) -> list[Change]:
         coming = [edit for edit in edits if edit.id not in before]
         leaving = [edit for edit in now.get(variant, ()) if edit.id not in after]
         if coming or leaving or variant not in now:
-            found.append(Change(coming, leaving, (variant,)))
+            found.append(MethodChange(coming, leaving, (variant,)))
     return found

@@ -10,7 +10,7 @@ from retriever import Fact, FeedbackMemory, InvalidFactError, Messages, Retrieve
 from retriever.mello.hops import Hit
 from vllm_edit.domain.edit import Edit, EditRequest
 from vllm_edit.domain.errors import InvalidEdit
-from vllm_edit.domain.method import Change, Views
+from vllm_edit.domain.method import EditsByVariant, MethodChange
 from vllm_edit.domain.variant import DEFAULT
 from vllm_edit.memory.query import MemoryQuery, as_edit_errors
 from vllm_edit.memory.variant_memory import MEMPROMPT, VariantMemory, fact_of
@@ -101,19 +101,19 @@ class MemoryMethod:
             await asyncio.to_thread(self._empty.facts.warm_up)
 
     @property
-    def views(self) -> Views:
+    def edits_by_variant(self) -> EditsByVariant:
         return {variant: list(known.edits.values()) for variant, known in self._variants.items()}
 
     async def tidy(self, edits: Sequence[Edit]) -> None:
         pass
 
-    async def compute(self, change: Change) -> None:
+    async def compute(self, change: MethodChange) -> None:
         """Embedding is quick enough to be part of ``apply``."""
 
-    def ready(self, change: Change, computed: None) -> bool:
+    def ready(self, change: MethodChange, computed: None) -> bool:
         return True
 
-    async def apply(self, change: Change, computed: None, revision: int) -> None:
+    async def apply(self, change: MethodChange, computed: None, revision: int) -> None:
         # The new facts hide those of which they are later versions, which can then go unseen.
         with as_edit_errors():
             for variant in change.variants:

@@ -24,7 +24,7 @@ from vllm_edit.domain.errors import (
     ProbesFailed,
     StoreError,
 )
-from vllm_edit.domain.method import Change, Method, Views, changes
+from vllm_edit.domain.method import EditsByVariant, Method, MethodChange, changes
 from vllm_edit.domain.probe import Scores
 from vllm_edit.domain.variant import BASE, DEFAULT
 from vllm_edit.engine.progress import Progress
@@ -110,9 +110,9 @@ class EditLifecycle:
             self._require_methods(edits)
             for method in self._methods:
                 views = self._views([e for e in edits if e.request.method in method.names])
-                for change in changes(method.views, views):
+                for change in changes(method.edits_by_variant, views):
                     await method.apply(change, await method.compute(change), revision)
-                for variant in method.views.keys() - views.keys():
+                for variant in method.edits_by_variant.keys() - views.keys():
                     await method.drop(variant)
             self.progress.reach(revision)
 
@@ -135,7 +135,7 @@ class EditLifecycle:
     def _new_claims(self) -> FactsBySet:
         return FactsBySet(lambda edit: self._fact(edit.request))
 
-    def _views(self, edits: Sequence[Edit]) -> Views:
+    def _views(self, edits: Sequence[Edit]) -> EditsByVariant:
         names = [BASE, *(edit_set.name for edit_set in self._ledger.edit_sets()), DEFAULT]
         views: dict[str, list[Edit]] = {name: [] for name in names}
         for edit in edits:
@@ -253,7 +253,7 @@ class EditLifecycle:
         *_, last = await self._record([*left, *come])
         self.progress.reach(last.revision)
 
-    async def look(self, change: Change, home: str | None = None) -> Trial | None:
+    async def look(self, change: MethodChange, home: str | None = None) -> Trial | None:
         """Ask about the edits that come with probes, if any does, before they take effect.
 
         ``home`` is a variant in which they are in effect already. The caller holds the lock.
@@ -278,7 +278,7 @@ class EditLifecycle:
         assert self._gate is not None  # noqa: S101
         return await self._gate.judge(trial)
 
-    async def _judge(self, job: Sequence[Edit], change: Change, trial: Trial) -> Scores:
+    async def _judge(self, job: Sequence[Edit], change: MethodChange, trial: Trial) -> Scores:
         """Ask again; after ProbesFailed the edits are not in effect any more."""
         try:
             return await self.judge(trial)
@@ -318,19 +318,19 @@ class EditLifecycle:
         await method.forget([revoked])
         return revoked
 
-    def _entry(self, job: Sequence[Edit]) -> Change:
+    def _entry(self, job: Sequence[Edit]) -> MethodChange:
         displaced = self._succession.displaced(job)
         earlier = [self._ledger.get(edit_id) for edit_id in displaced]
-        return Change(
+        return MethodChange(
             coming=[edit for edit in job if edit.id not in displaced],
             leaving=[edit for edit in earlier if edit.status is Status.ACTIVE],
             variants=self._variants(job[0]),
             pause_mode=job[0].request.pause_mode,
         )
 
-    def _exit(self, edit: Edit) -> Change:
+    def _exit(self, edit: Edit) -> MethodChange:
         earlier = self._succession.predecessors(edit.id)
-        return Change(
+        return MethodChange(
             coming=[self._ledger.get(edit_id) for edit_id in earlier],
             leaving=[edit],
             variants=self._variants(edit),

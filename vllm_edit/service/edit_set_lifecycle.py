@@ -9,7 +9,7 @@ from typing import Any
 from vllm_edit.domain.edit import ENDED, Edit, Status, Step
 from vllm_edit.domain.edit_set import EditSet, check_name, require_thawed
 from vllm_edit.domain.errors import ConflictingState, EditError, ProbesFailed
-from vllm_edit.domain.method import Change, Method
+from vllm_edit.domain.method import Method, MethodChange
 from vllm_edit.domain.probe import Probes
 from vllm_edit.domain.variant import DEFAULT
 from vllm_edit.ledger import Ledger
@@ -18,7 +18,7 @@ from vllm_edit.service.edit_lifecycle import EditLifecycle
 
 logger = logging.getLogger(__name__)
 
-Changes = Sequence[tuple[Method, Change]]
+Changes = Sequence[tuple[Method, MethodChange]]
 
 
 class EditSetLifecycle:
@@ -48,7 +48,7 @@ class EditSetLifecycle:
                 )
             made = await self._record(EditSet.new(name, owner, probes))
             for method in self._methods:
-                change = Change(variants=(name,))
+                change = MethodChange(variants=(name,))
                 await method.apply(change, await method.compute(change), made.revision)
             self._lifecycle.progress.reach(made.revision)
         return made
@@ -100,7 +100,7 @@ class EditSetLifecycle:
         """Ask what judges the edits that come with the changes, before they take effect."""
         coming = [edit for _, change in changes for edit in change.coming]
         try:
-            return await self._lifecycle.look(Change(coming, variants=(DEFAULT,)), home=name)
+            return await self._lifecycle.look(MethodChange(coming, variants=(DEFAULT,)), home=name)
         except ProbesFailed as failed:
             raise _refused(name, failed) from failed
 
@@ -171,7 +171,7 @@ class EditSetLifecycle:
         changes = []
         for method in self._methods:
             if mine := [edit for edit in active if edit.request.method in method.names]:
-                change = Change(coming=mine, variants=variants)
+                change = MethodChange(coming=mine, variants=variants)
                 changes.append((method, change if coming else change.reverse))
         return changes
 

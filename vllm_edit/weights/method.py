@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast
 
 from vllm_edit.domain.edit import UNFINISHED, Edit, EditRequest
 from vllm_edit.domain.errors import ComputeFailed, InvalidEdit, TargetNotReached
-from vllm_edit.domain.method import Change, Views
+from vllm_edit.domain.method import EditsByVariant, MethodChange
 from vllm_edit.editor.client import EditorClient
 from vllm_edit.editor.messages import Fact
 from vllm_edit.engine.adapters import Variants
@@ -74,7 +74,7 @@ class WeightMethod:
         self._hyperparameters = hyperparameters
         self._eager = eager
         self._scratch = scratch
-        self._views: Views = {}
+        self._views: EditsByVariant = {}
         self._live: Mapping[DeltaKey, Delta] = {}
         self._warnings: Mapping[str, Sequence[str]] = {}
         self._drifts: Mapping[str, float | None] = {}
@@ -104,13 +104,13 @@ class WeightMethod:
             )
 
     @property
-    def views(self) -> Views:
+    def edits_by_variant(self) -> EditsByVariant:
         return self._views
 
     async def tidy(self, edits: Sequence[Edit]) -> None:
         await self._store.keep_only({edit.group for edit in edits})
 
-    async def compute(self, change: Change) -> Mapping[DeltaKey, Delta]:
+    async def compute(self, change: MethodChange) -> Mapping[DeltaKey, Delta]:
         """The deltas that the change needs and that are not live."""
         groups = self._after(change)[change.variants[0]]
         new = {edit.id for edit in change.coming if edit.status in UNFINISHED}
@@ -125,7 +125,7 @@ class WeightMethod:
                     on_top_of.append(key)
         return computed
 
-    def ready(self, change: Change, computed: Mapping[DeltaKey, Delta]) -> bool:
+    def ready(self, change: MethodChange, computed: Mapping[DeltaKey, Delta]) -> bool:
         return all(
             key in self._live or key in computed
             for groups in self._after(change).values()
@@ -133,7 +133,7 @@ class WeightMethod:
         )
 
     async def apply(
-        self, change: Change, computed: Mapping[DeltaKey, Delta], revision: int
+        self, change: MethodChange, computed: Mapping[DeltaKey, Delta], revision: int
     ) -> None:
         known = {**computed, **self._live}
         views = {variant: grouped(edits) for variant, edits in self._views.items()}
@@ -165,7 +165,7 @@ class WeightMethod:
         self._drifts = {i: drift.drift_of(d) for key, d in live.items() for i in key.edit_ids}
         drift.show({v: [live[key] for key in groups] for v, groups in views.items()})
 
-    def _after(self, change: Change) -> Mapping[str, Groups]:
+    def _after(self, change: MethodChange) -> Mapping[str, Groups]:
         """What is live in the variants after the change."""
         leaving = {edit.id for edit in change.leaving}
         return {
