@@ -19,7 +19,7 @@ from vllm_edit.ledger import Ledger, deltas_of
 from vllm_edit.memory.build import make_memory
 from vllm_edit.memory.build_router import make_router
 from vllm_edit.probes.controls import controls
-from vllm_edit.probes.gate import Gate
+from vllm_edit.probes.gate import ProbeGate
 from vllm_edit.processes.server_logging import join_vllm
 from vllm_edit.replication.api_process import Owner, Sibling, api_process
 from vllm_edit.request.edit_state import EditState
@@ -85,7 +85,7 @@ class EditPlugin:
             state.openai_serving_completion, router.patient, names, serac, settings.probe_timeout
         )
         probes = Probes(made=True) if settings.probes == "made" else None
-        gate = Gate(asker, controls(settings.probe_controls, Path(args.model)))
+        gate = ProbeGate(asker, controls(settings.probe_controls, Path(args.model)))
         service = EditService(ledger, (memory, weights), guard, settings.max_queue, gate, probes)
         member = await process.join(service, ledger)
         state.edit_settings = settings

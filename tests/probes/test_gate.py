@@ -12,7 +12,7 @@ from vllm_edit.domain.errors import InvalidEdit, ProbesFailed, Unavailable
 from vllm_edit.domain.probe import Probes, Score, Scores
 from vllm_edit.ledger import Ledger
 from vllm_edit.probes import made_probes as making
-from vllm_edit.probes.gate import Answers, Gate, Trial
+from vllm_edit.probes.gate import Answers, ProbeGate, Trial
 
 CONTROL = "The opposite of hot is"
 MADE = Probes(made=True)
@@ -60,8 +60,8 @@ def world(method: Steered) -> World:
 
 
 @pytest.fixture
-def gate(world: World) -> Gate:
-    return Gate(world, [CONTROL])
+def gate(world: World) -> ProbeGate:
+    return ProbeGate(world, [CONTROL])
 
 
 def values(edit: Edit) -> Mapping[tuple[str, bool], float]:
@@ -75,7 +75,7 @@ def why(edit: Edit) -> str:
 
 
 async def test_an_edit_without_probes_is_not_asked_about(
-    path: Path, method: Steered, world: World, gate: Gate
+    path: Path, method: Steered, world: World, gate: ProbeGate
 ) -> None:
     async with running(path, method, gate=gate) as service:
         (edit,) = await service.submit([request("anthem", None)], wait=True)
@@ -83,7 +83,7 @@ async def test_an_edit_without_probes_is_not_asked_about(
 
 
 async def test_made_probes_are_rephrasings_controls_and_neighbours(
-    path: Path, method: Steered, world: World, gate: Gate
+    path: Path, method: Steered, world: World, gate: ProbeGate
 ) -> None:
     async with running(path, method, gate=gate) as service:
         await service.submit([request("river", None)], wait=True)
@@ -112,7 +112,7 @@ async def test_an_edit_that_falls_short_is_taken_back(
     path: Path,
     method: Steered,
     world: World,
-    gate: Gate,
+    gate: ProbeGate,
     probes: Probes,
     prompt: str,
     said: str,
@@ -132,7 +132,7 @@ async def test_an_edit_that_falls_short_is_taken_back(
 
 
 async def test_what_it_superseded_is_in_effect_again(
-    path: Path, method: Steered, world: World, gate: Gate
+    path: Path, method: Steered, world: World, gate: ProbeGate
 ) -> None:
     async with running(path, method, gate=gate) as service:
         (first,) = await service.submit([request("anthem")], wait=True)
@@ -145,7 +145,7 @@ async def test_what_it_superseded_is_in_effect_again(
 
 
 async def test_others_that_came_with_it_stay(
-    path: Path, method: Steered, world: World, gate: Gate
+    path: Path, method: Steered, world: World, gate: ProbeGate
 ) -> None:
     """Those of a batch without the one at fault; others are tried apart from it."""
     world.wrong["Anthem is"] = " X."
@@ -162,7 +162,7 @@ async def test_others_that_came_with_it_stay(
 
 
 async def test_what_another_edit_changes_is_not_held_against_an_edit(
-    path: Path, method: Steered, gate: Gate
+    path: Path, method: Steered, gate: ProbeGate
 ) -> None:
     """They are posted together, but only one batch has to get along with itself."""
     kept = request("anthem", Probes((), ("River is",)))
@@ -172,7 +172,7 @@ async def test_what_another_edit_changes_is_not_held_against_an_edit(
 
 
 async def test_a_model_that_does_not_answer_fails_the_edit(
-    path: Path, method: Steered, world: World, gate: Gate
+    path: Path, method: Steered, world: World, gate: ProbeGate
 ) -> None:
     world.silent = True
     async with running(path, method, gate=gate) as service:
@@ -186,11 +186,11 @@ async def test_a_model_that_does_not_answer_fails_the_edit(
 
 
 async def test_an_edit_that_cannot_be_taken_back_is_in_effect(
-    path: Path, method: Steered, world: World, gate: Gate
+    path: Path, method: Steered, world: World, gate: ProbeGate
 ) -> None:
     world.wrong["Anthem is"] = " X."
 
-    class Stuck(Gate):
+    class Stuck(ProbeGate):
         async def judge(self, trial: Trial) -> Scores:
             method.broken = True
             return await super().judge(trial)
@@ -202,7 +202,7 @@ async def test_an_edit_that_cannot_be_taken_back_is_in_effect(
 
 
 async def test_a_set_and_the_server_have_probes_for_edits_that_bring_none(
-    path: Path, method: Steered, world: World, gate: Gate
+    path: Path, method: Steered, world: World, gate: ProbeGate
 ) -> None:
     server, of_set, own = Probes(locality=0.1), Probes(locality=0.2), Probes(locality=0.3)
     async with running(path, method, gate=gate, probes=server) as service:
@@ -221,13 +221,13 @@ async def test_a_set_and_the_server_have_probes_for_edits_that_bring_none(
             await service.create_set("bad", probes=Probes(unchanged=("\0",)))
         assert refused.value.field == "probes.unchanged"
     again = Steered()
-    async with running(path, again, gate=Gate(World(again))) as service:
+    async with running(path, again, gate=ProbeGate(World(again))) as service:
         assert service.edit_set("news").probes == of_set
         assert service.edits() == edits
 
 
 async def test_a_set_is_judged_again_in_default_traffic(
-    path: Path, method: Steered, world: World, gate: Gate
+    path: Path, method: Steered, world: World, gate: ProbeGate
 ) -> None:
     """What one of its edits changes is not held against another, nor asked of those without."""
     posted = [
@@ -252,7 +252,7 @@ async def test_a_set_is_judged_again_in_default_traffic(
 
 
 async def test_a_set_that_falls_short_in_default_traffic_is_not_active(
-    path: Path, method: Steered, world: World, gate: Gate
+    path: Path, method: Steered, world: World, gate: ProbeGate
 ) -> None:
     async with running(path, method, gate=gate) as service:
         await service.create_set("news")
@@ -277,7 +277,7 @@ async def test_a_set_that_was_not_judged_to_its_end_is_not_active_at_the_next_st
     class KilledError(Exception):
         pass
 
-    class Judge(Gate):
+    class Judge(ProbeGate):
         async def judge(self, trial: Trial) -> Scores:
             if trial.variant == "default":
                 raise KilledError
@@ -295,7 +295,7 @@ async def test_a_set_that_was_not_judged_to_its_end_is_not_active_at_the_next_st
 
 
 async def test_an_edit_left_unfinished_is_judged_at_the_next_start(
-    path: Path, method: Steered, world: World, gate: Gate
+    path: Path, method: Steered, world: World, gate: ProbeGate
 ) -> None:
     method.may_compute.clear()
     async with running(path, method, gate=gate) as service:
@@ -305,7 +305,7 @@ async def test_an_edit_left_unfinished_is_judged_at_the_next_start(
     again = Steered()
     after = World(again)
     after.wrong["River is"] = " X."
-    async with running(path, again, gate=Gate(after)) as service:
+    async with running(path, again, gate=ProbeGate(after)) as service:
         good, bad = (service.get(edit.id) for edit in edits)
         assert (good.status, bad.status) == (Status.ACTIVE, Status.FAILED)
         assert again.effective == [good.id]

@@ -11,7 +11,7 @@ from vllm_edit.domain.method import EditsByVariant, MethodChange
 from vllm_edit.domain.probe import Probes
 from vllm_edit.domain.variant import DEFAULT
 from vllm_edit.ledger import Ledger
-from vllm_edit.probes.gate import Gate
+from vllm_edit.probes.gate import ProbeGate
 from vllm_edit.service.service import EditService
 from vllm_edit.service.validation import EditValidator
 from vllm_edit.settings import Settings
@@ -120,7 +120,7 @@ async def running(
     path: Path,
     method: Steered,
     max_queue: int = Settings.max_queue,
-    gate: Gate | None = None,
+    gate: ProbeGate | None = None,
     probes: Probes | None = None,
 ) -> AsyncIterator[EditService]:
     guard = EditValidator(Settings(), method.names, ())

@@ -60,7 +60,7 @@ class Trial:
     others: Answers = Answers()
 
 
-class Gate:
+class ProbeGate:
     """Asks about edits before they take effect, and again with them.
 
     ``controls`` are prompts about which no edit should change anything, for made probes.

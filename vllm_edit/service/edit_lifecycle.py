@@ -29,7 +29,7 @@ from vllm_edit.domain.probe import Scores
 from vllm_edit.domain.variant import BASE, DEFAULT
 from vllm_edit.engine.progress import Progress
 from vllm_edit.ledger import Ledger
-from vllm_edit.probes.gate import Gate, Trial
+from vllm_edit.probes.gate import ProbeGate, Trial
 from vllm_edit.probes.metrics import FAILED
 from vllm_edit.service.facts_by_set import FactsBySet, Home
 from vllm_edit.service.supersession import Supersession
@@ -46,7 +46,9 @@ class EditLifecycle:
     event loop.
     """
 
-    def __init__(self, ledger: Ledger, methods: Sequence[Method], gate: Gate | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, methods: Sequence[Method], gate: ProbeGate | None = None
+    ) -> None:
         self._ledger = ledger
         self._gate = gate
         self._methods = tuple(methods)
@@ -257,7 +259,7 @@ class EditLifecycle:
         """Ask about the edits that come with probes, if any does, before they take effect.
 
         ``home`` is a variant in which they are in effect already. The caller holds the lock.
-        Raises ProbesFailed as `Gate.look` does.
+        Raises ProbesFailed as `ProbeGate.look` does.
         """
         judged = [edit for edit in change.coming if edit.request.probes is not None]
         if self._gate is None or not judged:
@@ -274,7 +276,7 @@ class EditLifecycle:
         return await self._gate.look(change.coming, variant, live, home)
 
     async def judge(self, trial: Trial) -> Scores:
-        """Ask again, when the edits have taken effect; raises ProbesFailed as `Gate.judge` does."""
+        """Ask again, when the edits have taken effect; raises ProbesFailed as `ProbeGate.judge` does."""
         assert self._gate is not None  # noqa: S101
         return await self._gate.judge(trial)
 

@@ -16,7 +16,7 @@ from vllm_edit.domain.traffic_split import TrafficSplit
 from vllm_edit.domain.variant import BASE, DEFAULT, RESERVED
 from vllm_edit.ledger import Ledger
 from vllm_edit.memory.variant_memory import MEMPROMPT
-from vllm_edit.probes.gate import Gate
+from vllm_edit.probes.gate import ProbeGate
 from vllm_edit.service.edit_lifecycle import EditLifecycle
 from vllm_edit.service.edit_set_lifecycle import EditSetLifecycle
 from vllm_edit.service.validation import EditValidator
@@ -44,7 +44,7 @@ class EditService:
         methods: Sequence[Method],
         guard: EditValidator,
         max_queue: int = Settings.max_queue,
-        gate: Gate | None = None,
+        gate: ProbeGate | None = None,
         probes: Probes | None = None,
     ) -> None:
         self._ledger = ledger
