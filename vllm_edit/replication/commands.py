@@ -4,8 +4,8 @@ from typing import assert_never
 
 from vllm_edit.replication.messages import (
     ActivateSet,
-    Answer,
-    Change,
+    ChangeCommand,
+    CommandResult,
     CreateSet,
     DeleteSet,
     FreezeSet,
@@ -16,7 +16,7 @@ from vllm_edit.replication.messages import (
 from vllm_edit.service.service import EditService
 
 
-async def carry_out(service: EditService, change: Change) -> Answer:
+async def carry_out(service: EditService, change: ChangeCommand) -> CommandResult:
     """Do what is asked for, as for a client of this server; raises what the service raises."""
     edit_ids, edit_set = [], None
     match change:
@@ -36,4 +36,4 @@ async def carry_out(service: EditService, change: Change) -> Answer:
             await service.set_split(split)
         case _:
             assert_never(change)
-    return Answer("", service.revision, edit_ids, edit_set)
+    return CommandResult("", service.revision, edit_ids, edit_set)

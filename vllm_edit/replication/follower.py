@@ -9,9 +9,17 @@ import msgspec
 from vllm_edit.domain import errors
 from vllm_edit.domain.errors import EditError, Overloaded, Unavailable
 from vllm_edit.replication.bus import Address, Bus
-from vllm_edit.replication.messages import Answer, Call, Command, Refused, Reply
+from vllm_edit.replication.messages import (
+    Call,
+    Command,
+    CommandRefused,
+    CommandReply,
+    CommandResult,
+)
 
-_replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Answer | Refused)
+_replies: msgspec.msgpack.Decoder[CommandReply] = msgspec.msgpack.Decoder(
+    CommandResult | CommandRefused
+)
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -21,10 +29,10 @@ class Connection:
     def __init__(self, bus: Bus, address: Address) -> None:
         self.address = address
         self._commands, self._changes = bus.connect(address)
-        self._waiting: dict[str, asyncio.Future[Answer]] = {}
+        self._waiting: dict[str, asyncio.Future[CommandResult]] = {}
         self._receiving = asyncio.create_task(self._receive())
 
-    async def ask(self, command: Command) -> Answer:
+    async def ask(self, command: Command) -> CommandResult:
         """Have a command carried out.
 
         Raises:
@@ -63,7 +71,7 @@ class Connection:
             future = self._waiting.get(reply.id)
             if future is None or future.done():
                 continue
-            if isinstance(reply, Refused):
+            if isinstance(reply, CommandRefused):
                 future.set_exception(_error(reply))
             else:
                 future.set_result(reply)
@@ -77,7 +85,7 @@ def _lost() -> Unavailable:
     )
 
 
-def _error(reply: Refused) -> EditError:
+def _error(reply: CommandRefused) -> EditError:
     kind = getattr(errors, reply.kind, EditError)
     error: EditError = kind(reply.message)
     error.code, error.field = reply.code, reply.field

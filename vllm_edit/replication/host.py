@@ -7,7 +7,13 @@ import msgspec
 
 from vllm_edit.domain.errors import EditError, Overloaded
 from vllm_edit.replication.bus import Bus
-from vllm_edit.replication.messages import Answer, Call, Command, Refused, Reply
+from vllm_edit.replication.messages import (
+    Call,
+    Command,
+    CommandRefused,
+    CommandReply,
+    CommandResult,
+)
 from vllm_edit.service.service import EditService
 
 _calls = msgspec.msgpack.Decoder(Call)
@@ -18,7 +24,10 @@ class Host:
     """Serves the commands of others, any number at a time, with ``carry_out``."""
 
     def __init__(
-        self, bus: Bus, service: EditService, carry_out: Callable[[Command], Awaitable[Answer]]
+        self,
+        bus: Bus,
+        service: EditService,
+        carry_out: Callable[[Command], Awaitable[CommandResult]],
     ) -> None:
         self._bus = bus
         self._service = service
@@ -48,13 +57,13 @@ class Host:
         reply = await self._reply(call)
         await self._bus.commands.send_multipart([peer, _encoder.encode(reply)])
 
-    async def _reply(self, call: Call) -> Reply:
+    async def _reply(self, call: Call) -> CommandReply:
         try:
             done = await self._carry_out(call.command)
         except EditError as error:
             after = error.retry_after if isinstance(error, Overloaded) else 0.0
             kind = type(error).__name__
-            return Refused(call.id, kind, error.code, error.message, error.field, after)
+            return CommandRefused(call.id, kind, error.code, error.message, error.field, after)
         return msgspec.structs.replace(done, id=call.id)
 
     async def _tell(self) -> None:

@@ -16,9 +16,9 @@ from vllm_edit.replication.follower import Connection
 from vllm_edit.replication.host import Host
 from vllm_edit.replication.messages import (
     ActivateSet,
-    Answer,
-    Change,
+    ChangeCommand,
     Command,
+    CommandResult,
     CreateSet,
     DeleteSet,
     FreezeSet,
@@ -124,7 +124,7 @@ class Member:
     async def set_split(self, split: TrafficSplit | None) -> None:
         await self._change(SetSplit(split))
 
-    async def _change(self, change: Change) -> Answer:
+    async def _change(self, change: ChangeCommand) -> CommandResult:
         if self._leads:
             answer = await carry_out(self._service, change)
         else:
@@ -133,7 +133,7 @@ class Member:
             await self._siblings.in_step(self._service.served_revision)
         return answer
 
-    async def _ask(self, change: Change) -> Answer:
+    async def _ask(self, change: ChangeCommand) -> CommandResult:
         if self._leader is None:
             raise Unavailable("No server leads the edit store now; try again.", code="no_leader")
         answer = await self._leader.ask(change)
@@ -141,7 +141,7 @@ class Member:
             await self._service.follow()
         return answer
 
-    async def _carry_out(self, command: Command) -> Answer:
+    async def _carry_out(self, command: Command) -> CommandResult:
         if not isinstance(command, Watch | Report | Reached):
             return await self._change(command)
         if self._siblings is None:
@@ -155,7 +155,7 @@ class Member:
                 self._siblings.report(process, changes)
             case Reached(process, revision):
                 self._siblings.reached(process, revision)
-        return Answer("", self._service.served_revision, names=names)
+        return CommandResult("", self._service.served_revision, names=names)
 
     async def _may_lead(self) -> bool:
         return await asyncio.to_thread(self._election.try_to_lead, self._address)
@@ -197,7 +197,7 @@ class Member:
             await leader.close()
 
 
-def _set(answer: Answer) -> EditSet:
+def _set(answer: CommandResult) -> EditSet:
     if answer.edit_set is None:
         raise Unavailable("The leading server is of another version; start this one again.")
     return answer.edit_set

@@ -1,6 +1,6 @@
 """What the servers of one store say to each other: msgpack over ZeroMQ, no pickle.
 
-A server that follows sends the leading one a Call and gets, for its ``id``, one Answer or Refused.
+A server that follows sends the leading one a Call and gets, for its ``id``, one CommandResult or CommandRefused.
 So does an API process that shares an engine with the one that changes it.
 """
 
@@ -72,8 +72,10 @@ class Reached(msgspec.Struct, frozen=True, tag="reached", forbid_unknown_fields=
     revision: int
 
 
-Change: TypeAlias = Submit | RollBack | CreateSet | FreezeSet | ActivateSet | DeleteSet | SetSplit
-Command: TypeAlias = Change | Watch | Report | Reached
+ChangeCommand: TypeAlias = (
+    Submit | RollBack | CreateSet | FreezeSet | ActivateSet | DeleteSet | SetSplit
+)
+Command: TypeAlias = ChangeCommand | Watch | Report | Reached
 
 
 class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,7 +92,7 @@ class Names(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     namings: dict[str, Naming]
 
 
-class Answer(msgspec.Struct, frozen=True, tag="answer", forbid_unknown_fields=True):
+class CommandResult(msgspec.Struct, frozen=True, tag="answer", forbid_unknown_fields=True):
     """It is done and in the ledger at this revision: to these edits, or to this set."""
 
     id: str
@@ -100,7 +102,7 @@ class Answer(msgspec.Struct, frozen=True, tag="answer", forbid_unknown_fields=Tr
     names: Names | None = None
 
 
-class Refused(msgspec.Struct, frozen=True, tag="refused", forbid_unknown_fields=True):
+class CommandRefused(msgspec.Struct, frozen=True, tag="refused", forbid_unknown_fields=True):
     """It raised this error of `vllm_edit.domain.errors`."""
 
     id: str
@@ -111,4 +113,4 @@ class Refused(msgspec.Struct, frozen=True, tag="refused", forbid_unknown_fields=
     retry_after: float = 0.0
 
 
-Reply: TypeAlias = Answer | Refused
+CommandReply: TypeAlias = CommandResult | CommandRefused
