@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vllm_edit.domain.probe import Probes, Score, told
+from vllm_edit.domain.probe import Probes, Score, scores_to_json
 
 MAX_PROBES = 32
 """Of one kind, of one edit."""
@@ -78,4 +78,4 @@ class JudgedOut(ProbesOut):
 
     @classmethod
     def judged(cls, probes: Probes, scores: Sequence[Score]) -> Self:
-        return cls.model_validate({**vars(probes), "scores": told(scores)})
+        return cls.model_validate({**vars(probes), "scores": scores_to_json(scores)})

@@ -52,6 +52,6 @@ Scores = Mapping[str, Sequence[Score]]
 """By the id of an edit."""
 
 
-def told(scores: Sequence[Score]) -> list[dict[str, Any]]:
+def scores_to_json(scores: Sequence[Score]) -> list[dict[str, Any]]:
     """The scores as JSON values."""
     return [asdict(score) for score in scores]

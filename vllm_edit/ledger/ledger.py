@@ -9,7 +9,7 @@ from typing import Any, Self
 from vllm_edit.domain.edit import Edit, EditRequest, Failure, Proposal, Status, Step
 from vllm_edit.domain.edit_set import EditSet
 from vllm_edit.domain.errors import InvalidSplit, StoreError, StoreLocked, unknown_edit
-from vllm_edit.domain.probe import Probes, Score, told
+from vllm_edit.domain.probe import Probes, Score, scores_to_json
 from vllm_edit.domain.traffic_split import TrafficSplit
 from vllm_edit.ledger.event import Entry, Event
 from vllm_edit.ledger.leadership import Leadership
@@ -242,7 +242,7 @@ def _proposal(proposal: Proposal) -> dict[str, Any]:
 def _explanation(step: Step) -> dict[str, Any]:
     detail: dict[str, Any] = {"failure": asdict(step.failure)} if step.failure else {}
     if step.scores:
-        detail["scores"] = told(step.scores)
+        detail["scores"] = scores_to_json(step.scores)
     return detail | {"superseded_by": step.superseded_by} if step.superseded_by else detail
 
 
