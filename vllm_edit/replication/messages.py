@@ -1,6 +1,6 @@
 """What the servers of one store say to each other: msgpack over ZeroMQ, no pickle.
 
-A server that follows sends the leading one a Call and gets, for its ``id``, one CommandResult or CommandRefused.
+A server that follows sends a Call to the leading one and gets a CommandReply with the same ``id``.
 So does an API process that shares an engine with the one that changes it.
 """
 

@@ -276,7 +276,7 @@ class EditLifecycle:
         return await self._gate.look(change.coming, variant, live, home)
 
     async def judge(self, trial: Trial) -> Scores:
-        """Ask again, when the edits have taken effect; raises ProbesFailed as `ProbeGate.judge` does."""
+        """Ask again, when the edits have taken effect; raises as `ProbeGate.judge` does."""
         assert self._gate is not None  # noqa: S101
         return await self._gate.judge(trial)
 
