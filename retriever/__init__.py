@@ -3,7 +3,7 @@
 Knows nothing of vLLM or HTTP. Importing it does not import torch.
 """
 
-from retriever.decision import Answer, Decision, Hops, Message, Messages, Pass, Rewrite
+from retriever.decision import Decision, Decompose, Delegate, Message, Messages, Pass, Rewrite
 from retriever.embeddings import StoredEncoder
 from retriever.encoder import Encoder, SentenceEncoder
 from retriever.errors import (
@@ -27,9 +27,10 @@ from retriever.scope import Classifier, ScopeClassifier
 from retriever.settings import RetrieverSettings
 
 __all__ = [
-    "Answer",
     "Classifier",
     "Decision",
+    "Decompose",
+    "Delegate",
     "Demonstration",
     "DuplicateFactError",
     "Encoder",
@@ -39,7 +40,6 @@ __all__ = [
     "Feedback",
     "FeedbackMemory",
     "HopFormat",
-    "Hops",
     "IkeSettings",
     "InvalidClassifierError",
     "InvalidDemonstrationError",

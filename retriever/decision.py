@@ -35,7 +35,7 @@ class Rewrite:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Delegate:
     """Let the counterfactual model answer from these facts, in the place of the served one."""
 
     edit_ids: tuple[str, ...]
@@ -47,10 +47,10 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Hops:
+class Decompose:
     """Take the question apart first: `retriever.mello` says how. No fact may come of it."""
 
     question: str
 
 
-Decision = Pass | Rewrite | Answer | Hops
+Decision = Pass | Rewrite | Delegate | Decompose

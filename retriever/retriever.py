@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable
 
-from retriever.decision import Answer, Decision, Hops, Messages, Pass, Rewrite
+from retriever.decision import Decision, Decompose, Delegate, Messages, Pass, Rewrite
 from retriever.encoder import Encoder
 from retriever.fact import Fact, check_fact
 from retriever.ike.demonstrations import Demonstration, DemonstrationStore
@@ -121,10 +121,10 @@ class Retriever:
         """
         parsed = self._parsed(request)
         if hops and self._hopping and parsed.question.strip():
-            return Hops(parsed.question)
+            return Decompose(parsed.question)
         decision = self.route_without_hops(parsed)
         if isinstance(decision, Pass) and hops is None and self._may_hop(parsed):
-            return Hops(parsed.question)
+            return Decompose(parsed.question)
         return decision
 
     def quick_pass(self, request: str | Messages | ParsedRequest) -> Pass | None:
@@ -146,7 +146,7 @@ class Retriever:
 
     def route_without_hops(
         self, request: str | Messages | ParsedRequest
-    ) -> Pass | Rewrite | Answer:
+    ) -> Pass | Rewrite | Delegate:
         """`route` for a request that is not a question of several hops."""
         parsed = self._parsed(request)
         hits = self._in_scope(parsed)
@@ -157,7 +157,7 @@ class Retriever:
         hits = self._in_scope(self.parse(question))
         return [] if isinstance(hits, Pass) else hits
 
-    def put_in_front(self, answer: Answer, request: str | Messages) -> Rewrite:
+    def put_in_front(self, answer: Delegate, request: str | Messages) -> Rewrite:
         """The request behind the facts of `answer`, where no other model can answer it."""
         return self._rewrite(list(zip(answer.facts, answer.scores, strict=True)), request)
 
@@ -182,11 +182,11 @@ class Retriever:
             facts = [fact for name in named for fact in self._memory.filed(name)]
         return any(fact.method == "mello" for fact in facts)
 
-    def _with_facts(self, hits: Hits, request: str | Messages) -> Rewrite | Answer:
+    def _with_facts(self, hits: Hits, request: str | Messages) -> Rewrite | Delegate:
         if hits[0][0].method != "serac":
             return self._rewrite(hits, request)
         ids, scores = tuple(fact.id for fact, _ in hits), tuple(score for _, score in hits)
-        return Answer(ids, scores, "serac", tuple(fact for fact, _ in hits))
+        return Delegate(ids, scores, "serac", tuple(fact for fact, _ in hits))
 
     def _rewrite(self, hits: Hits, request: str | Messages) -> Rewrite:
         facts, text, messages = [fact for fact, _ in hits], None, None

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
-from retriever import Answer, Decision, Hops, Messages, Pass
+from retriever import Decision, Decompose, Delegate, Messages, Pass
 from vllm_edit.api.body import read_json, validated
 from vllm_edit.api.routers import changing_router, errors_docs, service_of
 from vllm_edit.api.schemas import RoutedEditOut, RouteIn, RouteOut
@@ -86,12 +86,12 @@ def _out(variant: str, revision: int, decision: Decision) -> RouteOut:
 def _decided(decision: Decision) -> dict[str, Any]:
     if isinstance(decision, Pass):
         return {"reason": decision.reason}
-    if isinstance(decision, Hops):
+    if isinstance(decision, Decompose):
         return {"method": "mello", "hops": True}
     scored = zip(decision.edit_ids, decision.scores, strict=True)
     edits = [RoutedEditOut(id=edit_id, score=score) for edit_id, score in scored]
     told: dict[str, Any] = {"method": decision.method, "edits": edits}
-    if isinstance(decision, Answer):
+    if isinstance(decision, Delegate):
         return told
     messages = decision.messages
     told["messages"] = None if messages is None else [dict(turn) for turn in messages]

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from retriever import Answer, Decision, Messages, Pass, RetrieverError, Rewrite
+from retriever import Decision, Delegate, Messages, Pass, RetrieverError, Rewrite
 from retriever.memprompt import clarified
 from vllm_edit.domain.errors import ComputeFailed
 from vllm_edit.memory.variant_memory import VariantMemory
@@ -29,12 +29,12 @@ class MemoryQuery:
         with as_edit_errors():
             return await asyncio.to_thread(self._memory.facts.route, self._parsed, hops)
 
-    async def route_without_hops(self) -> Pass | Rewrite | Answer:
+    async def route_without_hops(self) -> Pass | Rewrite | Delegate:
         """See `Retriever.route_without_hops`."""
         with as_edit_errors():
             return await asyncio.to_thread(self._memory.facts.route_without_hops, self._parsed)
 
-    async def put_in_front(self, answer: Answer) -> Rewrite:
+    async def put_in_front(self, answer: Delegate) -> Rewrite:
         """See `Retriever.put_in_front`."""
         with as_edit_errors():
             return await asyncio.to_thread(self._memory.facts.put_in_front, answer, self._request)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeGuard
 
-from retriever import Answer, Decision, Hops, Mello, Message, Messages, Pass, Rewrite
+from retriever import Decision, Decompose, Delegate, Mello, Message, Messages, Pass, Rewrite
 from retriever.decision import PassReason
 from vllm_edit.domain.errors import RouteOverBudget
 from vllm_edit.memory.hop_writer import ServedModel
@@ -34,15 +34,15 @@ class Routed:
     """A request as it is to be served.
 
     ``decisions`` are those about its chat or about each of its prompts, in order; a single
-    ``Answer`` is for the counterfactual model. None are made beyond the budget.
+    ``Delegate`` is for the counterfactual model. None are made beyond the budget.
     """
 
     request: dict[str, Any]
-    decisions: tuple[Pass | Rewrite | Answer, ...] = ()
+    decisions: tuple[Pass | Rewrite | Delegate, ...] = ()
     over_budget: bool = False
 
     @property
-    def used(self) -> list[Rewrite | Answer]:
+    def used(self) -> list[Rewrite | Delegate]:
         return [decision for decision in self.decisions if not isinstance(decision, Pass)]
 
     @property
@@ -50,10 +50,10 @@ class Routed:
         return [decision.reason for decision in self.decisions if isinstance(decision, Pass)]
 
     @property
-    def answer(self) -> Answer | None:
+    def answer(self) -> Delegate | None:
         """What the counterfactual model is to answer from, if it is to."""
         only = self.decisions[0] if len(self.decisions) == 1 else None
-        return only if isinstance(only, Answer) else None
+        return only if isinstance(only, Delegate) else None
 
 
 class Router:
@@ -106,7 +106,7 @@ class Router:
         # One response comes from one model: here the served one answers every prompt.
         texts = [
             (await query.put_in_front(decision)).text
-            if isinstance(decision, Answer)
+            if isinstance(decision, Delegate)
             else part.request["prompt"]
             for decision, query, part in zip(decisions, queries, parts, strict=True)
         ]
@@ -118,13 +118,13 @@ class Router:
         content: str | Messages = request[field]
         decision = await query.route(wishes.hops)
         more: dict[str, Any] = {}
-        if isinstance(decision, Hops):
+        if isinstance(decision, Decompose):
             decision, more = await self._hop(decision, request, content, wishes)
             if isinstance(decision, Pass):
                 decision = await query.route_without_hops()
         if isinstance(decision, Pass):
             decision = await query.with_feedback(wishes.user) or decision
-        if isinstance(decision, Answer) and not self._can_answer(request):
+        if isinstance(decision, Delegate) and not self._can_answer(request):
             decision = await query.put_in_front(decision)
         if isinstance(decision, Rewrite):
             routed = decision.text if decision.messages is None else list(decision.messages)
@@ -137,7 +137,7 @@ class Router:
         decision = await query.route(wishes.hops)
         if isinstance(decision, Pass):
             return await query.with_feedback(wishes.user) or decision
-        if isinstance(decision, Answer) and self._memory.counterfactual is None:
+        if isinstance(decision, Delegate) and self._memory.counterfactual is None:
             return await query.put_in_front(decision)
         return decision
 
@@ -146,7 +146,7 @@ class Router:
 
     async def _hop(
         self,
-        hops: Hops,
+        hops: Decompose,
         request: Mapping[str, Any],
         content: str | Messages,
         wishes: RoutingOptions,

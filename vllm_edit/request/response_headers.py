@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Send
 
-from retriever import Answer, Rewrite
+from retriever import Delegate, Rewrite
 
 
 class Labels:
@@ -17,7 +17,7 @@ class Labels:
         self._methods = list(methods)
         self._scores: dict[str, float] = {}
 
-    def use(self, decisions: Sequence[Rewrite | Answer]) -> None:
+    def use(self, decisions: Sequence[Rewrite | Delegate]) -> None:
         for decision in decisions:
             for edit_id, score in zip(decision.edit_ids, decision.scores, strict=True):
                 self._scores.setdefault(edit_id, score)
