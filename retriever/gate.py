@@ -25,7 +25,7 @@ _LITTLE = frozenset(
 )
 
 
-class Gate:
+class SubjectGate:
     """The names of the facts in effect. Not thread-safe: its owner holds a lock."""
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ The time is that of the text's words, however many names are stored.
 
 from collections.abc import Iterator, Sequence
 
-from retriever.gate import Gate
+from retriever.gate import SubjectGate
 from retriever.text import Name, Word
 
 Spans = list[tuple[int, int]]
@@ -23,7 +23,7 @@ class NameIndex:
         # First word to how many names begin with it (the low bits) and, above, a bit for each
         # length that such a name has or had.
         self._begin: dict[str, int] = {}
-        self._gate = Gate()
+        self._gate = SubjectGate()
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -85,7 +85,7 @@ class NameIndex:
         return found
 
     def may_mention(self, text: Sequence[Word]) -> bool:
-        """Whether a text may name a stored name in other words, see `Gate`."""
+        """Whether a text may name a stored name in other words, see `SubjectGate`."""
         return self._gate.opens(text)
 
     def _lengths(self, first: str) -> Iterator[int]:

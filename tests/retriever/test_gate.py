@@ -2,13 +2,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retriever.gate import Gate
+from retriever.gate import SubjectGate
 from retriever.names import NameIndex
 from retriever.text import name_of, words
 
 
 def opens(text: str, *names: str) -> bool:
-    gate = Gate()
+    gate = SubjectGate()
     for name in names:
         gate.add(name_of(name))
     return gate.opens(words(text))
