@@ -8,7 +8,7 @@ from weight_patchers.delta import Change, Delta, Dense, LowRank
 from weight_patchers.edit import Edit
 from weight_patchers.errors import PatcherError
 from weight_patchers.fingerprint import fingerprint
-from weight_patchers.methods import METHODS, Method
+from weight_patchers.methods import METHODS, Patcher
 from weight_patchers.statistics import Statistics
 from weight_patchers.values.contexts import Context
 
@@ -20,7 +20,7 @@ __all__ = [
     "Dense",
     "Edit",
     "LowRank",
-    "Method",
+    "Patcher",
     "PatcherError",
     "Statistics",
     "fingerprint",

@@ -12,7 +12,7 @@ from weight_patchers.fine_tuning import FineTuningHparams, compute
 
 
 @dataclass(frozen=True)
-class Method:
+class Patcher:
     """A method: the type of its hyperparameters and its `compute`.
 
     Hyperparameters have `layers`, the decoder layers that are written, and `covariance`, whether
@@ -30,11 +30,11 @@ class Method:
     values: bool = False
 
 
-def _locating(method: Any, hparams: type[Any], batch: bool = True) -> Method:
-    return Method(method.METHOD, hparams, method.compute, batch, method.compute_each, values=batch)
+def _locating(method: Any, hparams: type[Any], batch: bool = True) -> Patcher:
+    return Patcher(method.METHOD, hparams, method.compute, batch, method.compute_each, values=batch)
 
 
-METHODS: Mapping[str, Method] = MappingProxyType(
+METHODS: Mapping[str, Patcher] = MappingProxyType(
     {
         method.name: method
         for method in (
@@ -43,8 +43,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             _locating(pmet, pmet.PmetHparams),
             _locating(emmet, emmet.EmmetHparams),
             _locating(alphaedit, alphaedit.AlphaEditHparams),
-            Method("ft-l", FineTuningHparams, partial(compute, "ft-l"), batch=True),
-            Method("ft-m", FineTuningHparams, partial(compute, "ft-m"), batch=True),
+            Patcher("ft-l", FineTuningHparams, partial(compute, "ft-l"), batch=True),
+            Patcher("ft-m", FineTuningHparams, partial(compute, "ft-m"), batch=True),
         )
     }
 )

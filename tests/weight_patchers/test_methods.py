@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from weight_patchers import METHODS, Context, Delta, Edit, LowRank, Method, Statistics, hooks
+from weight_patchers import METHODS, Context, Delta, Edit, LowRank, Patcher, Statistics, hooks
 from weight_patchers.errors import ConflictingEdits, InvalidHyperparameters, PatcherError
 from weight_patchers.families import layers, projection
 from weight_patchers.hyperparameters import build, find, override
@@ -36,7 +36,7 @@ BATCH = sorted(name for name, method in METHODS.items() if method.batch)
 SPREADING = ["alphaedit", "emmet", "memit", "pmet"]
 
 
-def _hparams(method: Method, **values: object) -> Any:
+def _hparams(method: Patcher, **values: object) -> Any:
     return build(method.hparams, VALUES[method.name] | values)
 
 

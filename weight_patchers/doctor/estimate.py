@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from weight_patchers import hooks
 from weight_patchers.alphaedit import AlphaEditHparams
 from weight_patchers.families import depth, projection, width
-from weight_patchers.methods import Method
+from weight_patchers.methods import Patcher
 from weight_patchers.tokens import Batch
 from weight_patchers.values.hparams import ValueHparams
 from weight_patchers.values.passes import pass_tokens
@@ -118,7 +118,7 @@ def preparation(model: PreTrainedModel, hparams: Any) -> float:
     return sum((projection(model, i).d_in / _PROBE) ** 3 * each for i in hparams.layers)
 
 
-def cost(model: PreTrainedModel, method: Method, hparams: Any, edits: int, speed: Speed) -> Cost:
+def cost(model: PreTrainedModel, method: Patcher, hparams: Any, edits: int, speed: Speed) -> Cost:
     """An upper bound of the time, and an estimate of the memory, with d_in and d_out the key's
     and the value's width, L layers written, t tokens a row, all bytes unless said otherwise:
 
