@@ -84,7 +84,7 @@ class Dense:
         return {"update": self.update}
 
 
-Change: TypeAlias = LowRank | Dense
+ParameterChange: TypeAlias = LowRank | Dense
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,7 @@ class Delta:
     fingerprint: str
     method: str
     hyperparameters: Mapping[str, Any]
-    changes: Mapping[str, Change]
+    changes: Mapping[str, ParameterChange]
     edits: Sequence[Edit]
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     keys: Mapping[str, Tensor] = field(default_factory=dict)
@@ -195,7 +195,7 @@ def _require_types(header: Mapping[str, Any]) -> None:
 
 def _changes_and_keys(
     tensors: Mapping[str, Tensor], transposed: Sequence[str]
-) -> tuple[dict[str, Change], dict[str, Tensor]]:
+) -> tuple[dict[str, ParameterChange], dict[str, Tensor]]:
     """Both by parameter, from a file's tensors and the names of the changes it has transposed."""
     parts: dict[str, dict[str, Tensor]] = {}
     for name in sorted(tensors):
@@ -210,7 +210,7 @@ def _changes_and_keys(
     return changes, keys
 
 
-def _change(name: str, parts: Mapping[str, Tensor], transposed: bool) -> Change:
+def _change(name: str, parts: Mapping[str, Tensor], transposed: bool) -> ParameterChange:
     if parts.keys() == {"u", "v"}:
         return LowRank(parts["u"], parts["v"], transposed)
     if parts.keys() == {"update"}:

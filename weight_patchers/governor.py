@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from weight_patchers.delta import Change, Delta, LowRank
+from weight_patchers.delta import Delta, LowRank, ParameterChange
 from weight_patchers.errors import GovernorRefused, InvalidHyperparameters
 
 GOVERNOR = "governor"
@@ -96,7 +96,7 @@ def relative_norms(deltas: Sequence[Delta], base: Mapping[str, Tensor]) -> dict[
 
     `base` holds the unedited W by the parameter's name, in either orientation.
     """
-    changes: dict[str, list[Change]] = {}
+    changes: dict[str, list[ParameterChange]] = {}
     for delta in deltas:
         for name, change in delta.changes.items():
             changes.setdefault(name, []).append(change)
@@ -118,7 +118,7 @@ def _passes(figure: float, bound: float | None) -> bool:
     return bound is not None and not figure <= bound
 
 
-def _norm(changes: Sequence[Change]) -> Tensor:
+def _norm(changes: Sequence[ParameterChange]) -> Tensor:
     """||sum of the changes||_F, float64.
 
     That of low-rank ones is made from the Gram matrices of their factors, without the product:

@@ -11,7 +11,7 @@ from vllm_edit.cli import main
 from vllm_edit.domain.edit import EditRequest, Proposal, Status
 from vllm_edit.ledger import Ledger
 from vllm_edit.weights.delta_store import DeltaKey
-from weight_patchers import Change, Delta, Dense, LowRank, fingerprint
+from weight_patchers import Delta, Dense, LowRank, ParameterChange, fingerprint
 
 PARAMETER = "model.layers.1.mlp.down_proj.weight"
 
@@ -27,11 +27,11 @@ def low_rank(base: dict[str, torch.Tensor], seed: int) -> LowRank:
     return LowRank(*(torch.randn(d, 1, generator=generator) / 8 for d in (rows, columns)))
 
 
-def delta(change: Change) -> Delta:
+def delta(change: ParameterChange) -> Delta:
     return Delta(fingerprint(factworld.checkpoint()), "rome", {}, {PARAMETER: change}, ())
 
 
-def saved(change: Change, path: Path) -> Path:
+def saved(change: ParameterChange, path: Path) -> Path:
     path.parent.mkdir(exist_ok=True)
     delta(change).save(path)
     return path

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vllm_edit import factworld
-from weight_patchers import Change, Delta, Dense, LowRank
+from weight_patchers import Delta, Dense, LowRank, ParameterChange
 
 LAYER = "model.layers.{}.mlp.down_proj.weight"
 PARAMETERS = (LAYER.format(1), LAYER.format(2))
@@ -64,7 +64,7 @@ async def engine(
         context.destroy(linger=0)
 
 
-def delta(names: Sequence[str], change: Change) -> Delta:
+def delta(names: Sequence[str], change: ParameterChange) -> Delta:
     return Delta("any", "rome", {}, dict.fromkeys(names, change), ())
 
 

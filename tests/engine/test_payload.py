@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from vllm_edit.domain.errors import SwapFailed
 from vllm_edit.engine.payload import CHUNK, PRISTINE, chunks, join, pack, total, unpack
-from weight_patchers import Change, Delta, Dense, LowRank
+from weight_patchers import Delta, Dense, LowRank, ParameterChange
 
 ROWS, COLUMNS = 3, 5
 
 
-def random_change(seed: int, rank: int, transposed: bool) -> Change:
+def random_change(seed: int, rank: int, transposed: bool) -> ParameterChange:
     """Of rank `rank`; 0 stands for a dense one."""
     generator = torch.Generator().manual_seed(seed)
     d_out, d_in = (COLUMNS, ROWS) if transposed else (ROWS, COLUMNS)
@@ -22,7 +22,7 @@ def random_change(seed: int, rank: int, transposed: bool) -> Change:
     return LowRank(u, torch.randn(d_in, rank, generator=generator), transposed)
 
 
-def delta(change: Change, name: str = "w") -> Delta:
+def delta(change: ParameterChange, name: str = "w") -> Delta:
     return Delta("any", "ft-l", {}, {name: change}, ())
 
 

@@ -7,7 +7,7 @@ import torch
 import yaml
 from transformers import GPTJConfig, LlamaConfig
 
-from weight_patchers import Change, Delta, Dense, LowRank
+from weight_patchers import Delta, Dense, LowRank, ParameterChange
 from weight_patchers.errors import GovernorRefused, InvalidHyperparameters
 from weight_patchers.governor import GOVERNOR, Bounds, judge, relative_norms
 from weight_patchers.hyperparameters import find, override
@@ -26,12 +26,12 @@ def full(seed: int) -> Dense:
     return Dense(torch.randn(D_OUT, D_IN, generator=torch.Generator().manual_seed(seed)))
 
 
-def delta(**changes: Change) -> Delta:
+def delta(**changes: ParameterChange) -> Delta:
     names = {"first": FIRST, "second": SECOND}
     return Delta("any", "rome", {}, {names[key]: c for key, c in changes.items()}, ())
 
 
-def exact(*changes: Change) -> float:
+def exact(*changes: ParameterChange) -> float:
     """The norm of the sum, multiplied out in float64."""
     total = np.zeros((D_OUT, D_IN))
     for change in changes:
@@ -52,7 +52,7 @@ def exact(*changes: Change) -> float:
         (low(2, 0), full(1), low(3, 2)),
     ],
 )
-def test_the_norm_is_that_of_the_sum_of_all_changes(changes: tuple[Change, ...]) -> None:
+def test_the_norm_is_that_of_the_sum_of_all_changes(changes: tuple[ParameterChange, ...]) -> None:
     base = torch.randn(D_OUT, D_IN, generator=torch.Generator().manual_seed(9))
     found = relative_norms([delta(first=change) for change in changes], {FIRST: base})
     wanted = exact(*changes) / float(np.linalg.norm(base.double().numpy()))

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load, save
 
 from vllm_edit.domain.errors import SwapFailed
-from weight_patchers import Change, Delta, Dense
+from weight_patchers import Delta, Dense, ParameterChange
 
 CHUNK = 1 << 20
 """Bytes sent in one call: between two steps of the engine, each takes about a millisecond."""
@@ -92,7 +92,7 @@ def total(deltas: Sequence[Delta], touched: Iterable[str]) -> dict[str, Update]:
     return {name: join(found) for name, found in parts.items()}
 
 
-def _update(change: Change) -> Update:
+def _update(change: ParameterChange) -> Update:
     """The change in the orientation of the checkpoint."""
     if isinstance(change, Dense):
         return Update.of_dense(change.update.T if change.transposed else change.update)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from weight_patchers.delta import Change, Delta
+from weight_patchers.delta import Delta, ParameterChange
 from weight_patchers.errors import CannotExport, CorruptDelta, UnreadableCheckpoint
 from weight_patchers.fingerprint import fingerprint
 
@@ -23,7 +23,7 @@ class Request:
 
     base: Path
     model: PreTrainedModel
-    changes: Mapping[str, Sequence[Change]]
+    changes: Mapping[str, Sequence[ParameterChange]]
 
     @classmethod
     def of(cls, deltas: Sequence[Delta], base: Path) -> "Request":
@@ -47,7 +47,7 @@ class Request:
     @classmethod
     def trusting(cls, deltas: Sequence[Delta], base: Path, model: PreTrainedModel) -> "Request":
         """As `of`, for deltas that were computed for this very base; nothing is checked."""
-        changes: dict[str, list[Change]] = {}
+        changes: dict[str, list[ParameterChange]] = {}
         for delta in deltas:
             for name, change in delta.changes.items():
                 changes.setdefault(name, []).append(change)
