@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
     from weight_patchers.doctor.diagnosis import Report
-    from weight_patchers.doctor.fact import Fact
+    from weight_patchers.doctor.fact import KnownFact
 
 FACTWORLD = "factworld"
 FACTWORLD_FACTS = 30
@@ -141,8 +141,8 @@ def _config(folder: Path) -> "PretrainedConfig":
     return config
 
 
-def _facts(where: str | None) -> list["Fact"]:
-    from weight_patchers.doctor.fact import Fact
+def _facts(where: str | None) -> list["KnownFact"]:
+    from weight_patchers.doctor.fact import KnownFact
 
     if where is None:
         return []
@@ -150,14 +150,16 @@ def _facts(where: str | None) -> list["Fact"]:
         world = factworld.build_world()
         chosen = random.Random("doctor").sample(world.facts, FACTWORLD_FACTS)  # noqa: S311
         return [
-            Fact(BY_NAME[f.relation].statement.replace(SUBJECT, f.subject), f.subject, f.object)
+            KnownFact(
+                BY_NAME[f.relation].statement.replace(SUBJECT, f.subject), f.subject, f.object
+            )
             for f in chosen
         ]
     return list(_read_facts(Path(where)))
 
 
-def _read_facts(path: Path) -> Iterator["Fact"]:
-    from weight_patchers.doctor.fact import Fact
+def _read_facts(path: Path) -> Iterator["KnownFact"]:
+    from weight_patchers.doctor.fact import KnownFact
 
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -168,7 +170,7 @@ def _read_facts(path: Path) -> Iterator["Fact"]:
             continue
         try:
             item = json.loads(line)
-            fact = Fact(*(item[name] for name in ("prompt", "subject", "answer")))
+            fact = KnownFact(*(item[name] for name in ("prompt", "subject", "answer")))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidEdit(
                 f"Line {number} of {path} is no fact ({error}): give JSON with the texts prompt, "

@@ -9,7 +9,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from weight_patchers import statistics
 from weight_patchers.doctor.diagnosis import Finding, LayerStatistics, MethodReport, Report
 from weight_patchers.doctor.estimate import cost, measure, preparation
-from weight_patchers.doctor.fact import Fact
+from weight_patchers.doctor.fact import KnownFact
 from weight_patchers.doctor.proposal import Proposal, propose
 from weight_patchers.doctor.structure import describe, require_editable
 from weight_patchers.doctor.tracing import Trace, trace
@@ -39,7 +39,7 @@ def examine(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    facts: Sequence[Fact] = (),
+    facts: Sequence[KnownFact] = (),
     texts: Iterable[str] | None = None,
     chat: bool = False,
     dtype: str | None = None,
@@ -96,7 +96,7 @@ class _Exam:
             with self.noting_errors():
                 chat_context(self.tokenizer)
 
-    def trace_facts(self, facts: Sequence[Fact], samples: int, most: int) -> Trace | None:
+    def trace_facts(self, facts: Sequence[KnownFact], samples: int, most: int) -> Trace | None:
         if not facts:
             self._note("no_facts", "no facts were given, so no layers are proposed: give --facts")
             return None

@@ -13,7 +13,7 @@ from weight_patchers.values.suffix import logits_at
 
 
 @dataclass(frozen=True)
-class Fact:
+class KnownFact:
     """After `prompt`, which contains `subject` literally, a model that knows it says `answer`.
 
     Raises InvalidEdit when a field is blank or the subject is not part of the prompt.
@@ -48,7 +48,7 @@ class Statement:
     prompt_last: int
 
 
-def state(tokenizer: PreTrainedTokenizerBase, fact: Fact) -> Statement:
+def state(tokenizer: PreTrainedTokenizerBase, fact: KnownFact) -> Statement:
     """Tokenize a fact. Raises InvalidEdit when a part has no tokens, UnsupportedTokenizer
     without offsets."""
     prompt = fact.prompt.rstrip(" ")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from weight_patchers import hooks
-from weight_patchers.doctor.fact import Fact, Statement, probabilities, recalls, state
+from weight_patchers.doctor.fact import KnownFact, Statement, probabilities, recalls, state
 from weight_patchers.errors import ComputationFailed, InvalidEdit
 from weight_patchers.families import depth, layers, projection
 
@@ -59,7 +59,7 @@ class Trace:
 def trace(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    facts: Sequence[Fact],
+    facts: Sequence[KnownFact],
     *,
     samples: int = 10,
     noise: float = 3.0,

@@ -9,13 +9,13 @@ from transformers import T5Config as EncoderDecoderConfig
 from tests.weight_patchers.conftest import DENSE, FAMILIES, LINES, MIXTURES
 from weight_patchers.doctor.diagnosis import Report
 from weight_patchers.doctor.examination import EDITS, examine, refuse
-from weight_patchers.doctor.fact import Fact
+from weight_patchers.doctor.fact import KnownFact
 from weight_patchers.methods import METHODS
 
 BuildModel = Callable[..., PreTrainedModel]
 FACTS = [
-    Fact("The capital of France is", "France", "Paris"),
-    Fact("Anna Berg was born in", "Anna Berg", "Oslo"),
+    KnownFact("The capital of France is", "France", "Paris"),
+    KnownFact("Anna Berg was born in", "Anna Berg", "Oslo"),
 ]
 TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"

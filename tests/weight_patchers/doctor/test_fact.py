@@ -1,12 +1,12 @@
 import pytest
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
-from weight_patchers.doctor.fact import Fact, state
+from weight_patchers.doctor.fact import KnownFact, state
 from weight_patchers.errors import InvalidEdit, UnsupportedTokenizer
 
 
 def test_a_fact_becomes_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
-    found = state(tokenizer, Fact("The capital of Anna Berg is ", "Anna Berg", " Paris "))
+    found = state(tokenizer, KnownFact("The capital of Anna Berg is ", "Anna Berg", " Paris "))
     decoded = [tokenizer.decode([token]) for token in found.ids]
     subject = decoded[found.subject_first : found.subject_last + 1]
     assert "".join(subject).strip() == "Anna Berg"
@@ -17,7 +17,7 @@ def test_a_fact_becomes_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 def test_of_two_occurrences_the_last_counts(tokenizer: PreTrainedTokenizerFast) -> None:
-    found = state(tokenizer, Fact("Oslo is Oslo in Peru", "Oslo", "Lima"))
+    found = state(tokenizer, KnownFact("Oslo is Oslo in Peru", "Oslo", "Lima"))
     decoded = [tokenizer.decode([token]) for token in found.ids]
     assert "".join(decoded[found.subject_first : found.subject_last + 1]).strip() == "Oslo"
     assert "".join(decoded[: found.subject_first]).strip() == "<s>Oslo is"
@@ -26,7 +26,7 @@ def test_of_two_occurrences_the_last_counts(tokenizer: PreTrainedTokenizerFast) 
 def test_a_subject_that_shares_tokens_with_its_neighbours(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    found = state(tokenizer, Fact("NovatechParis is in", "Novatech", "Lima"))
+    found = state(tokenizer, KnownFact("NovatechParis is in", "Novatech", "Lima"))
     decoded = [tokenizer.decode([token]) for token in found.ids]
     assert "".join(decoded[found.subject_first : found.subject_last + 1]).startswith("Novatech")
 
@@ -42,9 +42,9 @@ def test_a_subject_that_shares_tokens_with_its_neighbours(
 )
 def test_a_fact_that_says_nothing_is_refused(values: tuple[str, str, str], reason: str) -> None:
     with pytest.raises(InvalidEdit, match=reason):
-        Fact(*values)
+        KnownFact(*values)
 
 
 def test_a_tokenizer_without_offsets_is_refused() -> None:
     with pytest.raises(UnsupportedTokenizer, match="offsets"):
-        state(ByT5Tokenizer(), Fact("Oslo is", "Oslo", "Lima"))
+        state(ByT5Tokenizer(), KnownFact("Oslo is", "Oslo", "Lima"))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tests.weight_patchers.conftest import DENSE, MIXTURES
-from weight_patchers.doctor.fact import Fact, Statement, state
+from weight_patchers.doctor.fact import KnownFact, Statement, state
 from weight_patchers.doctor.proposal import propose
 from weight_patchers.doctor.tracing import Trace, trace
 from weight_patchers.errors import ComputationFailed, InvalidEdit, UnsupportedModel
@@ -22,7 +22,7 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 def _said(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tokens: int = 1
-) -> Iterator[Fact]:
+) -> Iterator[KnownFact]:
     """Facts whose answers are what the model goes on to say."""
     for number in range(200):
         prompt = f"In {number} Anna Berg was of-"
@@ -35,7 +35,7 @@ def _said(
         answer = tokenizer.decode(row[0, len(ids) :])
         if not answer.strip() or not answer.isprintable():
             continue
-        fact = Fact(prompt, "Anna Berg", answer)
+        fact = KnownFact(prompt, "Anna Berg", answer)
         if list(state(tokenizer, fact).answer) == row[0, len(ids) :].tolist():
             yield fact
 
@@ -164,8 +164,8 @@ def test_what_is_not_recalled_or_ends_with_its_subject_is_not_traced(
 ) -> None:
     model = build_model("llama").eval()
     known = [fact for fact, _ in zip(_said(model, tokenizer), range(3), strict=False)]
-    wrong = Fact(known[0].prompt, known[0].subject, "something else")
-    ending = Fact(known[0].prompt, known[0].prompt, known[0].answer)
+    wrong = KnownFact(known[0].prompt, known[0].subject, "something else")
+    ending = KnownFact(known[0].prompt, known[0].prompt, known[0].answer)
     seen: list[tuple[int, int]] = []
     found = trace(
         model,
@@ -213,7 +213,7 @@ def test_a_mixture_of_experts_is_refused(
     build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, family: str
 ) -> None:
     with pytest.raises(UnsupportedModel, match="mixture of experts"):
-        trace(build_model(family), tokenizer, [Fact("Oslo is in", "Oslo", "Peru")])
+        trace(build_model(family), tokenizer, [KnownFact("Oslo is in", "Oslo", "Peru")])
 
 
 def test_no_fact_is_an_error(build_model: BuildModel, tokenizer: PreTrainedTokenizerFast) -> None:
