@@ -11,7 +11,7 @@ from retriever.encoder import Encoder
 from retriever.fact import Fact
 from retriever.retriever import Retriever
 from retriever.scope.classifier import Classifier
-from retriever.scope_training.pair import Edit, Kind, Pair
+from retriever.scope_training.pair import Kind, Pair, TrainingEdit
 from retriever.settings import RetrieverSettings
 from retriever.text import Name, name_of
 
@@ -47,11 +47,11 @@ class Outcome:
 
 def memory_of(
     pairs: Sequence[Pair],
-    others: Iterable[Edit],
+    others: Iterable[TrainingEdit],
     size: int,
     seed: int,
-    fillers: Iterable[Edit] = (),
-) -> tuple[list[Edit], list[Pair]]:
+    fillers: Iterable[TrainingEdit] = (),
+) -> tuple[list[TrainingEdit], list[Pair]]:
     """`size` edits, those of the pairs first, and the pairs that can be asked of them.
 
     Where the pairs have more edits than that, a seeded sample of them is taken; where they have
@@ -70,7 +70,7 @@ def memory_of(
 
 
 def evaluate(
-    edits: Sequence[Edit],
+    edits: Sequence[TrainingEdit],
     pairs: Sequence[Pair],
     encoder: Encoder,
     classifier: Classifier,
@@ -121,9 +121,9 @@ def _request(pair: Pair) -> str | Messages:
     return [{"role": "user", "content": text} for text in pair.turns]
 
 
-def _about(edit: Edit) -> About:
+def _about(edit: TrainingEdit) -> About:
     return name_of(edit.prompt), name_of(edit.subject)
 
 
-def _fact(fact_id: str, edit: Edit) -> Fact:
+def _fact(fact_id: str, edit: TrainingEdit) -> Fact:
     return Fact(fact_id, edit.subject, edit.prompt, edit.target)

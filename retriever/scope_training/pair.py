@@ -15,7 +15,7 @@ Side = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True, slots=True)
-class Edit:
+class TrainingEdit:
     """`prompt` names `subject`; `target` continues it."""
 
     prompt: str
@@ -27,7 +27,7 @@ class Edit:
 class Pair:
     """`turns` are the user turns of a conversation; the last one is the request."""
 
-    edit: Edit
+    edit: TrainingEdit
     turns: tuple[str, ...]
     kind: Kind
     source: str

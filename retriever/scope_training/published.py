@@ -16,7 +16,7 @@ from typing import Any
 
 from retriever.errors import InvalidFactError, InvalidTrainingDataError
 from retriever.fact import Fact, FactLimits, check_fact
-from retriever.scope_training.pair import Edit, Pair
+from retriever.scope_training.pair import Pair, TrainingEdit
 from retriever.text import name_of
 
 Record = dict[str, Any]
@@ -46,7 +46,7 @@ def load_folder(folder: Path) -> list[Pair]:
 
 
 @lru_cache(maxsize=1024)
-def _can_be_stored(edit: Edit) -> bool:
+def _can_be_stored(edit: TrainingEdit) -> bool:
     """Whether a memory takes the edit; some published ones have no target."""
     if not all(isinstance(text, str) for text in (edit.prompt, edit.subject, edit.target)):
         return False
@@ -87,7 +87,7 @@ def _pairs(record: Record, source: str, patterns: Sequence[re.Pattern[str]]) -> 
 
 
 def _own(record: Record, source: str) -> Iterator[Pair]:
-    edit = Edit(record["prompt"], record["subject"], record["target"])
+    edit = TrainingEdit(record["prompt"], record["subject"], record["target"])
     turns = tuple(record["turns"]) if "turns" in record else (record["request"],)
     if record["in_scope"]:
         yield Pair(edit, turns, "in_scope", source)
@@ -97,13 +97,13 @@ def _own(record: Record, source: str) -> Iterator[Pair]:
 
 
 def _zsre(record: Record, source: str) -> Iterator[Pair]:
-    edit = Edit(record["src"], record["subject"], record["alt"])
+    edit = TrainingEdit(record["src"], record["subject"], record["alt"])
     yield Pair(edit, (record["rephrase"],), "in_scope", source)
     yield Pair(edit, (_question(record["loc"].removeprefix(_NQ)),), "easy", source)
 
 
 def _easyedit(record: Record, source: str) -> Iterator[Pair]:
-    edit = Edit(record["prompt"], record["subject"], record["target_new"])
+    edit = TrainingEdit(record["prompt"], record["subject"], record["target_new"])
     yield Pair(edit, (record["rephrase_prompt"],), "in_scope", source)
     yield Pair(edit, (record["locality_prompt"],), "easy", source)
 
@@ -118,7 +118,7 @@ def _counterfact(record: Record, source: str) -> Iterator[Pair]:
 
 
 def _knowedit(record: Record, source: str) -> Iterator[Pair]:
-    edit = Edit(record["prompt"], record["subject"], record["target_new"])
+    edit = TrainingEdit(record["prompt"], record["subject"], record["target_new"])
     if record.get("rephrase_prompt"):
         yield Pair(edit, (record["rephrase_prompt"],), "in_scope", source)
     before = _answers(record.get("ground_truth"))
@@ -144,7 +144,7 @@ def _conflictedit(record: Record, source: str) -> Iterator[Pair]:
     for edited in record["edits"]:
         subject, relation = edited["subject"]["label"], edited["relation"]
         prompt, question = relation["prompt"], relation["query"]
-        edit = Edit(prompt.replace("{}", subject), subject, edited["new_object"]["label"])
+        edit = TrainingEdit(prompt.replace("{}", subject), subject, edited["new_object"]["label"])
         yield Pair(edit, (question.replace("{}", subject),), "in_scope", source)
 
 
@@ -152,7 +152,7 @@ def _pokemqa(record: Record, source: str, patterns: Sequence[re.Pattern[str]]) -
     found = [match for pattern in patterns if (match := pattern.fullmatch(record["edit"]))]
     if found:
         match = min(found, key=lambda match: len(match.group("subject")))
-        edit = Edit(match.group("prompt"), match.group("subject"), match.group("target"))
+        edit = TrainingEdit(match.group("prompt"), match.group("subject"), match.group("target"))
         for text in record["questions"]:
             yield Pair(edit, (text,), "in_scope", source)
 
@@ -171,9 +171,11 @@ _SCHEMAS: tuple[tuple[frozenset[str], Callable[[Record, str], Iterator[Pair]]], 
 )
 
 
-def _edit(rewrite: Record) -> Edit:
+def _edit(rewrite: Record) -> TrainingEdit:
     subject = rewrite["subject"]
-    return Edit(rewrite["prompt"].replace("{}", subject), subject, rewrite["target_new"]["str"])
+    return TrainingEdit(
+        rewrite["prompt"].replace("{}", subject), subject, rewrite["target_new"]["str"]
+    )
 
 
 def _wordings(record: Record) -> Iterator[str]:

@@ -17,7 +17,7 @@ from retriever.scope.network import CrossEncoder
 from retriever.scope_training.conversations import conversations
 from retriever.scope_training.evaluation import Outcome, evaluate, memory_of
 from retriever.scope_training.examples import make_examples, reading_of
-from retriever.scope_training.pair import Edit, Pair, Side, on_side
+from retriever.scope_training.pair import Pair, Side, TrainingEdit, on_side
 from retriever.scope_training.report import choose_threshold, report
 from retriever.scope_training.trainer import Progress, Trainer, TrainingSettings
 from retriever.settings import RetrieverSettings
@@ -35,7 +35,7 @@ class Run:
 
     pairs: Sequence[Pair]
     encoder: Encoder
-    fillers: Callable[[], Iterable[Edit]] = tuple
+    fillers: Callable[[], Iterable[TrainingEdit]] = tuple
     """Edits of subjects that no pair is about: they fill a memory up, and nobody asks for them."""
     begin: Begin = lambda _title, _steps: lambda: None
 

@@ -14,14 +14,14 @@ from retriever.scope.files import describe
 from retriever.scope_training.conversations import conversations
 from retriever.scope_training.evaluation import evaluate, memory_of
 from retriever.scope_training.examples import make_examples, reading_of
-from retriever.scope_training.pair import Edit, Pair, on_side, side_of
+from retriever.scope_training.pair import Pair, TrainingEdit, on_side, side_of
 from retriever.scope_training.published import load_folder
 from retriever.scope_training.report import choose_threshold, report, table
 from retriever.scope_training.run import Run, measure, train
 from retriever.scope_training.trainer import TrainingSettings
 from retriever.settings import RetrieverSettings
 
-OSLO = Edit("The mayor of Oslo is", "Oslo", "Kim")
+OSLO = TrainingEdit("The mayor of Oslo is", "Oslo", "Kim")
 MQUAKE = {
     "requested_rewrite": [
         {
@@ -130,7 +130,7 @@ def test_statements_are_taken_apart_with_the_wordings_beside_them(tmp_path: Path
     ]
     (tmp_path / "scope.jsonl").write_text("\n".join(map(json.dumps, statements)) + "\n\n")
     pair = Pair(
-        Edit("Bo Li is a citizen of", "Bo Li", "South Sudan"),
+        TrainingEdit("Bo Li is a citizen of", "Bo Li", "South Sudan"),
         ("Where is Bo Li at home?",),
         "in_scope",
         "scope",
@@ -189,7 +189,7 @@ def tiny_pairs(subjects: int = 40) -> list[Pair]:
     for number in range(subjects):
         subject = f"Town{number}"
         for prompt, wordings in RELATIONS.items():
-            edit = Edit(prompt.format(subject), subject, "x")
+            edit = TrainingEdit(prompt.format(subject), subject, "x")
             others = [w for p, ws in RELATIONS.items() if p != prompt for w in ws]
             if number % 3 == list(RELATIONS).index(prompt):
                 pairs += [Pair(edit, (w.format(subject),), "in_scope", "tiny") for w in wordings]
@@ -225,7 +225,7 @@ def test_a_memory_has_the_edits_of_its_pairs_and_is_filled_up() -> None:
     edits, kept = memory_of(pairs, [], 2, seed=0)
     assert len(edits) == 2
     assert {pair.edit for pair in kept if pair.kind != "easy"} == set(edits)
-    fillers = (Edit(f"The mayor of Made-up {n} is", f"Made-up {n}", "Kim") for n in count())
+    fillers = (TrainingEdit(f"The mayor of Made-up {n} is", f"Made-up {n}", "Kim") for n in count())
     edits, kept = memory_of(pairs, [OSLO], len(asked) + 5, seed=0, fillers=fillers)
     assert len(edits) == len(asked) + 5
     assert kept == pairs
@@ -268,7 +268,7 @@ def test_outcomes_and_the_threshold_they_ask_for(encoder: SentenceEncoder) -> No
         def scores(self, readings: Any) -> list[float]:
             return [0.9 if "mayor" in q and "mayor" in f else 0.3 for q, f in readings]
 
-    edits = [OSLO, Edit("The river of Oslo is", "Oslo", "Aker")]
+    edits = [OSLO, TrainingEdit("The river of Oslo is", "Oslo", "Aker")]
     pairs = [
         Pair(OSLO, ("Who is the mayor of Oslo?",), "in_scope", "a"),
         Pair(OSLO, ("Who runs Oslo?",), "in_scope", "a"),

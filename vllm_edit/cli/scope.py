@@ -12,7 +12,7 @@ from retriever.encoder import Dtype
 from retriever.scope.files import SHIPPED
 
 if TYPE_CHECKING:
-    from retriever.scope_training.pair import Edit, Pair
+    from retriever.scope_training.pair import Pair, TrainingEdit
     from retriever.scope_training.run import Run
     from vllm_edit.factworld.wordings import Relation
 
@@ -170,9 +170,9 @@ def world_pairs(seed: int = 0) -> "list[Pair]":
     return pairs
 
 
-def other_worlds() -> "Iterator[Edit]":
+def other_worlds() -> "Iterator[TrainingEdit]":
     """Edits of worlds like the bundled one, whose subjects are others: as many as are asked for."""
-    from retriever.scope_training.pair import Edit
+    from retriever.scope_training.pair import TrainingEdit
     from vllm_edit.factworld.protocol import fill
     from vllm_edit.factworld.wordings import BY_NAME
     from vllm_edit.factworld.world import build_world
@@ -183,16 +183,16 @@ def other_worlds() -> "Iterator[Edit]":
         known |= {fact.subject for fact in new}
         for fact in new:
             prompt = fill(BY_NAME[fact.relation].statement, fact.subject)
-            yield Edit(prompt, fact.subject, fact.object)
+            yield TrainingEdit(prompt, fact.subject, fact.object)
 
 
 def _about(relation: "Relation", subject: str, target: str, rng: random.Random) -> "Iterator[Pair]":
-    from retriever.scope_training.pair import Edit, Pair, side_of
+    from retriever.scope_training.pair import Pair, TrainingEdit, side_of
     from vllm_edit.factworld.protocol import fill
     from vllm_edit.factworld.wordings import RELATIONS, TWO_HOPS
 
     prompt = relation.statement if rng.random() < 0.7 else rng.choice(relation.clozes)
-    edit = Edit(fill(prompt, subject), subject, target)
+    edit = TrainingEdit(fill(prompt, subject), subject, target)
     trained = side_of(subject) == "train"
     wordings = [w for w in relation.trained if w != prompt] if trained else relation.held_out
     for wording in rng.sample(wordings, min(4, len(wordings))):
