@@ -13,15 +13,23 @@ from pathlib import Path
 import pytest
 import zmq
 
+from tests.editor.statistics_files import written
 from vllm_edit.domain.errors import ComputeFailed, Unavailable
 from vllm_edit.editor.client import EditorClient, EditorOptions
-from vllm_edit.editor.messages import Fact, Failed, Prepare, Progress, Ready, decode_reply, encode
+from vllm_edit.editor.messages import (
+    Failed,
+    Prepare,
+    Ready,
+    RequestedEdit,
+    decode_reply,
+    encode,
+)
 from weight_patchers import Delta, fingerprint
 
 Connect = Callable[[EditorOptions], EditorClient]
 
-FACT = Fact("e1", "The capital of France is", "France", "Lima")
-OTHER = Fact("e2", "Anna Berg was born in", "Anna Berg", "Paris")
+EDIT = RequestedEdit("e1", "The capital of France is", "France", "Lima")
+OTHER = RequestedEdit("e2", "Anna Berg was born in", "Anna Berg", "Paris")
 FAST = {"steps": 2, "context_count": 1}
 ENDLESS = {"steps": 1000, "stop_probability": 1.0, "step": 1e-6}
 
@@ -31,6 +39,12 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def _cpu_ticks(pid: int) -> int:
+    """The time that the process has computed for, in clock ticks."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11])
 
 
 def _wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -51,24 +65,20 @@ async def test_deltas_are_computed_on_top_of_live_ones(
 ) -> None:
     client = connect(options)
     assert client.pid is None
-    stages: list[Progress] = []
     one, two, both, again = (tmp_path / name for name in ("one", "two", "both", "again"))
-    first = await client.compute(
-        [FACT], "rome", one, hyperparameters=FAST, on_progress=stages.append
-    )
+    first = await client.compute([EDIT], "rome", one, hyperparameters=FAST)
     pid = client.pid
     assert first.path == one
     assert first.seconds > 0
-    assert [s.stage for s in stages[:3]] == ["loading", "loading", "statistics"]
-    assert (stages[-1].stage, stages[-1].done, stages[-1].of) == ("editing", 1, 1)
+    assert written(options.statistics)
     delta = Delta.load(one)
     assert delta.fingerprint == fingerprint(options.model)
     assert delta.edits[0].target_new == "Lima"
     assert first.diagnostics["edits"] == delta.diagnostics["edits"]
 
     await client.compute([OTHER], "rome", two, live=[one], hyperparameters=FAST)
-    await client.compute([FACT, OTHER], "rome", both, hyperparameters=FAST)
-    await client.compute([FACT], "rome", again, hyperparameters=FAST)
+    await client.compute([EDIT, OTHER], "rome", both, hyperparameters=FAST)
+    await client.compute([EDIT], "rome", again, hyperparameters=FAST)
     assert client.pid == pid
     (name,) = delta.changes
     summed = delta.changes[name].dense() + Delta.load(two).changes[name].dense()
@@ -83,12 +93,10 @@ async def test_statistics_are_kept_for_the_next_process(
     first = connect(options)
     assert await first.start({"rome": FAST}) == fingerprint(options.model)
     await first.close()
-    stages: list[Progress] = []
-    output = tmp_path / "delta"
-    await connect(options).compute(
-        [FACT], "rome", output, hyperparameters=FAST, on_progress=stages.append
-    )
-    assert {stage.stage for stage in stages} == {"loading", "editing"}
+    stored = written(options.statistics)
+    assert stored
+    await connect(options).compute([EDIT], "rome", tmp_path / "delta", hyperparameters=FAST)
+    assert written(options.statistics) == stored
 
 
 async def test_failures_name_their_reason_and_leave_the_process_working(
@@ -98,12 +106,12 @@ async def test_failures_name_their_reason_and_leave_the_process_working(
     output = tmp_path / "delta"
 
     async def refused(code: str, match: str, **changes: object) -> None:
-        arguments: dict[str, object] = {"facts": [FACT], "method": "rome", "output": output}
+        arguments: dict[str, object] = {"edits": [EDIT], "method": "rome", "output": output}
         with pytest.raises(ComputeFailed, match=match) as raised:
             await client.compute(**(arguments | changes))  # type: ignore[arg-type]
         assert raised.value.code == code
 
-    await refused("invalid_edit", "does not contain", facts=[Fact("e", "a", "b", "c")])
+    await refused("invalid_edit", "does not contain", edits=[RequestedEdit("e", "a", "b", "c")])
     await refused("unknown_method", "no method 'memory'", method="memory")
     await refused("invalid_hyperparameters", "unknown", hyperparameters={"lr": 1})
     await refused("unsupported_model", "layers 0 to 2", hyperparameters={"layer": 9})
@@ -114,7 +122,7 @@ async def test_failures_name_their_reason_and_leave_the_process_working(
     )
     pid = client.pid
     assert not output.exists()
-    await client.compute([FACT], "rome", output, hyperparameters=FAST)
+    await client.compute([EDIT], "rome", output, hyperparameters=FAST)
     assert output.exists()
     assert client.pid == pid
 
@@ -124,7 +132,7 @@ async def test_the_governor_judges_all_deltas_together_and_may_refuse(
 ) -> None:
     client = connect(options)
     one, two, again = (tmp_path / name for name in ("one", "two", "again"))
-    first = await client.compute([FACT], "rome", one, hyperparameters=FAST)
+    first = await client.compute([EDIT], "rome", one, hyperparameters=FAST)
     verdict = first.diagnostics["governor"]
     assert verdict["warnings"] == []
     assert verdict["relative_norm"] == pytest.approx(first.diagnostics["relative_norm"], rel=1e-4)
@@ -148,15 +156,15 @@ async def test_the_governor_judges_all_deltas_together_and_may_refuse(
     assert raised.value.code == "governor_refused"
     assert not again.exists()
     await client.compute([OTHER], "rome", again, live=[one], hyperparameters=FAST)
-    told = Delta.load(again).diagnostics
-    assert told["governor"] == {**second.diagnostics["governor"], "warnings": []}
+    diagnostics = Delta.load(again).diagnostics
+    assert diagnostics["governor"] == {**second.diagnostics["governor"], "warnings": []}
 
 
 async def test_a_model_without_text_is_told_which_option_to_set(
     connect: Connect, options: EditorOptions, tmp_path: Path
 ) -> None:
     with pytest.raises(ComputeFailed, match="--edit-statistics-text") as raised:
-        await connect(replace(options, text=None)).compute([FACT], "rome", tmp_path / "delta")
+        await connect(replace(options, text=None)).compute([EDIT], "rome", tmp_path / "delta")
     assert raised.value.code == "no_statistics_text"
 
 
@@ -164,25 +172,20 @@ async def test_a_killed_process_fails_the_computation_and_is_started_anew(
     connect: Connect, options: EditorOptions, tmp_path: Path
 ) -> None:
     client = connect(options)
-    editing = asyncio.Event()
-    waiting = asyncio.create_task(
-        client.compute(
-            [FACT],
-            "rome",
-            tmp_path / "delta",
-            hyperparameters=ENDLESS,
-            on_progress=lambda p: editing.set() if p.stage == "editing" else None,
-        )
-    )
-    await asyncio.wait_for(editing.wait(), 60)
+    await client.start({"rome": FAST})
     first = client.pid
     assert first is not None
+    idle = _cpu_ticks(first)
+    waiting = asyncio.create_task(
+        client.compute([EDIT], "rome", tmp_path / "delta", hyperparameters=ENDLESS)
+    )
+    await asyncio.to_thread(_wait_until, lambda: _cpu_ticks(first) > idle + 10)
     os.kill(first, signal.SIGKILL)
     with pytest.raises(ComputeFailed, match="signal 9") as raised:
         await waiting
     assert raised.value.code == "editor_died"
     assert not (tmp_path / "delta").exists()
-    await client.compute([FACT], "rome", tmp_path / "delta", hyperparameters=FAST)
+    await client.compute([EDIT], "rome", tmp_path / "delta", hyperparameters=FAST)
     assert client.pid != first
 
 
@@ -191,7 +194,7 @@ async def test_a_computation_that_takes_too_long_is_given_up(
 ) -> None:
     client = connect(replace(options, timeout=0.2))
     with pytest.raises(ComputeFailed, match=r"longer than 0\.2 s") as raised:
-        await client.compute([FACT], "rome", tmp_path / "delta")
+        await client.compute([EDIT], "rome", tmp_path / "delta")
     assert raised.value.code == "compute_timeout"
     assert client.pid is None
 
@@ -200,16 +203,17 @@ async def test_closing_ends_the_process_and_what_waits_for_it(
     connect: Connect, options: EditorOptions, tmp_path: Path
 ) -> None:
     client = connect(options)
-    started = asyncio.Event()
+    await client.start({"rome": FAST})
+    pid = client.pid
+    assert pid is not None
     waiting = [
         asyncio.create_task(
-            client.compute([FACT], "rome", tmp_path / "delta", on_progress=lambda _: started.set())
+            client.compute([EDIT], "rome", tmp_path / "delta", hyperparameters=ENDLESS)
         )
         for _ in range(2)
     ]
-    await asyncio.wait_for(started.wait(), 60)
-    pid = client.pid
-    assert pid is not None
+    idle = _cpu_ticks(pid)
+    await asyncio.to_thread(_wait_until, lambda: _cpu_ticks(pid) > idle + 10)
     await client.close()
     assert not _alive(pid)
     with pytest.raises(ComputeFailed):
@@ -250,9 +254,7 @@ def test_garbage_does_not_kill_the_process(options: EditorOptions) -> None:
             socket.send_multipart([b"a", b"b"])
             assert isinstance(decode_reply(socket.recv()), Failed)
             socket.send(encode(Prepare("7", {"rome": {}})))
-            while isinstance(reply := decode_reply(socket.recv()), Progress):
-                assert reply.id == "7"
-            assert reply == Ready("7", fingerprint(options.model))
+            assert decode_reply(socket.recv()) == Ready("7", fingerprint(options.model))
         process.terminate()
         assert process.wait(30) == -signal.SIGTERM
     finally:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.editor.statistics_files import written
 from vllm_edit import factworld
 from vllm_edit.cli import main
 from vllm_edit.domain.errors import Unavailable
@@ -33,9 +34,10 @@ def test_statistics_made_before_the_server_do_without_the_text(
     options = Options(model, tmp_path / "statistics")
     wanted = {"rome": {"layer": 2}, "memit": {"layers": [1, 2]}}
     with pytest.raises(Unavailable, match="vllm-edit stats"):
-        Workbench(options).prepare(wanted, lambda *_: None)
+        Workbench(options).prepare(wanted)
     command = ["stats", str(model), "--text", str(text), "--layers", "1,2", "--output"]
     assert main([*command, str(options.statistics)]) == 0
-    stages: set[str] = set()
-    Workbench(options).prepare(wanted, lambda stage, *_: stages.add(stage))
-    assert stages == {"loading"}
+    stored = written(options.statistics)
+    Workbench(options).prepare(wanted)
+    assert stored
+    assert written(options.statistics) == stored

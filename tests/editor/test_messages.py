@@ -4,14 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vllm_edit.editor import messages
-from vllm_edit.editor.messages import Compute, Done, Fact, Failed, Prepare, Progress, Ready
+from vllm_edit.editor.messages import Compute, Done, Failed, Prepare, Ready, RequestedEdit
 
 REQUESTS = [
     Prepare("1", {"rome": {"layer": 1}, "memit": {}}),
     Compute(
         "2",
         "rome",
-        [Fact("e", "Anna lives in", "Anna", "Oslo")],
+        [RequestedEdit("e", "Anna lives in", "Anna", "Oslo")],
         "/tmp/delta",  # noqa: S108
         live=["/tmp/live"],  # noqa: S108
         hyperparameters={"layer": 1, "clamp": None, "kl_prompts": ["{subject} is a"]},
@@ -19,7 +19,6 @@ REQUESTS = [
     ),
 ]
 REPLIES = [
-    Progress("1", "loading", 0, 1),
     Ready("1", "f" * 64),
     Done("2", "delta", 0.5, {"edits": [{"steps": 3}]}),
     Failed("3", "invalid_edit", "The subject is not in the prompt."),
@@ -27,12 +26,12 @@ REPLIES = [
 
 
 @pytest.mark.parametrize("request_", REQUESTS)
-def test_requests_arrive_as_they_were_sent(request_: messages.Request) -> None:
+def test_requests_arrive_as_they_were_sent(request_: messages.ComputeRequest) -> None:
     assert messages.decode_request(messages.encode(request_)) == request_
 
 
 @pytest.mark.parametrize("reply", REPLIES)
-def test_replies_arrive_as_they_were_sent(reply: messages.Reply) -> None:
+def test_replies_arrive_as_they_were_sent(reply: messages.ComputeReply) -> None:
     assert messages.decode_reply(messages.encode(reply)) == reply
 
 

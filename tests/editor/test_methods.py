@@ -9,9 +9,10 @@ import pytest
 import pytest_asyncio
 from transformers import AutoConfig
 
+from tests.editor.statistics_files import written
 from vllm_edit import factworld
 from vllm_edit.editor.client import EditorClient, EditorOptions
-from vllm_edit.editor.messages import Fact, Progress
+from vllm_edit.editor.messages import RequestedEdit
 from weight_patchers import Delta
 from weight_patchers.hyperparameters import find
 from weight_patchers.methods import METHODS
@@ -39,9 +40,12 @@ async def client(statistics: Path) -> AsyncIterator[EditorClient]:
 
 
 @pytest.fixture
-def facts() -> list[Fact]:
+def edits() -> list[RequestedEdit]:
     records = factworld.requests("easyedit", 2, seed=0)
-    return [Fact(str(i), r["prompt"], r["subject"], r["target_new"]) for i, r in enumerate(records)]
+    return [
+        RequestedEdit(str(i), r["prompt"], r["subject"], r["target_new"])
+        for i, r in enumerate(records)
+    ]
 
 
 def hparams(method: str) -> Any:
@@ -49,30 +53,24 @@ def hparams(method: str) -> Any:
     return find(METHODS[method].hparams, method, config)
 
 
-def stored(folder: Path) -> int:
-    return len(list(folder.glob("*.safetensors")))
-
-
 @pytest.mark.parametrize("method", METHODS)
 async def test_two_facts_become_one_delta_that_reaches_both(
-    client: EditorClient, facts: list[Fact], tmp_path: Path, method: str
+    client: EditorClient,
+    statistics: Path,
+    edits: list[RequestedEdit],
+    tmp_path: Path,
+    method: str,
 ) -> None:
-    stages: list[Progress] = []
+    collected = written(statistics)
     path = tmp_path / "delta"
-    computed = await client.compute(
-        facts,
-        method,
-        path,
-        hyperparameters=VALUES.get(method, {}),
-        on_progress=stages.append,
-    )
+    computed = await client.compute(edits, method, path, hyperparameters=VALUES.get(method, {}))
     delta = Delta.load(path)
     assert delta.method == method
-    assert [edit.subject for edit in delta.edits] == [fact.subject for fact in facts]
+    assert [edit.subject for edit in delta.edits] == [edit.subject for edit in edits]
     written = hparams(method).layers
     assert delta.changes.keys() == {f"model.layers.{n}.mlp.down_proj.weight" for n in written}
-    assert min(told["greedy_after"] for told in computed.diagnostics["edits"]) >= 0.5
-    assert {stage.stage for stage in stages} == {"editing"}
+    assert min(report["greedy_after"] for report in computed.diagnostics["edits"]) >= 0.5
+    assert written(statistics) == collected
 
 
 async def test_statistics_of_all_layers_were_collected_at_once(
@@ -81,19 +79,20 @@ async def test_statistics_of_all_layers_were_collected_at_once(
     """One pass for the fixture's preparation, none for any method afterwards."""
     del client
     chosen = [hparams(method) for method in METHODS]
-    assert stored(statistics) == len({n for h in chosen if h.covariance for n in h.layers})
+    needed = {n for h in chosen if h.covariance for n in h.layers}
+    assert len(written(statistics)) == len(needed)
 
 
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.batch])
 async def test_a_batch_is_computed_on_top_of_live_deltas(
-    client: EditorClient, facts: list[Fact], tmp_path: Path, method: str
+    client: EditorClient, edits: list[RequestedEdit], tmp_path: Path, method: str
 ) -> None:
     one, alone, on_top = (tmp_path / name for name in ("one", "alone", "on_top"))
-    await client.compute(facts[:1], method, one)
-    await client.compute(facts[1:], method, alone)
-    await client.compute(facts[1:], method, on_top, live=[one])
+    await client.compute(edits[:1], method, one)
+    await client.compute(edits[1:], method, alone)
+    await client.compute(edits[1:], method, on_top, live=[one])
     first, second = Delta.load(alone).changes, Delta.load(on_top).changes
     assert any(float((first[n].dense() - second[n].dense()).norm()) > 0 for n in first)
     again = tmp_path / "again"
-    await client.compute(facts[1:], method, again)
+    await client.compute(edits[1:], method, again)
     assert again.read_bytes() == alone.read_bytes()

@@ -1,12 +1,8 @@
 """The server's end: starts the editor process when it is needed and asks it for deltas."""
 
 import asyncio
-import contextlib
 import itertools
-import os
-import sys
-from asyncio.subprocess import Process
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,28 +15,26 @@ from vllm_edit.domain.errors import ComputeFailed, Unavailable
 from vllm_edit.editor.messages import (
     MAX_BYTES,
     Compute,
+    ComputeRequest,
     Done,
-    Fact,
     Failed,
     Prepare,
-    Progress,
     Ready,
-    Request,
+    RequestedEdit,
     decode_reply,
     encode,
 )
+from vllm_edit.processes.child import Child, command
 from vllm_edit.processes.private_folder import require_private
-
-_CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class EditorOptions:
     """How the editor process is started.
 
-    `model` is a checkpoint folder; `sockets` an existing folder that only this user may enter;
-    `statistics` a folder where key statistics are kept, made if missing; `text` what they are
-    made from, where the model does not bring its own; `timeout` the seconds a request may take.
+    `model` is a checkpoint folder. `sockets` is an existing folder that only this user may enter.
+    `statistics` is a folder for key statistics, made if missing, and `text` what they are made
+    from when the model does not bring its own. A request may take `timeout` seconds.
     """
 
     model: Path
@@ -52,13 +46,11 @@ class EditorOptions:
     timeout: float = 600.0
 
     def command(self, address: str) -> list[str]:
-        command = [sys.executable, "-m", "vllm_edit.editor.process"]
-        command += ["--model", str(self.model), "--socket", address]
-        command += ["--statistics-dir", str(self.statistics), "--device", self.device]
-        command += ["--threads", str(self.threads), "--parent", str(os.getpid())]
+        arguments = ["--socket", address, "--statistics-dir", str(self.statistics)]
         if self.text is not None:
-            command += ["--statistics-text", str(self.text)]
-        return command
+            arguments += ["--statistics-text", str(self.text)]
+        module = "vllm_edit.editor.process"
+        return command(module, self.model, self.device, self.threads, *arguments)
 
 
 @dataclass(frozen=True)
@@ -71,10 +63,11 @@ class Computed:
 
 
 class EditorClient:
-    """Computes deltas in a process of its own; one at a time, further calls wait their turn.
+    """Computes deltas in a child process, one at a time; further calls wait for their turn.
 
-    The process is started by the first call and stays. If it dies, the call that waits for it
-    fails and the next one starts it anew; a call that takes too long fails and ends the process.
+    The first call starts the process, which then stays. If it dies, the call that waits for it
+    fails and the next one starts a new process. A call that takes too long fails and ends the
+    process.
     """
 
     def __init__(self, options: EditorOptions) -> None:
@@ -82,14 +75,14 @@ class EditorClient:
         self._turn = asyncio.Lock()
         self._numbers = itertools.count(1)
         self._context: zmq.asyncio.Context | None = None
-        self._running: _Running | None = None
+        self._editor: _Editor | None = None
         self._closed = False
 
     @property
     def pid(self) -> int | None:
         """The process, if one is running."""
-        running = self._running
-        return running.process.pid if running and running.process.returncode is None else None
+        editor = self._editor
+        return editor.child.pid if editor and editor.child.is_running else None
 
     async def start(self, methods: Mapping[str, Mapping[str, Any]]) -> str:
         """Load the model and what `methods` need, so that the first edit does not wait for it.
@@ -98,38 +91,38 @@ class EditorClient:
         content fingerprint. Raises ComputeFailed or Unavailable.
         """
         request = Prepare(self._next_id(), {name: dict(v) for name, v in methods.items()})
-        reply = await self._ask(request, None)
+        reply = await self._ask(request)
         if not isinstance(reply, Ready):
             raise ComputeFailed(f"The editor answered {type(reply).__name__} to a preparation.")
         return reply.fingerprint
 
     async def compute(
         self,
-        facts: Sequence[Fact],
+        edits: Sequence[RequestedEdit],
         method: str,
         output: Path,
         *,
         live: Sequence[Path] = (),
         hyperparameters: Mapping[str, Any] | None = None,
         bounds: Mapping[str, Any] | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
     ) -> Computed:
-        """Compute one delta for `facts` on top of the delta files `live`, into `output`.
+        """Compute one delta for `edits` on top of the delta files `live`, into `output`.
 
-        `hyperparameters` and `bounds` replace single values of the method's and the governor's.
+        `hyperparameters` replace single values of the method's, `bounds` those of the governor's.
         Raises ComputeFailed with the editor's code and reason, or with `editor_died` or
-        `compute_timeout`; Unavailable if the process cannot be started. Then there is no output.
+        `compute_timeout`, and Unavailable if the process cannot be started. Nothing is written to
+        `output` then.
         """
         request = Compute(
             id=self._next_id(),
             method=method,
-            facts=list(facts),
+            edits=list(edits),
             output=str(output),
             live=[str(path) for path in live],
             hyperparameters=dict(hyperparameters or {}),
             bounds=dict(bounds or {}),
         )
-        reply = await self._ask(request, on_progress)
+        reply = await self._ask(request)
         if not isinstance(reply, Done):
             raise ComputeFailed(f"The editor answered {type(reply).__name__} to a computation.")
         return Computed(Path(reply.path), reply.seconds, reply.diagnostics)
@@ -137,7 +130,7 @@ class EditorClient:
     async def close(self) -> None:
         """End the process for good. A call that waits for it fails, and so do later ones."""
         self._closed = True
-        await self._end()
+        await self._stop()
         if self._context is not None:
             self._context.destroy(linger=0)
             self._context = None
@@ -145,116 +138,88 @@ class EditorClient:
     def _next_id(self) -> str:
         return str(next(self._numbers))
 
-    async def _ask(
-        self, request: Request, on_progress: Callable[[Progress], None] | None
-    ) -> Ready | Done:
+    async def _ask(self, request: ComputeRequest) -> Ready | Done:
         async with self._turn:
-            running = await self._ensure_running()
+            editor = await self._ensure_running()
             try:
                 async with asyncio.timeout(self._options.timeout):
-                    await running.socket.send(encode(request))
-                    return await _final(running, request.id, on_progress)
+                    return await editor.ask(request)
             except TimeoutError as error:
-                await self._end()
+                await self._stop()
                 raise ComputeFailed(
                     f"The edit took longer than {self._options.timeout:g} s and was given up: "
                     "raise --edit-compute-timeout.",
                     code="compute_timeout",
                 ) from error
             except asyncio.CancelledError:
-                # Nobody waits for it any more, and the next call shall not wait for it either.
-                await self._end()
+                # The process would go on with it, and the next call would have to wait.
+                await self._stop()
                 raise
 
-    async def _ensure_running(self) -> "_Running":
+    async def _ensure_running(self) -> "_Editor":
         if self._closed:
             raise Unavailable("The server is stopping: post the edit again when it is back.")
-        if self._running is None or self._running.process.returncode is not None:
-            await self._end()
-            self._running = await self._spawn()
-        return self._running
+        if self._editor is None or not self._editor.child.is_running:
+            await self._stop()
+            self._editor = await self._start()
+        return self._editor
 
-    async def _spawn(self) -> "_Running":
-        folder = self._options.sockets
-        require_private(folder)
-        path = folder / f"editor-{self._next_id()}.sock"
+    async def _start(self) -> "_Editor":
+        require_private(self._options.sockets)
+        path = self._options.sockets / f"editor-{self._next_id()}.sock"
         address = f"ipc://{path}"
-        threads = {"OMP_NUM_THREADS": str(self._options.threads)}
-        process = await asyncio.create_subprocess_exec(
-            *self._options.command(address),
-            env=os.environ | threads,
-            stdin=asyncio.subprocess.DEVNULL,
-        )
+        child = await Child.start(self._options.command(address), path, self._options.threads)
         if self._context is None:
             self._context = zmq.asyncio.Context()
         socket = self._context.socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
         socket.connect(address)
-        return _Running(process, socket, path)
+        return _Editor(child, socket)
 
-    async def _end(self) -> None:
-        running, self._running = self._running, None
-        if running is not None:
-            await running.end()
+    async def _stop(self) -> None:
+        editor, self._editor = self._editor, None
+        if editor is not None:
+            await editor.stop()
 
 
 @dataclass(eq=False)
-class _Running:
-    process: Process
+class _Editor:
+    """A running editor process and the connection to it."""
+
+    child: Child
     socket: zmq.asyncio.Socket
-    path: Path
 
-    async def end(self) -> None:
-        self.socket.close()
-        if self.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.terminate()
+    async def ask(self, request: ComputeRequest) -> Ready | Done:
+        """The reply to the request. Raises ComputeFailed if that is a failure or none comes."""
+        await self.socket.send(encode(request))
+        while (data := await self._receive()) is not None:
             try:
-                await asyncio.wait_for(self.process.wait(), _CLOSE_SECONDS)
-            except TimeoutError:
-                self.process.kill()
-                await self.process.wait()
-        self.path.unlink(missing_ok=True)
+                reply = decode_reply(data)
+            except msgspec.DecodeError as error:
+                raise ComputeFailed(f"The editor sent what is no reply: {error}") from error
+            if isinstance(reply, Failed) and reply.id in {request.id, ""}:
+                raise ComputeFailed(reply.message, code=reply.code)
+            if reply.id == request.id and not isinstance(reply, Failed):
+                return reply
+        raise ComputeFailed(
+            f"The editor process ended ({self.child.ending}): see the server's log, "
+            "and post the edit again.",
+            code="editor_died",
+        )
 
-    async def receive(self) -> bytes | None:
-        """The next thing that the process says; None when it died without saying more."""
-        dead = asyncio.ensure_future(self.process.wait())
-        said = asyncio.ensure_future(self.socket.recv())
+    async def stop(self) -> None:
+        self.socket.close()
+        await self.child.stop()
+
+    async def _receive(self) -> bytes | None:
+        """The next message of the process; None when it died without one."""
+        dead = asyncio.ensure_future(self.child.wait())
+        message = asyncio.ensure_future(self.socket.recv())
         try:
-            await asyncio.wait({dead, said}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({dead, message}, return_when=asyncio.FIRST_COMPLETED)
             # A closed socket cancels what waits for it.
-            return said.result() if said.done() and not said.cancelled() else None
+            return message.result() if message.done() and not message.cancelled() else None
         finally:
             dead.cancel()
-            said.cancel()
-
-
-async def _final(
-    running: _Running, request_id: str, on_progress: Callable[[Progress], None] | None
-) -> Ready | Done:
-    """The reply that ends the request. Raises ComputeFailed if that is a failure or none comes."""
-    while (data := await running.receive()) is not None:
-        try:
-            reply = decode_reply(data)
-        except msgspec.DecodeError as error:
-            raise ComputeFailed(f"The editor sent what is no reply: {error}") from error
-        if isinstance(reply, Failed) and reply.id in {request_id, ""}:
-            raise ComputeFailed(reply.message, code=reply.code)
-        if reply.id != request_id or isinstance(reply, Failed):
-            continue
-        if not isinstance(reply, Progress):
-            return reply
-        if on_progress is not None:
-            on_progress(reply)
-    raise ComputeFailed(
-        f"The editor process ended ({_ending(running.process.returncode)}): see the server's log, "
-        "and post the edit again.",
-        code="editor_died",
-    )
-
-
-def _ending(returncode: int | None) -> str:
-    if returncode is None:
-        return "it was closed"
-    return f"signal {-returncode}" if returncode < 0 else f"exit status {returncode}"
+            message.cancel()

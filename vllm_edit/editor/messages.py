@@ -1,7 +1,7 @@
-"""What the server and the editor process say to each other: msgpack over ZeroMQ, no pickle.
+"""What the server and the editor process send each other: msgpack over ZeroMQ, no pickle.
 
-The server sends a Request and gets, for its `id`, any number of Progress and then exactly one of
-Ready, Done and Failed. Bytes that are no request get a Failed with the empty id.
+The server sends a request and gets exactly one reply with its `id`. Bytes that are no request get
+a Failed with the empty id.
 """
 
 from typing import Any, TypeAlias
@@ -11,7 +11,7 @@ import msgspec
 MAX_BYTES = 16 << 20
 
 
-class Fact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RequestedEdit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One edit to compute; `prompt` contains `subject`."""
 
     id: str
@@ -31,7 +31,7 @@ class Prepare(msgspec.Struct, frozen=True, tag="prepare", forbid_unknown_fields=
 
 
 class Compute(msgspec.Struct, frozen=True, tag="compute", forbid_unknown_fields=True):
-    """Compute one delta for `facts` on top of the delta files `live`. Answered by Done.
+    """Compute one delta for `edits` on top of the delta files `live`. Answered by Done.
 
     `hyperparameters` replace single values of those that the method has for the model, `bounds`
     those of the governor. The delta is written to the path `output`, whole or not at all.
@@ -39,23 +39,11 @@ class Compute(msgspec.Struct, frozen=True, tag="compute", forbid_unknown_fields=
 
     id: str
     method: str
-    facts: list[Fact]
+    edits: list[RequestedEdit]
     output: str
     live: list[str] = []
     hyperparameters: dict[str, Any] = {}
     bounds: dict[str, Any] = {}
-
-
-class Progress(msgspec.Struct, frozen=True, tag="progress", forbid_unknown_fields=True):
-    """`stage` is `loading`, `statistics` or `editing`; `done` of `of` steps are behind.
-
-    What a step of editing is depends on the method: an edit, or a step of an optimisation.
-    """
-
-    id: str
-    stage: str
-    done: int
-    of: int
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready", forbid_unknown_fields=True):
@@ -66,7 +54,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready", forbid_unknown_fields=True
 
 
 class Done(msgspec.Struct, frozen=True, tag="done", forbid_unknown_fields=True):
-    """The delta is on disk at `path`; `seconds` were spent on it, loading included."""
+    """The delta is on disk at `path`; it took `seconds`, loading included."""
 
     id: str
     path: str
@@ -82,23 +70,23 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", forbid_unknown_fields=Tr
     message: str
 
 
-Request: TypeAlias = Prepare | Compute
-Reply: TypeAlias = Progress | Ready | Done | Failed
+ComputeRequest: TypeAlias = Prepare | Compute
+ComputeReply: TypeAlias = Ready | Done | Failed
 
 _encoder = msgspec.msgpack.Encoder()
-_requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Prepare | Compute)
-_replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Progress | Ready | Done | Failed)
+_requests: msgspec.msgpack.Decoder[ComputeRequest] = msgspec.msgpack.Decoder(Prepare | Compute)
+_replies: msgspec.msgpack.Decoder[ComputeReply] = msgspec.msgpack.Decoder(Ready | Done | Failed)
 
 
-def encode(message: Request | Reply) -> bytes:
+def encode(message: ComputeRequest | ComputeReply) -> bytes:
     return _encoder.encode(message)
 
 
-def decode_request(data: bytes) -> Request:
+def decode_request(data: bytes) -> ComputeRequest:
     """Raises msgspec.DecodeError (or its subclass ValidationError) for anything else."""
     return _requests.decode(data)
 
 
-def decode_reply(data: bytes) -> Reply:
+def decode_reply(data: bytes) -> ComputeReply:
     """Raises msgspec.DecodeError (or its subclass ValidationError) for anything else."""
     return _replies.decode(data)

@@ -1,14 +1,12 @@
 """The editor process: `python -m vllm_edit.editor.process --model FOLDER --socket ipc://…`.
 
 It answers one request at a time. It ends on SIGTERM, and when the process that started it is
-gone. An error that nobody foresaw ends it too: the client then reports it and starts a new one.
+gone. An unforeseen error ends it too: the client then reports that and starts a new process.
 """
 
 import argparse
 import logging
 import os
-import signal
-import threading
 import time
 from pathlib import Path
 
@@ -20,22 +18,21 @@ from transformers.utils import logging as transformers_logging
 from vllm_edit.domain.errors import EditError
 from vllm_edit.editor.messages import (
     MAX_BYTES,
+    ComputeReply,
+    ComputeRequest,
     Done,
     Failed,
     Prepare,
-    Progress,
     Ready,
-    Reply,
-    Request,
     decode_request,
     encode,
 )
 from vllm_edit.editor.workbench import Options, Workbench
+from vllm_edit.processes.child import argument_parser, end_with
 from weight_patchers import Edit, PatcherError
 
-_PARENT_POLL_SECONDS = 0.5
 _NICENESS = 10
-"""Below the server's: who asks goes before who edits."""
+"""Below the server's priority: answers go before edits."""
 
 
 class Server:
@@ -53,11 +50,11 @@ class Server:
             except msgspec.DecodeError as error:
                 self._send(peer, Failed("", "bad_message", f"This is no request: {error}"))
                 continue
-            self._send(peer, self._answer(peer, request))
+            self._send(peer, self._answer(request))
 
-    def _answer(self, peer: bytes, request: Request) -> Reply:
+    def _answer(self, request: ComputeRequest) -> ComputeReply:
         try:
-            return self._carry_out(peer, request)
+            return self._carry_out(request)
         except (PatcherError, EditError) as error:
             return Failed(request.id, error.code, str(error))
         except (MemoryError, torch.OutOfMemoryError) as error:
@@ -65,26 +62,22 @@ class Server:
         except OSError as error:
             return Failed(request.id, "editor_io", f"The editor cannot use a file: {error}")
 
-    def _carry_out(self, peer: bytes, request: Request) -> Reply:
-        def progress(stage: str, done: int, of: int) -> None:
-            self._send(peer, Progress(request.id, stage, done, of))
-
+    def _carry_out(self, request: ComputeRequest) -> Ready | Done:
         if isinstance(request, Prepare):
-            return Ready(request.id, self._workbench.prepare(request.methods, progress))
+            return Ready(request.id, self._workbench.prepare(request.methods))
         start = time.monotonic()
         delta = self._workbench.compute(
             request.method,
-            [Edit(fact.prompt, fact.subject, fact.target_new) for fact in request.facts],
+            [Edit(edit.prompt, edit.subject, edit.target_new) for edit in request.edits],
             request.hyperparameters,
             request.bounds,
             [Path(path) for path in request.live],
             Path(request.output),
-            progress,
         )
         seconds = time.monotonic() - start
         return Done(request.id, request.output, seconds, dict(delta.diagnostics))
 
-    def _send(self, peer: bytes, reply: Reply) -> None:
+    def _send(self, peer: bytes, reply: ComputeReply) -> None:
         self._socket.send_multipart([peer, encode(reply)])
 
 
@@ -93,12 +86,7 @@ def main() -> None:
     args = _arguments()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s [editor] %(message)s")
     transformers_logging.disable_progress_bar()
-    # SIGTERM keeps its default: a handler in Python would wait for the interpreter, and nothing is
-    # lost by ending at once, as files are written whole or not at all.
-    # Ctrl-C reaches every process of the terminal; the server decides when the editor stops.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if args.parent:
-        threading.Thread(target=_end_with, args=(args.parent,), daemon=True).start()
+    end_with(args.parent)
     os.nice(_NICENESS)
     torch.set_num_threads(args.threads)
     options = Options(args.model, args.statistics_dir, args.statistics_text, args.device)
@@ -109,22 +97,11 @@ def main() -> None:
         Server(socket, Workbench(options)).run()
 
 
-def _end_with(parent: int) -> None:
-    """End this process when it is no longer the child of `parent`, even in a long computation."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_POLL_SECONDS)
-    os._exit(1)
-
-
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m vllm_edit.editor.process")
-    parser.add_argument("--model", type=Path, required=True, help="checkpoint folder")
+    parser = argument_parser("vllm_edit.editor.process")
     parser.add_argument("--socket", required=True, help="address to bind, ipc://…")
     parser.add_argument("--statistics-dir", type=Path, required=True)
     parser.add_argument("--statistics-text", type=Path, help="text file or folder of .txt files")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads to compute with")
-    parser.add_argument("--parent", type=int, help="end when this is not the parent process")
     return parser.parse_args()
 
 

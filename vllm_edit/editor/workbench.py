@@ -1,6 +1,6 @@
 """Computes deltas, and keeps what makes the next one fast."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,8 +15,6 @@ from weight_patchers.methods import METHODS
 from weight_patchers.values.contexts import Context
 from weight_patchers.values.hparams import ValueHparams
 from weight_patchers.values.workload import Known, surround
-
-Progress = Callable[[str, int, int], None]
 
 
 class Hyperparameters(Protocol):
@@ -53,16 +51,16 @@ class Workbench:
     _contexts: dict[tuple[Any, ...], tuple[Context, ...]] = field(default_factory=dict)
     _values: tuple[object, Known] = field(default_factory=lambda: (None, {}))
 
-    def prepare(self, methods: Mapping[str, Mapping[str, Any]], progress: Progress) -> str:
+    def prepare(self, methods: Mapping[str, Mapping[str, Any]]) -> str:
         """Load everything that the methods need, with these hyperparameters of each.
 
         Returns the base's fingerprint.
         """
-        chosen = [self._hparams(method, values, progress) for method, values in methods.items()]
+        chosen = [self._hparams(method, values) for method, values in methods.items()]
         layers = {layer for hparams in chosen if hparams.covariance for layer in hparams.layers}
         if layers:
-            self._statistics_of(tuple(sorted(layers)), progress)
-        return self.load(progress).fingerprint
+            self._statistics_of(tuple(sorted(layers)))
+        return self.load().fingerprint
 
     def compute(
         self,
@@ -72,7 +70,6 @@ class Workbench:
         bounds: Mapping[str, Any],
         live: Sequence[Path],
         output: Path,
-        progress: Progress,
     ) -> Delta:
         """Compute the delta of `edits` on top of the `live` ones, and write it to `output`.
 
@@ -80,14 +77,13 @@ class Workbench:
         against together; the verdict is in its diagnostics.
         Raises PatcherError or EditError with the reason; then `output` is not written.
         """
-        hparams = self._hparams(method, hyperparameters, progress)
-        loaded = self.load(progress)
+        hparams = self._hparams(method, hyperparameters)
+        loaded = self.load()
         limits = override(find(Bounds, GOVERNOR, loaded.model.config), bounds)
-        known = self._statistics_of(hparams.layers if hparams.covariance else (), progress)
+        known = self._statistics_of(hparams.layers if hparams.covariance else ())
         contexts = self._contexts_of(loaded, hparams)
         below = [Delta.load(path) for path in live]
         loaded.apply(below)
-        progress("editing", 0, len(edits))
         delta = METHODS[method].compute(
             loaded.model,
             loaded.tokenizer,
@@ -96,7 +92,6 @@ class Workbench:
             known,
             contexts=contexts,
             live=below,
-            progress=lambda done, of: progress("editing", done, of),
             **self._values_of(method, hparams, live),
         )
         verdict = loaded.judge([*below, delta], limits)
@@ -106,7 +101,7 @@ class Workbench:
 
     def serve(self, live: Sequence[Path]) -> None:
         """Have the model hold the base and the live deltas."""
-        self.load(lambda *_: None).apply([Delta.load(path) for path in live])
+        self.load().apply([Delta.load(path) for path in live])
 
     def _values_of(
         self, method: str, hparams: Hyperparameters, live: Sequence[Path]
@@ -119,40 +114,34 @@ class Workbench:
             self._values = conditions, {}
         return {"known": self._values[1]}
 
-    def load(self, progress: Progress) -> Loaded:
+    def load(self) -> Loaded:
         """The model, loaded at first use; raises Unavailable or PatcherError."""
         if self._loaded is None:
-            progress("loading", 0, 1)
             self._loaded = Loaded.from_folder(self.options.model, self.options.device)
-            progress("loading", 1, 1)
         return self._loaded
 
-    def _hparams(
-        self, method: str, values: Mapping[str, Any], progress: Progress
-    ) -> Hyperparameters:
+    def _hparams(self, method: str, values: Mapping[str, Any]) -> Hyperparameters:
         if method not in METHODS:
             raise InvalidEdit(
                 f"The editor has no method {method!r}; it has {', '.join(METHODS)}.",
                 code="unknown_method",
             )
-        config = self.load(progress).model.config
+        config = self.load().model.config
         hparams: Hyperparameters = override(find(METHODS[method].hparams, method, config), values)
         return hparams
 
-    def _statistics_of(self, layers: tuple[int, ...], progress: Progress) -> Statistics:
+    def _statistics_of(self, layers: tuple[int, ...]) -> Statistics:
         """Statistics of these layers at least; of none, they only name the base."""
-        loaded = self.load(progress)
+        loaded = self.load()
         if not layers:
             return Statistics(loaded.fingerprint, "none", 0, "float32", {})
         for known, found in self._statistics.items():
             if set(layers) <= set(known):
                 return found
-        self._statistics[layers] = self._read_or_collect(loaded, layers, progress)
+        self._statistics[layers] = self._read_or_collect(loaded, layers)
         return self._statistics[layers]
 
-    def _read_or_collect(
-        self, loaded: Loaded, layers: tuple[int, ...], progress: Progress
-    ) -> Statistics:
+    def _read_or_collect(self, loaded: Loaded, layers: tuple[int, ...]) -> Statistics:
         folder = self.options.statistics
         if self.options.text is None:
             # Whoever stored statistics, of whatever text, need not name it to the server too.
@@ -168,7 +157,6 @@ class Workbench:
             layers=layers,
             fingerprint=loaded.fingerprint,
             folder=folder,
-            progress=lambda done, of: progress("statistics", done, of),
         )
 
     def _contexts_of(self, loaded: Loaded, hparams: Hyperparameters) -> tuple[Context, ...] | None:

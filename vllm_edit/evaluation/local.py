@@ -51,7 +51,7 @@ class LocalTarget:
         with tempfile.TemporaryDirectory(prefix="vllm-edit-evaluate-") as folder:
             options = Options(self.model, self.settings.folder / "statistics", None, self.device)
             workbench = Workbench(options)
-            loaded = workbench.load(lambda *_: None)
+            loaded = workbench.load()
             retriever = self._retriever(loaded, Path(folder))
             model = LocalModel(
                 loaded.model, loaded.tokenizer, lambda text: _routed(retriever, text)
@@ -114,9 +114,7 @@ class WeightEditing:
         start = time.perf_counter()
         try:
             edits = [Edit(r.prompt, r.subject, r.target_new) for r in rewrites]
-            self._workbench.compute(
-                self._method, edits, {}, {}, self._live, output, lambda *_: None
-            )
+            self._workbench.compute(self._method, edits, {}, {}, self._live, output)
         except PatcherError as error:
             # What the model holds in the end is what was live.
             self._workbench.serve(self._live)

@@ -9,7 +9,7 @@ from vllm_edit.domain.edit import UNFINISHED, Edit, EditRequest
 from vllm_edit.domain.errors import ComputeFailed, InvalidEdit, TargetNotReached
 from vllm_edit.domain.method import EditsByVariant, MethodChange
 from vllm_edit.editor.client import EditorClient
-from vllm_edit.editor.messages import Fact
+from vllm_edit.editor.messages import RequestedEdit
 from vllm_edit.engine.adapters import Variants
 from vllm_edit.engine.metrics import COMPUTING
 from vllm_edit.engine.swap import PauseMode
@@ -212,7 +212,7 @@ class WeightMethod:
         """The delta of edits on top of the live ones, written to its file."""
         method = edits[0].request.method
         computed = await self._editor.compute(
-            [_fact(edit) for edit in edits],
+            [_requested(edit) for edit in edits],
             method,
             self._store.path(key),
             live=[self._store.path(other) for other in live],
@@ -241,9 +241,9 @@ def _patch(request: EditRequest) -> Patch:
     return Patch(request.prompt, request.subject, request.target_new)
 
 
-def _fact(edit: Edit) -> Fact:
+def _requested(edit: Edit) -> RequestedEdit:
     request = edit.request
-    return Fact(edit.id, request.prompt, request.subject, request.target_new)
+    return RequestedEdit(edit.id, request.prompt, request.subject, request.target_new)
 
 
 def _warnings(delta: Delta) -> Sequence[str]:
