@@ -67,8 +67,8 @@ async def test_two_facts_become_one_delta_that_reaches_both(
     delta = Delta.load(path)
     assert delta.method == method
     assert [edit.subject for edit in delta.edits] == [edit.subject for edit in edits]
-    written = hparams(method).layers
-    assert delta.changes.keys() == {f"model.layers.{n}.mlp.down_proj.weight" for n in written}
+    layers = hparams(method).layers
+    assert delta.changes.keys() == {f"model.layers.{n}.mlp.down_proj.weight" for n in layers}
     assert min(report["greedy_after"] for report in computed.diagnostics["edits"]) >= 0.5
     assert written(statistics) == collected
 
