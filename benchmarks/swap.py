@@ -21,6 +21,7 @@ from benchmarks import machine
 from benchmarks.steps import Step
 from vllm_edit import factworld
 from vllm_edit.engine.swap import Swapper, Timing
+from vllm_edit.vllm_interface.benchmarking import sampling, start_engine
 from weight_patchers import Delta, LowRank
 
 RESULTS = Path(__file__).parent / "results"
@@ -62,9 +63,7 @@ class Streams:
 
     async def run(self, prompt: str) -> None:
         """One stream, until it is cancelled."""
-        from vllm import SamplingParams
-
-        params = SamplingParams(temperature=0.0, max_tokens=self.tokens, ignore_eos=True)
+        params = sampling(temperature=0.0, max_tokens=self.tokens, ignore_eos=True)
         while True:
             times: list[float] = []
             self.requests.append(times)
@@ -187,10 +186,7 @@ async def _engine(ranks: int) -> AsyncIterator[Any]:
     os.environ["VLLM_PLUGINS"] = "vllm_edit"
     if ranks > 1:
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(map(str, range(ranks)))
-    from vllm import AsyncEngineArgs
-    from vllm.v1.engine.async_llm import AsyncLLM
-
-    arguments = AsyncEngineArgs(
+    engine = start_engine(
         model=str(factworld.checkpoint()),
         dtype="float32",
         enforce_eager=True,
@@ -200,7 +196,6 @@ async def _engine(ranks: int) -> AsyncIterator[Any]:
         tensor_parallel_size=ranks,
         worker_extension_cls="benchmarks.steps.Steps",
     )
-    engine = AsyncLLM.from_engine_args(arguments)
     try:
         yield engine
     finally:

@@ -4,7 +4,7 @@ import logging
 import tempfile
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from fastapi import FastAPI
 from starlette.datastructures import State
@@ -32,12 +32,10 @@ from vllm_edit.serac.build import build as build_serac
 from vllm_edit.service.service import EditService
 from vllm_edit.service.validation import EditValidator
 from vllm_edit.settings import Settings, keep_hash_only
+from vllm_edit.vllm_interface.engine import EngineClient, tokenizer
 from vllm_edit.weights.delta_store import DeltaStore
 from vllm_edit.weights.hyperparameters import read_hyperparameters
 from vllm_edit.weights.method import WeightMethod
-
-if TYPE_CHECKING:
-    from vllm.engine.protocol import EngineClient
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +52,7 @@ class EditPlugin:
         app.add_middleware(EditMiddleware)
 
     async def init_state(
-        self, engine_client: "EngineClient | None", state: State, args: Namespace
+        self, engine_client: EngineClient | None, state: State, args: Namespace
     ) -> None:
         """Open the store and bring every acknowledged edit into effect, before serving starts.
 
@@ -148,8 +146,8 @@ def _weights(
     )
 
 
-def _special_tokens(engine: "EngineClient") -> frozenset[str]:
-    tokenizer: Any = engine.renderer.get_tokenizer()
-    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+def _special_tokens(engine: EngineClient) -> frozenset[str]:
+    served = tokenizer(engine)
+    added = getattr(served, "added_tokens_decoder", {}).values()
     marks = {token.content for token in added if token.special}
-    return frozenset(mark for mark in {*marks, *tokenizer.all_special_tokens} if mark.strip())
+    return frozenset(mark for mark in {*marks, *served.all_special_tokens} if mark.strip())

@@ -13,6 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from vllm_edit.vllm_interface.benchmarking import (
+    benchmark_completions,
+    freeze_heap,
+    load_tokenizer,
+    sample_request,
+)
+
 CLOSED = float("inf")
 PERCENTILES = (50.0, 90.0, 99.0)
 _DETAILS = (
@@ -75,20 +82,16 @@ class Answered:
 
 async def send(load: Load) -> Answered:
     """Put the load on its server, and say how it was answered."""
-    from vllm.benchmarks.serve import TaskType, benchmark
-    from vllm.utils.gc_utils import freeze_gc_heap
-
     random.seed(load.seed)
     # vLLM draws the times of arrival from these.
     np.random.seed(load.seed)
     requests, lags = _requests(load), list[float]()
-    # As `vllm bench serve` does: a full collection stops this process for a third of a second.
-    freeze_gc_heap()
+    # A full collection stops this process for a third of a second.
+    freeze_heap()
     watch = asyncio.create_task(_watch(lags))
     begun = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
-        found: dict[str, Any] = await benchmark(
-            task_type=TaskType.GENERATION,
+        found = await benchmark_completions(
             endpoint_type="openai",
             api_url=f"{load.url}/v1/completions",
             base_url=load.url,
@@ -154,21 +157,13 @@ def _streams(found: dict[str, Any]) -> tuple[Stream, ...]:
 
 
 def _requests(load: Load) -> list[Any]:
-    from vllm.benchmarks.datasets import SampleRequest
-
     encode = _tokenizer(load.tokenizer)
     return [
-        SampleRequest(
-            prompt=prompt,
-            prompt_len=len(encode(prompt).input_ids),
-            expected_output_len=load.output_tokens,
-        )
+        sample_request(prompt, len(encode(prompt).input_ids), load.output_tokens)
         for prompt in load.prompts
     ]
 
 
 @cache
 def _tokenizer(name: str) -> Any:
-    from vllm.tokenizers import get_tokenizer
-
-    return get_tokenizer(name)
+    return load_tokenizer(name)

@@ -10,6 +10,7 @@ from vllm_edit import factworld
 from vllm_edit.cli.serve import FACTWORLD_FLAGS, FACTWORLD_SETTINGS
 from vllm_edit.evaluation.connection import Connection
 from vllm_edit.processes.server import ServerProcess
+from vllm_edit.vllm_interface.launch import ENTRY_MODULE
 
 PLAIN, UNEDITED, EDITED, LARGE, ADAPTERS = "plain", "unedited", "edited", "large", "adapters"
 
@@ -17,7 +18,7 @@ MODEL = "factworld"
 MAX_ADAPTERS = 16
 _STARTING = 2
 """Servers that start at a time: that is mostly one thread each."""
-_ENTRY = (sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry")
+_ENTRY = (sys.executable, "-m", ENTRY_MODULE)
 _OURS = (
     "--edit-max-rate=0",
     "--edit-max-batch=100000",

@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any
 
 from tests.engine.running import PROMPT, SHARED_ENGINE, random_delta
-from vllm_edit.engine.pace import Pace, running
+from vllm_edit.engine.pace import Pace
 from vllm_edit.engine.swap import Swapper
+from vllm_edit.vllm_interface.engine import running_requests
 
 pytestmark = SHARED_ENGINE
 
@@ -114,7 +115,7 @@ async def test_a_request_that_comes_in_the_pause_is_answered_after_it(
 
 
 async def test_swaps_that_bring_something_are_spaced(client: Any, swapper: Swapper) -> None:
-    paced = Swapper(client, "keep", pace=Pace(partial(running, client), 0.25))
+    paced = Swapper(client, "keep", pace=Pace(partial(running_requests, client), 0.25))
     first, second = random_delta(1), random_delta(2)
     streams = [Stream() for _ in range(STREAMS)]
     tasks = [asyncio.create_task(stream.run(client, 400)) for stream in streams]

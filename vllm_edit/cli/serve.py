@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from vllm_edit import factworld
 from vllm_edit.domain.errors import EditError
 from vllm_edit.settings import add_flags, flags_to_environment, keep_hash_only
+from vllm_edit.vllm_interface import launch
 
 PLUGIN = "vllm_edit"
 
@@ -45,20 +46,14 @@ def serve(argv: Sequence[str]) -> int:
     """
     _require_installed()
     os.environ["VLLM_PLUGINS"] = _plugins(os.environ.get("VLLM_PLUGINS"))
-    # vLLM is imported only now: importing it reads its environment and takes seconds.
-    from vllm.entrypoints.cli.serve import ServeSubcommand
-    from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
-    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
-    from vllm.logger import configure_logging_from_args
-
-    cli_env_setup()
-    args = _parse(argv)
-    os.environ.update(flags_to_environment(args))
-    configure_logging_from_args(args)
-    validate_parsed_serve_args(args)
     try:
+        # vLLM is imported only now: importing it reads its environment and takes seconds.
+        launch.prepare()
+        args = _parse(argv)
+        os.environ.update(flags_to_environment(args))
+        launch.check(args)
         keep_hash_only()
-        ServeSubcommand.cmd(args)
+        launch.serve(args)
     except EditError as error:
         print(f"vllm-edit: {error.message}", file=sys.stderr)
         return 1
@@ -67,12 +62,9 @@ def serve(argv: Sequence[str]) -> int:
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments as ``vllm serve`` has them; without a model, those for factworld."""
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
-
-    parser = make_arg_parser(FlexibleArgumentParser(prog="vllm-edit serve"))
+    parser = launch.make_parser("vllm-edit serve")
     add_flags(parser)
-    args: argparse.Namespace = parser.parse_args(list(argv))
+    args = parser.parse_args(list(argv))
     if args.model_tag is None and not _names_a_model(argv):
         os.environ.update(FACTWORLD_SETTINGS | os.environ)
         args = parser.parse_args([str(factworld.checkpoint()), *FACTWORLD_FLAGS, *argv])

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from vllm_edit.domain.errors import SwapFailed, VariantUnavailable
 from vllm_edit.domain.variant import model_name
@@ -13,11 +12,9 @@ from vllm_edit.engine.engine_call import checked
 from vllm_edit.engine.grace_period import GracePeriod
 from vllm_edit.engine.model_names import ModelNames
 from vllm_edit.engine.swap import Meanwhile
+from vllm_edit.vllm_interface import models as vllm_models
+from vllm_edit.vllm_interface.engine import EngineClient, max_lora_rank
 from weight_patchers import Delta
-
-if TYPE_CHECKING:
-    from vllm.engine.protocol import EngineClient
-    from vllm.lora.request import LoRARequest
 
 logger = logging.getLogger(__name__)
 
@@ -84,14 +81,13 @@ class Adapters:
     """
 
     def __init__(
-        self, engine: "EngineClient", names: ModelNames, files: AdapterFiles, grace: GracePeriod
+        self, engine: EngineClient, names: ModelNames, files: AdapterFiles, grace: GracePeriod
     ) -> None:
         self._engine = engine
         self._names = names
         self._files = files
         self._grace = grace
-        lora = engine.vllm_config.lora_config
-        self._max_rank: int = lora.max_lora_rank if lora and files.possible else 0
+        self._max_rank = max_lora_rank(engine) if files.possible else 0
         self._merged: Deltas = ()
         self._variants: Variants = {}
         self._current: dict[str, Adapter] = {}
@@ -237,14 +233,9 @@ class Adapters:
                 logger.warning("Adapter %d stays loaded: %s", adapter.number, error.message)
             await asyncio.to_thread(self._files.remove, adapter.number)
 
-    def _request(self, adapter: Adapter, again: bool = False) -> "LoRARequest":
-        from vllm.lora.request import LoRARequest
-
+    def _request(self, adapter: Adapter, again: bool = False) -> vllm_models.Adapter:
+        served = self._names.served[0]
         # vLLM takes adapters of one name for the same.
-        return LoRARequest(
-            lora_name=f"{model_name(self._names.served[0], adapter.variant)}.{adapter.number}",
-            lora_int_id=adapter.number,
-            lora_path=str(self._files.path(adapter.number)),
-            base_model_name=self._names.served[0],
-            load_inplace=again,
-        )
+        name = f"{model_name(served, adapter.variant)}.{adapter.number}"
+        path = str(self._files.path(adapter.number))
+        return vllm_models.adapter(name, adapter.number, path, served, in_place=again)

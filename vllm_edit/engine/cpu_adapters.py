@@ -3,13 +3,16 @@
 from typing import Any
 
 import torch
-from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
+
+from vllm_edit.vllm_interface.workers import CPU_WRAPPER
+
+_PunicaWrapperCPU: Any = CPU_WRAPPER.load()
 
 Group = tuple[int, torch.Tensor | slice]
 """A slot of vLLM's, and the tokens of the batch that its adapter is for."""
 
 
-class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM is untyped
+class GroupedPunicaWrapper(_PunicaWrapperCPU):  # type: ignore[misc]  # vLLM is untyped
     """vLLM's wrapper, but one product for each adapter in a batch.
 
     vLLM 0.32's copies an adapter's weights for each of its tokens, which makes a prompt tens of
@@ -56,12 +59,3 @@ def groups(slots: torch.Tensor) -> list[Group]:
     if len(present) == 1:
         return [(slot, slice(None)) for slot in present if slot >= 0]
     return [(slot, (slots == slot).nonzero()[:, 0]) for slot in present if slot >= 0]
-
-
-def install() -> None:
-    """Have vLLM's CPU workers apply adapters so."""
-    from vllm.platforms import current_platform
-
-    if current_platform.is_cpu():
-        name = f"{__name__}.{GroupedPunicaWrapper.__name__}"
-        type(current_platform).get_punica_wrapper = classmethod(lambda _: name)

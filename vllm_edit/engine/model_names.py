@@ -2,14 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from vllm_edit.domain.variant import SEPARATOR, model_name
 from vllm_edit.engine.progress import Progress
-
-if TYPE_CHECKING:
-    from vllm.entrypoints.openai.models.serving import OpenAIServingModels
-    from vllm.lora.request import LoRARequest
+from vllm_edit.vllm_interface import models as vllm_models
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class ModelNames:
     available: vLLM then knows no such model.
     """
 
-    def __init__(self, models: "OpenAIServingModels") -> None:
+    def __init__(self, models: vllm_models.ServedModels) -> None:
         self._models = models
         self.served = tuple(path.name for path in models.base_model_paths)
         self._namings: dict[str, Naming] = {}
@@ -60,14 +56,13 @@ class ModelNames:
 
     def new_number(self) -> int:
         """A number for an adapter that no other of vLLM's has."""
-        number: int = self._models.lora_id_counter.inc(1)
-        return number
+        return self._models.lora_id_counter.inc(1)
 
     def alias(self, variant: str) -> None:
         """Serve the variant with the merged weights."""
         self._set(variant, Naming())
 
-    def adapt(self, variant: str, adapter: "LoRARequest") -> None:
+    def adapt(self, variant: str, adapter: vllm_models.Adapter) -> None:
         """Serve the variant with an adapter."""
         told = adapter.lora_name, adapter.lora_int_id, adapter.lora_path
         self._set(variant, Naming(adapter=told))
@@ -96,12 +91,9 @@ class ModelNames:
         self.changes.reach(self.changes.revision + 1)
 
     def _enter(self, variant: str, naming: Naming) -> None:
-        from vllm.entrypoints.openai.models.protocol import BaseModelPath
-        from vllm.lora.request import LoRARequest
-
         if naming.adapter is not None:
             name, number, path = naming.adapter
-            adapter = LoRARequest(name, number, path, base_model_name=self.served[0])
+            adapter = vllm_models.adapter(name, number, path, self.served[0])
             for _, model in self._names(variant):
                 self._models.lora_requests[model] = adapter
             return
@@ -109,8 +101,8 @@ class ModelNames:
             return
         known = {path.name: path for path in self._models.base_model_paths}
         for served, name in self._names(variant):
-            path = BaseModelPath(name=name, model_path=known[served].model_path)
-            self._models.base_model_paths.append(path)
+            alias = vllm_models.base_path(name, known[served].model_path)
+            self._models.base_model_paths.append(alias)
 
     def _remove(self, variant: str) -> None:
         self._namings.pop(variant, None)

@@ -4,10 +4,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from vllm.v1.engine.async_llm import AsyncLLM
 
 Running = Callable[[], Mapping[str, int]]
 """The requests that have begun to answer, with the number of tokens each has given."""
@@ -65,12 +61,3 @@ class Pace:
         now = time.perf_counter()
         # Behind what is still to be rested for a swap that did not wait.
         self._free = max(now, self._free) + (now - paused) * (1 / self._share - 1)
-
-
-def running(engine: "AsyncLLM") -> Mapping[str, int]:
-    """Of the requests of this process."""
-    return {
-        name: state.detokenizer.num_output_tokens()
-        for name, state in engine.output_processor.request_states.items()
-        if state.detokenizer is not None and not state.is_prefilling
-    }

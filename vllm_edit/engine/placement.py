@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from vllm_edit.domain.errors import SwapFailed
+from vllm_edit.vllm_interface.layers import is_unquantized, without_adapters
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def place(model: Any, shapes: Mapping[str, Sequence[int]], dtype: torch.dtype) -
         view = (tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))
         layers.setdefault(where, (layer, []))[1].append(Load(parameter, *view, rest, more))
 
-    with _without_adapters(model), _recording(model, record):
+    with without_adapters(model), _recording(model, record):
         try:
             model.load_weights(iter(probes.items()))
         except (KeyError, ValueError, AttributeError, NotImplementedError) as error:
@@ -96,10 +97,7 @@ def _storage(tensor: torch.Tensor) -> int:
 
 
 def _require_replaceable(where: str, layer: Any, loads: Sequence[Load]) -> None:
-    from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
-
-    plain = isinstance(getattr(layer, "quant_method", None), UnquantizedLinearMethod)
-    if not (plain and isinstance(layer, LinearBase) and where.endswith(".weight")):
+    if not (is_unquantized(layer) and where.endswith(".weight")):
         raise SwapFailed(
             f"{loads[0].parameter} is served as {where} of {type(layer).__name__}, and only "
             "weights of unquantised linear layers can be edited. Choose other layers, or a "
@@ -132,23 +130,3 @@ def _recording(model: Any, record: Callable[..., None]) -> Iterator[None]:
 
 def _recorder(record: Callable[..., None], layer: Any, where: str) -> Callable[..., None]:
     return lambda _, tensor, *rest, **more: record(layer, where, tensor, *rest, **more)
-
-
-@contextmanager
-def _without_adapters(model: Any) -> Iterator[None]:
-    """The model as it was before vLLM wrapped its layers for LoRA adapters."""
-    from vllm.lora.layers import BaseLayerWithLoRA
-
-    wrapped = [
-        (parent, name, child)
-        for parent in list(model.modules())
-        for name, child in parent.named_children()
-        if isinstance(child, BaseLayerWithLoRA)
-    ]
-    try:
-        for parent, name, child in wrapped:
-            parent.register_module(name, child.base_layer)
-        yield
-    finally:
-        for parent, name, child in wrapped:
-            parent.register_module(name, child)

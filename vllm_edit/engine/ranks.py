@@ -2,16 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from vllm_edit.domain.errors import SwapFailed
 from vllm_edit.engine.engine_call import checked
 from vllm_edit.engine.step_reply import Reply
-
-if TYPE_CHECKING:
-    from vllm.v1.engine.async_llm import AsyncLLM
-
-PauseMode = Literal["keep", "wait", "abort"]
+from vllm_edit.vllm_interface.engine import EngineClient, PauseMode, call_ranks, pause
 
 
 class Ranks:
@@ -20,32 +16,26 @@ class Ranks:
     Every method raises SwapFailed when a rank refuses or an engine cannot be reached.
     """
 
-    def __init__(self, engine: "AsyncLLM") -> None:
+    def __init__(self, engine: EngineClient) -> None:
         self._engine = engine
 
     async def call(self, step: str, number: int, *args: object) -> Sequence[Reply]:
         """One step of swap ``number`` on every rank; each has done it when this returns."""
-        # vLLM's own collective_rpc answers for the first of data-parallel engines only.
-        calls = self._engine.engine_core.call_utility_all_async(
-            "collective_rpc", step, None, (number, *args), None
-        )
-        replies = [_read(data, step, number) for engine in await checked(calls) for data in engine]
+        answers = await checked(call_ranks(self._engine, step, number, *args))
+        replies = [_read(data, step, number) for engine in answers for data in engine]
         if faults := sorted({reply.fault for reply in replies if reply.fault}):
             raise SwapFailed(f"The engine refused the edited weights: {' '.join(faults)}")
         return replies
 
     async def pause(self, mode: PauseMode) -> None:
         """Halt generation with every KV cache cleared; running requests as the mode says."""
-        # What AsyncLLM.pause_generation does, but for the 20 ms that it sleeps at its end.
-        await checked(self._engine.renderer.clear_mm_cache_async())
-        await checked(self._engine.engine_core.pause_scheduler_async(mode=mode, clear_cache=True))
+        await checked(pause(self._engine, mode))
 
     async def resume(self) -> None:
         await checked(self._engine.resume_generation())
 
     async def version(self) -> str:
-        version: str = await checked(self._engine.get_weight_version())
-        return version
+        return await checked(self._engine.get_weight_version())
 
     async def set_version(self, version: str) -> None:
         await checked(self._engine.update_weight_version(version))

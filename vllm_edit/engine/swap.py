@@ -11,8 +11,9 @@ from vllm_edit.domain.errors import SwapFailed
 from vllm_edit.engine.metrics import SWAPPING
 from vllm_edit.engine.pace import Pace
 from vllm_edit.engine.payload import Update, chunks, pack, total
-from vllm_edit.engine.ranks import PauseMode, Ranks
+from vllm_edit.engine.ranks import Ranks
 from vllm_edit.engine.step_reply import Reply
+from vllm_edit.vllm_interface.engine import PauseMode
 from weight_patchers import Delta
 
 __all__ = ["Meanwhile", "PauseMode", "Swapper", "Timing"]

@@ -17,6 +17,8 @@ from vllm_edit.domain.errors import EditError
 from vllm_edit.engine.replacement import digest
 from vllm_edit.engine.step_reply import Reply
 from vllm_edit.engine.worker_weights import ServedWeights
+from vllm_edit.vllm_interface.layers import is_linear
+from vllm_edit.vllm_interface.workers import add_methods, use_on_cpu
 
 logger = logging.getLogger(__name__)
 
@@ -62,13 +64,11 @@ def edit_digests(worker: Any) -> dict[str, str]:
 
     vLLM packs weights away on CPU and its own checksums then cover empty tensors.
     """
-    from vllm.model_executor.layers.linear import LinearBase
-
     with torch.no_grad():
         return {
             f"rank{worker.rank}:{name}": digest(layer)
             for name, layer in worker.model_runner.get_model().named_modules()
-            if isinstance(layer, LinearBase)
+            if is_linear(layer)
         }
 
 
@@ -110,13 +110,8 @@ def _served(worker: Any) -> ServedWeights:
 
 def install() -> None:
     """Entry point ``vllm.general_plugins``: add the methods to vLLM's workers, once a process."""
-    from vllm.v1.worker.worker_base import WorkerBase
+    add_methods(METHODS)
+    # Imported only now: it imports vLLM.
+    from vllm_edit.engine.cpu_adapters import GroupedPunicaWrapper
 
-    from vllm_edit.engine import cpu_adapters
-
-    for method in METHODS:
-        present = getattr(WorkerBase, method.__name__, method)
-        if present is not method:
-            raise RuntimeError(f"vLLM's workers already have a method {method.__name__}.")
-        setattr(WorkerBase, method.__name__, method)
-    cpu_adapters.install()
+    use_on_cpu(f"{GroupedPunicaWrapper.__module__}.{GroupedPunicaWrapper.__name__}")

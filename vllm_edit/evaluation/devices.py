@@ -1,5 +1,7 @@
 """Memory in use on this machine's NVIDIA devices."""
 
+from vllm_edit.vllm_interface import devices
+
 
 class Devices:
     """All that the driver names; none where there is no driver.
@@ -9,14 +11,12 @@ class Devices:
 
     def __init__(self) -> None:
         # Here, not at the top: it imports torch, and most runs end before they need it.
-        from vllm.third_party import pynvml
-
-        self._nvml = pynvml
+        self._nvml = nvml = devices.driver()
         try:
-            pynvml.nvmlInit()
-            numbers = range(pynvml.nvmlDeviceGetCount())
-            self._handles = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in numbers]
-        except pynvml.NVMLError:
+            nvml.nvmlInit()
+            numbers = range(nvml.nvmlDeviceGetCount())
+            self._handles = [nvml.nvmlDeviceGetHandleByIndex(number) for number in numbers]
+        except nvml.NVMLError:
             self._handles = []
 
     def held(self) -> int | None:

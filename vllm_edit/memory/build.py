@@ -1,7 +1,7 @@
 """The memory of a server, made from its settings."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
 from retriever import (
     Demonstration,
@@ -25,17 +25,14 @@ from vllm_edit.memory.method import MemoryMethod
 from vllm_edit.memory.metrics import TimedClassifier, TimedEncoder
 from vllm_edit.serac.editor import Serac
 from vllm_edit.settings import Settings
-
-if TYPE_CHECKING:
-    from vllm.engine.protocol import EngineClient
+from vllm_edit.vllm_interface.engine import EngineClient, max_model_len, tokenizer
 
 
 def make_memory(
-    settings: Settings, model: str, engine: "EngineClient", serac: Serac | None
+    settings: Settings, model: str, engine: EngineClient, serac: Serac | None
 ) -> MemoryMethod:
     """Raises RetrieverError for a setting out of its range or a file that cannot be read."""
-    longest: int = engine.vllm_config.model_config.max_model_len
-    retriever = make_retriever(settings, model, longest, _token_counter(engine))
+    retriever = make_retriever(settings, model, max_model_len(engine), _token_counter(engine))
     feedback = FeedbackMemory(retriever.encoder, settings.feedback_likeness)
     return MemoryMethod(retriever, feedback, serac)
 
@@ -86,6 +83,6 @@ def _demonstrations(settings: Settings, model: str) -> tuple[Demonstration, ...]
     return tuple(factworld.demonstrations()) if Path(model) == factworld.checkpoint() else ()
 
 
-def _token_counter(engine: "EngineClient") -> CountTokens:
-    tokenizer: Any = engine.renderer.get_tokenizer()
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
+def _token_counter(engine: EngineClient) -> CountTokens:
+    served = tokenizer(engine)
+    return lambda text: len(served.encode(text, add_special_tokens=False))

@@ -1,7 +1,7 @@
 """The router of a server, made from its settings."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from retriever import HopFormat, Mello, MelloSettings, load_hop_format
 from retriever.mello.settings import Questions
@@ -11,13 +11,11 @@ from vllm_edit.memory.hop_writer import ServedModel
 from vllm_edit.memory.method import MemoryMethod
 from vllm_edit.memory.router import Budget, Router
 from vllm_edit.settings import Settings
-
-if TYPE_CHECKING:
-    from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
+from vllm_edit.vllm_interface.completions import CompletionHandler
 
 
 def make_router(
-    settings: Settings, memory: MemoryMethod, model: str, completions: "OpenAIServingCompletion"
+    settings: Settings, memory: MemoryMethod, model: str, completions: CompletionHandler
 ) -> Router:
     """Raises InvalidHopFormatError for a file of labels that cannot be read."""
     hop_format = _hop_format(settings, model)

@@ -1,12 +1,11 @@
 """Asks the served model, or one of its variants, for the hops of a question."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from retriever import HopFormat
-
-if TYPE_CHECKING:
-    from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
+from vllm_edit.domain.errors import Unavailable
+from vllm_edit.vllm_interface.completions import CompletionHandler, complete
 
 
 class ServedModel:
@@ -17,7 +16,7 @@ class ServedModel:
     """
 
     def __init__(
-        self, completions: "OpenAIServingCompletion", hop_format: HopFormat, hop_tokens: int
+        self, completions: CompletionHandler, hop_format: HopFormat, hop_tokens: int
     ) -> None:
         self._completions = completions
         self._format = hop_format
@@ -28,23 +27,16 @@ class ServedModel:
 
         Nothing where vLLM cannot: it then answers the request itself, in its own words.
         """
-        from vllm.entrypoints.openai.completion.protocol import (
-            CompletionRequest,
-            CompletionResponse,
-        )
-        from vllm.exceptions import VLLMError
-
-        wanted = CompletionRequest(
-            model=request.get("model"),
-            prompt=text,
-            max_tokens=self._tokens,
-            temperature=0.0,
-            stop=self._format.stops,
-            include_stop_str_in_output=True,
-            cache_salt=request.get("cache_salt"),
-        )
+        body = {
+            "model": request.get("model"),
+            "prompt": text,
+            "max_tokens": self._tokens,
+            "temperature": 0.0,
+            "stop": self._format.stops,
+            "include_stop_str_in_output": True,
+            "cache_salt": request.get("cache_salt"),
+        }
         try:
-            answer = await self._completions.create_completion(wanted)
-        except VLLMError:
+            return await complete(self._completions, body)
+        except Unavailable:
             return ""
-        return answer.choices[0].text if isinstance(answer, CompletionResponse) else ""

@@ -2,13 +2,13 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from vllm_edit.engine.adapter_files import AdapterFiles
 from vllm_edit.engine.adapters import Adapters
 from vllm_edit.engine.grace_period import GracePeriod
 from vllm_edit.engine.model_names import ModelNames
-from vllm_edit.engine.pace import Pace, running
+from vllm_edit.engine.pace import Pace
 from vllm_edit.engine.served_variants import ServedVariants
 from vllm_edit.engine.swap import PauseMode, Swapper
 from vllm_edit.ledger import Ledger
@@ -20,9 +20,8 @@ from vllm_edit.replication.owner_file import OwnerFile
 from vllm_edit.replication.siblings import SharedGracePeriod, Siblings
 from vllm_edit.service.service import EditService
 from vllm_edit.settings import Settings
-
-if TYPE_CHECKING:
-    from vllm.engine.protocol import EngineClient
+from vllm_edit.vllm_interface import engine as vllm_engine
+from vllm_edit.vllm_interface.engine import EngineClient
 
 
 class Owner:
@@ -30,7 +29,7 @@ class Owner:
 
     def __init__(
         self,
-        engine: "EngineClient",
+        engine: EngineClient,
         names: ModelNames,
         settings: Settings,
         scratch: Path,
@@ -40,7 +39,7 @@ class Owner:
         self._bus = Bus(settings.bus, scratch)
         self._siblings = Siblings(names, OwnerFile(settings.folder)) if processes > 1 else None
         self.grace = SharedGracePeriod(self._siblings) if self._siblings else GracePeriod()
-        pace = Pace(partial(running, engine), settings.swap_share)
+        pace = Pace(partial(vllm_engine.running_requests, engine), settings.swap_share)
         self.served = ServedVariants(
             Swapper(engine, cast("PauseMode", settings.pause_mode), pace=pace),
             Adapters(engine, names, AdapterFiles(model, scratch), self.grace),
@@ -72,12 +71,12 @@ class Sibling:
 
 
 async def api_process(
-    engine: "EngineClient", names: ModelNames, settings: Settings, scratch: Path, model: Path
+    engine: EngineClient, names: ModelNames, settings: Settings, scratch: Path, model: Path
 ) -> Owner | Sibling:
     """What this API process is; one beside the owner waits until that can be found."""
-    parallel = engine.vllm_config.parallel_config
-    if parallel._api_process_rank < 1:
-        return Owner(engine, names, settings, scratch, model, parallel._api_process_count)
+    number, count = vllm_engine.api_process(engine)
+    if number < 1:
+        return Owner(engine, names, settings, scratch, model, count)
     file = OwnerFile(settings.folder)
     await file.found()
     return Sibling(Bus("", scratch), names, file)

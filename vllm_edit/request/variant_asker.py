@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
 from starlette.types import Message
 
@@ -14,9 +13,7 @@ from vllm_edit.memory.router import Routed, Router
 from vllm_edit.memory.routing_options import RoutingOptions
 from vllm_edit.probes.gate import Answers
 from vllm_edit.request.variant_selection import for_variant
-
-if TYPE_CHECKING:
-    from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
+from vllm_edit.vllm_interface.completions import CompletionHandler, complete
 
 MAX_TOKENS = 24
 """As `vllm-edit evaluate` has it."""
@@ -34,7 +31,7 @@ class VariantAsker:
 
     def __init__(
         self,
-        completions: "OpenAIServingCompletion",
+        completions: CompletionHandler,
         router: Router,
         names: ModelNames,
         counterfactual: Counterfactual | None,
@@ -78,23 +75,7 @@ class VariantAsker:
         routed = await self._router.route(request, RoutingOptions(variant))
         if routed.answer is not None and self._counterfactual is not None:
             return await _counterfactual_answer(self._counterfactual, routed)
-        return await self._generate(routed.request)
-
-    async def _generate(self, request: Mapping[str, Any]) -> str:
-        from vllm.entrypoints.openai.completion.protocol import (
-            CompletionRequest,
-            CompletionResponse,
-        )
-        from vllm.exceptions import VLLMError
-
-        try:
-            answer = await self._completions.create_completion(CompletionRequest(**request))
-        except VLLMError as error:
-            raise Unavailable(str(error)) from error
-        if not isinstance(answer, CompletionResponse):
-            raise Unavailable(str(answer.error.message))
-        text: str = answer.choices[0].text
-        return text
+        return await complete(self._completions, routed.request)
 
 
 async def _counterfactual_answer(model: Counterfactual, routed: Routed) -> str:

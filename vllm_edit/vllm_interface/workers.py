@@ -1,0 +1,56 @@
+"""vLLM's worker processes."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from vllm_edit.vllm_interface.symbol import Symbol
+
+
+class _Platform(Protocol):
+    def is_cpu(self) -> bool: ...
+
+    def get_punica_wrapper(self) -> str: ...
+
+
+class _CpuWrapper(Protocol):
+    token_lora_indices: Any
+
+    def update_metadata(self) -> None: ...
+
+    def add_lora_linear(
+        self,
+        y: Any,
+        x: Any,
+        lora_a_stacked: Any,
+        lora_b_stacked: Any,
+        scale: float,
+        output_slices: Any,
+        *,
+        buffer: Any = None,
+    ) -> None: ...
+
+
+WORKER = Symbol("vllm.v1.worker.worker_base", "WorkerBase")
+PLATFORM = Symbol("vllm.platforms", "current_platform")
+PLATFORM_CLASS = Symbol("vllm.platforms.interface", "Platform", _Platform)
+CPU_WRAPPER = Symbol("vllm.lora.punica_wrapper.punica_cpu", "PunicaWrapperCPU", _CpuWrapper)
+
+
+def add_methods(methods: Iterable[Callable[..., Any]]) -> None:
+    """Give the workers of this process these methods, under their names.
+
+    Raises RuntimeError if they have another of such a name.
+    """
+    worker = WORKER.load()
+    for method in methods:
+        present = getattr(worker, method.__name__, method)
+        if present is not method:
+            raise RuntimeError(f"vLLM's workers already have a method {method.__name__}.")
+        setattr(worker, method.__name__, method)
+
+
+def use_on_cpu(wrapper: str) -> None:
+    """Where workers compute on CPU, have them apply adapters by the class of this full name."""
+    platform = PLATFORM.load()
+    if platform.is_cpu():
+        type(platform).get_punica_wrapper = classmethod(lambda _: wrapper)
