@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from benchmarks import machine, subjects
-from benchmarks.memory import peak
-from benchmarks.subjects import Subject
+from benchmarks import machine, models
+from benchmarks.models import MeasuredModel
+from benchmarks.peak_memory import peak
 from weight_patchers import METHODS, Delta, Edit, Statistics
 from weight_patchers.families import layers, projection
 from weight_patchers.hyperparameters import find, override
@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are reported")
     parser.add_argument(
         "--shape",
-        choices=sorted(subjects.SHAPES),
+        choices=sorted(models.SHAPES),
         action="append",
         default=[],
         help="also a random-weight model of this shape, in bfloat16 on a GPU",
@@ -44,14 +44,14 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure, print, and write the result."""
-    small = subjects.bundled(options.device)
+    small = models.bundled(options.device)
     result: dict[str, Any] = {"machine": machine.describe(options.device)}
     result["batching"] = batching(small, options.edits, options.rounds)
     result["many"] = many(small, options.many)
     result["solve"] = solve(options.device, options.rounds)
     for shape in options.shape:
         dtype = torch.bfloat16 if options.device.startswith("cuda") else torch.float32
-        subject = subjects.shaped(shape, options.device, dtype)
+        subject = models.shaped(shape, options.device, dtype)
         result[shape] = shaped(subject, options.shape_edits, options.device)
         del subject
     text = json.dumps(result, indent=2)
@@ -61,14 +61,14 @@ def run(options: argparse.Namespace) -> None:
     output.write_text(text + "\n", encoding="utf-8")
 
 
-def batching(subject: Subject, count: int, rounds: int) -> dict[str, Any]:
+def batching(subject: MeasuredModel, count: int, rounds: int) -> dict[str, Any]:
     """MEMIT with many edits side by side, with one edit a pass, and with a call for each edit.
 
     The first two give one and the same delta; the calls give one each, from the same base.
     """
     hparams = find(METHODS["memit"].hparams, "memit", subject.model.config)
     known = subject.statistics(hparams.layers)
-    wanted = subjects.edits(count)
+    wanted = models.edits(count)
     alone = override(hparams, {"pass_tokens": 1})
     seconds: dict[str, list[float]] = {"together": [], "one a pass": [], "one a call": []}
     for _ in range(rounds):
@@ -91,13 +91,13 @@ def batching(subject: Subject, count: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def many(subject: Subject, count: int) -> dict[str, Any]:
+def many(subject: MeasuredModel, count: int) -> dict[str, Any]:
     """One large batch: MEMIT and AlphaEdit."""
     found: dict[str, Any] = {"edits": count}
     for name in ("memit", "alphaedit"):
         hparams = find(METHODS[name].hparams, name, subject.model.config)
         known = subject.statistics(hparams.layers)
-        delta, taken = _timed(subject, name, subjects.edits(count), hparams, known)
+        delta, taken = _timed(subject, name, models.edits(count), hparams, known)
         told = delta.diagnostics["edits"]
         found[name] = {
             "seconds": taken,
@@ -130,7 +130,7 @@ def solve(device: str, rounds: int) -> dict[str, Any]:
     }
 
 
-def shaped(subject: Subject, count: int, device: str) -> dict[str, Any]:
+def shaped(subject: MeasuredModel, count: int, device: str) -> dict[str, Any]:
     """Seconds and memory on a larger model with random weights; the answers mean nothing."""
     found: dict[str, Any] = {"model_bytes": subject.bytes, "dtype": str(subject.model.dtype)}
     for name, number in (("rome", 3), ("memit", count)):
@@ -147,7 +147,7 @@ def shaped(subject: Subject, count: int, device: str) -> dict[str, Any]:
         factoring = _now(device) - start
         tokens = _Tokens(subject, hparams.layers[-1])
         with tokens, peak(device) as memory:
-            _, taken = _timed(subject, name, subjects.edits(number), hparams, known)
+            _, taken = _timed(subject, name, models.edits(number), hparams, known)
         found[name] = {
             "edits": number,
             "seconds": taken,
@@ -165,7 +165,7 @@ def shaped(subject: Subject, count: int, device: str) -> dict[str, Any]:
 class _Tokens:
     """Counts the tokens that pass the layers above the edited one, forwards."""
 
-    def __init__(self, subject: Subject, layer: int) -> None:
+    def __init__(self, subject: MeasuredModel, layer: int) -> None:
         stack = list(layers(subject.model))
         self._last = stack[-1]
         self._parameters = sum(p.numel() for block in stack[layer:] for p in block.parameters())
@@ -199,7 +199,7 @@ def _rate(device: str, dtype: torch.dtype) -> float:
 
 
 def _timed(
-    subject: Subject, name: str, wanted: list[Edit], hparams: Any, known: Statistics
+    subject: MeasuredModel, name: str, wanted: list[Edit], hparams: Any, known: Statistics
 ) -> tuple[Delta, float]:
     """A delta and its seconds; contexts and factors of the statistics are there already."""
     contexts = surround(subject.model, subject.tokenizer, hparams)

@@ -122,7 +122,7 @@ def _filled(size: int, real: Vectors) -> tuple[Memory, dict[str, float]]:
 
 
 @dataclass(frozen=True)
-class Routed:
+class RoutingTime:
     """Seconds that one request took, and how many of them were the encoder's."""
 
     all: float
@@ -156,7 +156,7 @@ def _requests(memory: Memory, texts: Sequence[str], encoder: SentenceEncoder) ->
     }
 
 
-def _route(memory: Memory, text: str, encoder: SentenceEncoder, gate: bool) -> Routed:
+def _route(memory: Memory, text: str, encoder: SentenceEncoder, gate: bool) -> RoutingTime:
     """What the retriever does with a request before a classifier reads it."""
     start = time.perf_counter()
     parts = words(normalise(text))
@@ -168,7 +168,7 @@ def _route(memory: Memory, text: str, encoder: SentenceEncoder, gate: bool) -> R
         vectors = encoder.encode([text])
         encoded = time.perf_counter()
         memory.nearest_of_all(vectors, CANDIDATES)
-    return Routed(time.perf_counter() - start, encoded - encoding, searched)
+    return RoutingTime(time.perf_counter() - start, encoded - encoding, searched)
 
 
 def _changes(memory: Memory, size: int, vectors: Vectors) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks import machine, subjects
-from benchmarks.subjects import Subject
+from benchmarks import machine, models
+from benchmarks.models import MeasuredModel
 from weight_patchers import METHODS, Edit, Statistics, statistics
 from weight_patchers.families import depth, projection
 from weight_patchers.hyperparameters import find
@@ -36,11 +36,11 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure, print, and write the result."""
-    subject = subjects.bundled("cpu")
+    subject = models.bundled("cpu")
     layers = tuple(range(depth(subject.model)))
     tokens = statistics.sample_size(subject.model, layers)
     small, large = (subject.statistics(layers, n * tokens) for n in (1, TIMES))
-    edits = subjects.edits(options.edits)
+    edits = models.edits(options.edits)
     result = {
         "machine": machine.describe("cpu"),
         "tokens": [small.count, large.count],
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def compare(
-    subject: Subject, layer: int, small: Statistics, large: Statistics, edits: list[Edit]
+    subject: MeasuredModel, layer: int, small: Statistics, large: Statistics, edits: list[Edit]
 ) -> dict[str, float]:
     """The small sample's own error, and what it is against the large one."""
     distance = (small.moment(layer) - large.moment(layer)).norm() / large.moment(layer).norm()
@@ -72,7 +72,7 @@ def compare(
     }
 
 
-def effect(subject: Subject, known: Statistics, edits: list[Edit]) -> dict[str, float]:
+def effect(subject: MeasuredModel, known: Statistics, edits: list[Edit]) -> dict[str, float]:
     """ROME's edits, one at a time: how many are told, and how far other facts' answers move."""
     hparams = find(METHODS["rome"].hparams, "rome", subject.model.config)
     contexts = surround(subject.model, subject.tokenizer, hparams)
@@ -94,7 +94,7 @@ def effect(subject: Subject, known: Statistics, edits: list[Edit]) -> dict[str, 
     }
 
 
-def _keys(subject: Subject, layer: int, edits: list[Edit]) -> Tensor:
+def _keys(subject: MeasuredModel, layer: int, edits: list[Edit]) -> Tensor:
     """The edits' averaged keys [edits, d_in]."""
     hparams = find(METHODS["rome"].hparams, "rome", subject.model.config)
     contexts = surround(subject.model, subject.tokenizer, hparams)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from benchmarks import machine
-from benchmarks.steps import Step
+from benchmarks.step_recorder import EngineStep
 from vllm_edit import factworld
 from vllm_edit.engine.swap import Swapper, Timing
 from vllm_edit.vllm_interface.benchmarking import sampling, start_engine
@@ -28,7 +28,7 @@ RESULTS = Path(__file__).parent / "results"
 LAYERS = (1, 2)
 SECONDS_BETWEEN = 1.0
 
-Span = tuple[float, float]
+Interval = tuple[float, float]
 """Begin and end, by time.perf_counter."""
 
 
@@ -72,14 +72,14 @@ class Streams:
                 now = time.perf_counter()
                 times.append(now)
 
-    def gaps(self) -> Iterable[Span]:
+    def gaps(self) -> Iterable[Interval]:
         """Every wait for a token but the first of a request."""
         for times in self.requests:
             yield from itertools.pairwise(times)
 
 
 @dataclass(frozen=True)
-class Felt:
+class SwapImpact:
     """What one swap was to the streams, in seconds.
 
     ``gap`` is the longest wait for a token that the pause is part of, ``stage_gap`` the longest
@@ -95,7 +95,9 @@ class Felt:
     context: int
 
     @classmethod
-    def of(cls, timing: Timing, gaps: Sequence[Span], steps: Sequence[Step]) -> "Felt":
+    def of(
+        cls, timing: Timing, gaps: Sequence[Interval], steps: Sequence[EngineStep]
+    ) -> "SwapImpact":
         paused = [gap for gap in gaps if _meets(gap, (timing.paused, timing.resumed))]
         staged = [gap for gap in gaps if _meets(gap, (timing.staged, timing.paused))]
         begin, end, context = next(
@@ -124,7 +126,7 @@ async def _measure(options: argparse.Namespace) -> dict[str, Any]:
         await asyncio.gather(*tasks, return_exceptions=True)
         steps = (await engine.collective_rpc("recorded_steps"))[0]
     gaps = list(streams.gaps())
-    felt = [Felt.of(timing, gaps, steps) for timing in timings]
+    felt = [SwapImpact.of(timing, gaps, steps) for timing in timings]
     quiet = [g for g in gaps if not any(_meets(g, (t.staged, t.resumed)) for t in timings)]
     decoding = [end - begin for begin, end, tokens in steps if tokens == options.streams]
     return {
@@ -158,11 +160,11 @@ async def _swap(swapper: Swapper, count: int) -> list[Timing]:
     return found
 
 
-def _meets(gap: Span, span: Span) -> bool:
+def _meets(gap: Interval, span: Interval) -> bool:
     return gap[0] < span[1] and gap[1] > span[0]
 
 
-def _longest(gaps: Iterable[Span]) -> float:
+def _longest(gaps: Iterable[Interval]) -> float:
     return max((end - begin for begin, end in gaps), default=0.0)
 
 
@@ -194,7 +196,7 @@ async def _engine(ranks: int) -> AsyncIterator[Any]:
         max_num_batched_tokens=8192,
         kv_cache_memory_bytes=1 << 28,
         tensor_parallel_size=ranks,
-        worker_extension_cls="benchmarks.steps.Steps",
+        worker_extension_cls="benchmarks.step_recorder.StepRecorder",
     )
     try:
         yield engine

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from benchmarks.serving.plan import FEW, Plan
+from benchmarks.serving.plan import FEW, ServingPlan
 from benchmarks.serving.servers import ADAPTERS, EDITED, LARGE, MODEL, PLAIN, UNEDITED
 
 Kind = Literal["memory", "weight", "swap"]
@@ -48,7 +48,7 @@ class Arm:
     extra_body: Mapping[str, Any] = field(default_factory=dict)
 
 
-def arms(plan: Plan, chosen: Collection[str] = ()) -> list[Arm]:
+def arms(plan: ServingPlan, chosen: Collection[str] = ()) -> list[Arm]:
     """Those of a plan, the first of which is what the others are held against.
 
     If names are chosen, only these and the first, also where the plan would not have them.
@@ -61,7 +61,7 @@ def arms(plan: Plan, chosen: Collection[str] = ()) -> list[Arm]:
     return [arm for arm in found if not chosen or arm.name in (found[0].name, *chosen)]
 
 
-def _all(plan: Plan) -> list[Arm]:
+def _all(plan: ServingPlan) -> list[Arm]:
     found = [
         Arm("plain", "vLLM without the plugin", PLAIN, swept=True),
         Arm("no-edits", "the plugin, before any edit", UNEDITED, swept=True),

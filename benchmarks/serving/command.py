@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.serving.arms import arms
-from benchmarks.serving.plan import FULL, QUICK, TURNS, Plan
+from benchmarks.serving.plan import FULL, QUICK, TURNS, ServingPlan
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -72,10 +72,10 @@ def _end(number: int, _frame: object) -> None:
 def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The whole result; servers keep their logs in the folder."""
     from benchmarks.serving.profile import profiles
-    from benchmarks.serving.running import rounds
+    from benchmarks.serving.rounds import rounds
     from benchmarks.serving.summary import judged
 
-    plan: Plan = options.plan
+    plan: ServingPlan = options.plan
     chosen = arms(plan, options.arms)
     began, load = time.monotonic(), os.getloadavg()
     records = rounds(plan, chosen, folder, options.store, options.rounds)

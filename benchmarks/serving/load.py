@@ -65,7 +65,7 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Answered:
+class LoadResult:
     """`flat` has the keys of `vllm bench serve --save-result`; ``span`` is when it ran.
 
     ``sent`` are the tokens of the prompts as they were sent, ``lags`` the seconds by which this
@@ -80,7 +80,7 @@ class Answered:
     span: tuple[float, float]
 
 
-async def send(load: Load) -> Answered:
+async def send(load: Load) -> LoadResult:
     """Put the load on its server, and say how it was answered."""
     random.seed(load.seed)
     # vLLM draws the times of arrival from these.
@@ -120,7 +120,7 @@ async def send(load: Load) -> Answered:
     watch.cancel()
     sent = sum(request.prompt_len for request in requests)
     errors = tuple(filter(None, found["errors"]))
-    return Answered(_flat(load, found), sent, tuple(lags), _streams(found), errors, span)
+    return LoadResult(_flat(load, found), sent, tuple(lags), _streams(found), errors, span)
 
 
 async def _watch(lags: list[float]) -> None:

@@ -10,10 +10,10 @@ import httpx
 
 from benchmarks.serving import traffic
 from benchmarks.serving.arms import Arm
-from benchmarks.serving.load import CLOSED, Answered, Load, Stream, send
-from benchmarks.serving.metrics import Change, Snapshot
-from benchmarks.serving.plan import Plan
-from benchmarks.serving.storm import Weather, blowing
+from benchmarks.serving.load import CLOSED, Load, LoadResult, Stream, send
+from benchmarks.serving.metrics import MetricsDifference, Snapshot
+from benchmarks.serving.plan import ServingPlan
+from benchmarks.serving.storm import StormResult, storm_blows
 from vllm_edit import factworld
 
 _PREFIX = "vllm:prefix_cache"
@@ -22,7 +22,7 @@ _WINDOW = 0.25
 
 
 @dataclass(frozen=True)
-class Ask:
+class LoadRun:
     """One load for an arm: so many requests at a rate, or with so many in flight.
 
     ``number`` is that of the run: arms of one number get the same traffic.
@@ -38,20 +38,20 @@ class Ask:
         return "closed" if self.rate == CLOSED else "open"
 
 
-def asks(plan: Plan, arm: Arm, number: int) -> list[Ask]:
+def load_runs(plan: ServingPlan, arm: Arm, number: int) -> list[LoadRun]:
     """What an arm is asked in one round."""
     runs = [(plan.closed, CLOSED, plan.concurrency), (plan.opened, plan.rate, None)]
     if arm.swept and number == 0:
         others = [rate for rate in plan.rates if rate != plan.rate]
         runs += [(max(plan.opened // 2, 8), rate, None) for rate in others]
     return [
-        Ask(count, rate, concurrency, number * (len(plan.rates) + 2) + place)
+        LoadRun(count, rate, concurrency, number * (len(plan.rates) + 2) + place)
         for place, (count, rate, concurrency) in enumerate(runs)
     ]
 
 
 async def measure(
-    plan: Plan, arm: Arm, ask: Ask, url: str, questions: Sequence[str]
+    plan: ServingPlan, arm: Arm, ask: LoadRun, url: str, questions: Sequence[str]
 ) -> dict[str, Any]:
     """The keys of `vllm bench serve`, and those of edits, which begin with `edit_`.
 
@@ -73,23 +73,23 @@ async def measure(
     async with httpx.AsyncClient(timeout=120.0) as http:
         before = await Snapshot.take(http, url)
         name = f"{arm.name}-{ask.number}"
-        storm = blowing(arm.storm, url, name) if arm.storm else nullcontext(Weather())
+        storm = storm_blows(arm.storm, url, name) if arm.storm else nullcontext(StormResult())
         async with storm as weather:
             answered = await send(load)
             # What comes after the load is not part of it.
-            change = Change(before, await Snapshot.take(http, url))
+            change = MetricsDifference(before, await Snapshot.take(http, url))
     told = _told(arm, ask, answered, change, weather)
     return {**answered.flat, **told}
 
 
-def _prompts(arm: Arm, ask: Ask, questions: Sequence[str]) -> Sequence[str]:
+def _prompts(arm: Arm, ask: LoadRun, questions: Sequence[str]) -> Sequence[str]:
     if arm.hops:
         return [questions[at % len(questions)] for at in range(ask.count)]
     return traffic.prompts(ask.count, ask.number, arm.scoped, arm.in_memory)
 
 
 def _told(
-    arm: Arm, ask: Ask, answered: Answered, change: Change, weather: Weather
+    arm: Arm, ask: LoadRun, answered: LoadResult, change: MetricsDifference, weather: StormResult
 ) -> dict[str, Any]:
     flat, gaps = answered.flat, [b - a for s in answered.streams for a, b in s.gaps]
     routed = change.total("vllm_edit_routing_seconds_count")
@@ -157,7 +157,7 @@ def recomputed(streams: Sequence[Stream], flat: Mapping[str, Any], swaps: Sequen
     return found
 
 
-def timeline(answered: Answered, swaps: Sequence[float]) -> dict[str, Any]:
+def timeline(answered: LoadResult, swaps: Sequence[float]) -> dict[str, Any]:
     """Tokens a second and the longest gap, window by window, and when the engine swapped."""
     begin, end = answered.span
     windows = int((end - begin) / _WINDOW) + 1

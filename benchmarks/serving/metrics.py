@@ -42,7 +42,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Change:
+class MetricsDifference:
     """What was added between two snapshots."""
 
     before: Snapshot

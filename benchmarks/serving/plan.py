@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
-class Plan:
+class ServingPlan:
     """Sizes of one run; every arm of every round gets the same traffic.
 
-    Each round asks each arm ``closed`` requests with ``concurrency`` of them in flight, for
+    Each round load_runs each arm ``closed`` requests with ``concurrency`` of them in flight, for
     throughput, and ``opened`` requests that come at ``rate`` a second whatever the server does,
     for latency. Arms that are swept are also asked at the other ``rates``, in the first round.
     The profile is of ``profiled`` requests. ``arms`` are measured if no others are chosen; all, if
@@ -36,7 +36,7 @@ class Plan:
 
 FEW = 1_000
 
-FULL = Plan(
+FULL = ServingPlan(
     name="full",
     rounds=3,
     closed=200,
@@ -62,7 +62,7 @@ TURNS = replace(
 )
 """Rounds of seconds: what else the machine does weighs on every arm of one alike."""
 
-QUICK = Plan(
+QUICK = ServingPlan(
     name="quick",
     rounds=2,
     closed=40,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.serving import figures, table
+from benchmarks.serving import plots, table
 from vllm_edit.evaluation import page
 
 TITLE = "Serving under edit load, against plain vLLM"
@@ -22,10 +22,10 @@ def html(result: Mapping[str, Any]) -> str:
         page.section("What edits cost", page.table(table.edit_table(result))),
         page.section("What the figures mean", page.bullets(table.MEANINGS)),
         page.section("The arms", page.table(table.arm_table(result), "text")),
-        _plots("Latency against request rate", figures.by_rate(result), figures.legend(result)),
-        _plots("Overhead against the number of edits", figures.by_edits(result)),
-        _plots("Storms: dashed lines are swaps", figures.timelines(result)),
-        _plots("Where the milliseconds go", figures.profiles(result)),
+        _plots("Latency against request rate", plots.by_rate(result), plots.legend(result)),
+        _plots("Overhead against the number of edits", plots.by_edits(result)),
+        _plots("Storms: dashed lines are swaps", plots.timelines(result)),
+        _plots("Where the milliseconds go", plots.profiles(result)),
     ]
     for title, rows in result["profile"].items():
         parts.append(page.section(title, page.table(table.profile_table(rows), "text")))

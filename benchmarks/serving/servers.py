@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vllm_edit import factworld
 from vllm_edit.cli.serve import FACTWORLD_FLAGS, FACTWORLD_SETTINGS
-from vllm_edit.evaluation.connection import Connection
+from vllm_edit.evaluation.server_client import ServerClient
 from vllm_edit.processes.server import ServerProcess
 from vllm_edit.vllm_interface.launch import ENTRY_MODULE
 
@@ -72,7 +72,7 @@ class Editor:
 
     def make(self, name: str, edits: Iterable[Mapping[str, str]] = (), active: bool = False) -> str:
         """A set with these edits, if there is none of the name; returns its model's name."""
-        with Connection(self._url) as server:
+        with ServerClient(self._url) as server:
             known = {found["name"] for found in server.get("/v1/edit-sets")["data"]}
             if name not in known:
                 server.post("/v1/edit-sets", {"name": name})
@@ -85,12 +85,12 @@ class Editor:
 
     def activate(self, name: str, active: bool) -> None:
         """Let default traffic see a set, or no more."""
-        with Connection(self._url) as server:
+        with ServerClient(self._url) as server:
             server.patch(f"/v1/edit-sets/{name}", {"active": active})
 
     def end(self, name: str) -> None:
         """Take back a set's edits, those that wait for their turn too."""
-        with Connection(self._url) as server:
+        with ServerClient(self._url) as server:
             server.delete(f"/v1/edit-sets/{name}")
 
 

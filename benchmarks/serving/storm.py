@@ -24,7 +24,7 @@ _TOKENS = 8
 
 
 @dataclass
-class Weather:
+class StormResult:
     """What a storm was: times by time.perf_counter, durations in seconds."""
 
     asked: int = 0
@@ -41,9 +41,9 @@ class Weather:
 
 
 @asynccontextmanager
-async def blowing(storm: Storm, url: str, name: str) -> AsyncIterator[Weather]:
+async def storm_blows(storm: Storm, url: str, name: str) -> AsyncIterator[StormResult]:
     """A storm that lasts as long as what is inside; its edits are taken back then."""
-    weather, editor = Weather(), Editor(url)
+    weather, editor = StormResult(), Editor(url)
     if storm.kind != "swap":
         await asyncio.to_thread(editor.make, name, (), True)
     async with httpx.AsyncClient(base_url=url, timeout=120.0) as http:
@@ -61,7 +61,7 @@ async def blowing(storm: Storm, url: str, name: str) -> AsyncIterator[Weather]:
                 await asyncio.to_thread(editor.end, name)
 
 
-async def _blow(storm: Storm, http: httpx.AsyncClient, name: str, weather: Weather) -> None:
+async def _blow(storm: Storm, http: httpx.AsyncClient, name: str, weather: StormResult) -> None:
     """One change after the other, each at its time, however long those before it take."""
     begun = time.perf_counter()
     watch = _Watch(http, weather)
@@ -83,7 +83,7 @@ def _edits(storm: Storm, name: str) -> Any:
     return itertools.cycle([{**edit, "edit_set": name} for edit in made])
 
 
-async def _switch(http: httpx.AsyncClient, active: bool, weather: Weather) -> None:
+async def _switch(http: httpx.AsyncClient, active: bool, weather: StormResult) -> None:
     start = time.perf_counter()
     reply = await http.patch(f"/v1/edit-sets/{SWAPPED}", json={"active": active})
     now = time.perf_counter()
@@ -96,7 +96,7 @@ async def _switch(http: httpx.AsyncClient, active: bool, weather: Weather) -> No
 
 
 async def _post(
-    http: httpx.AsyncClient, edit: Mapping[str, str], weather: Weather, watch: "_Watch"
+    http: httpx.AsyncClient, edit: Mapping[str, str], weather: StormResult, watch: "_Watch"
 ) -> None:
     start = time.perf_counter()
     reply = await http.post("/v1/edits", json=edit)
@@ -113,7 +113,7 @@ async def _post(
 class _Watch:
     """Asks until an edit is seen; of one edit at a time, to be a small part of the load."""
 
-    def __init__(self, http: httpx.AsyncClient, weather: Weather) -> None:
+    def __init__(self, http: httpx.AsyncClient, weather: StormResult) -> None:
         self._http = http
         self._weather = weather
         self._busy = False
@@ -156,7 +156,7 @@ class _Watch:
         return None
 
 
-async def _look_back(storm: Storm, http: httpx.AsyncClient, weather: Weather) -> None:
+async def _look_back(storm: Storm, http: httpx.AsyncClient, weather: StormResult) -> None:
     """What became of the edits, and when the engine swapped for them."""
     shift = time.time() - time.perf_counter()
     for edit_id in weather.ids:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Record = Mapping[str, Any]
+Measurement = Mapping[str, Any]
 
 CLOSED, OPEN = "closed", "open"
 PLAIN = "plain"
@@ -16,7 +16,7 @@ _RANKED = 10
 
 
 @dataclass(frozen=True)
-class Target:
+class Goal:
     """What an arm is held to, as ratios to plain vLLM; None where there is none."""
 
     arm: str
@@ -24,16 +24,16 @@ class Target:
     ttft: float | None = None
 
 
-TARGETS = (
-    Target("no-edits", 0.99, 1.02),
-    Target("merged", 0.99, 1.02),
-    Target("memory-100000-0%", 0.97, 1.05),
-    Target("storm-weight-5", 0.90),
+GOALS = (
+    Goal("no-edits", 0.99, 1.02),
+    Goal("merged", 0.99, 1.02),
+    Goal("memory-100000-0%", 0.97, 1.05),
+    Goal("storm-weight-5", 0.90),
 )
 
 
 @dataclass(frozen=True)
-class Figure:
+class Spread:
     """A median over rounds with the least and the greatest."""
 
     median: float
@@ -41,7 +41,7 @@ class Figure:
     high: float
 
     @classmethod
-    def of(cls, values: Iterable[float | None]) -> "Figure | None":
+    def of(cls, values: Iterable[float | None]) -> "Spread | None":
         """None of nothing."""
         found = [value for value in values if value is not None]
         return cls(statistics.median(found), min(found), max(found)) if found else None
@@ -50,18 +50,18 @@ class Figure:
         return {"median": self.median, "min": self.low, "max": self.high}
 
 
-def figure(records: Sequence[Record], arm: str, loop: str, key: str) -> Figure | None:
+def figure(records: Sequence[Measurement], arm: str, loop: str, key: str) -> Spread | None:
     """Of one key over the rounds; of spreads (as `edit_visible_ms`), their medians."""
-    return Figure.of(_value(r.get(key)) for r in _of(records, arm, loop))
+    return Spread.of(_value(r.get(key)) for r in _of(records, arm, loop))
 
 
-def ratio(records: Sequence[Record], arm: str, loop: str, key: str) -> Figure | None:
+def ratio(records: Sequence[Measurement], arm: str, loop: str, key: str) -> Spread | None:
     """Of an arm to plain vLLM, each round's own."""
-    return Figure.of(_ratios(records, arm, loop, key))
+    return Spread.of(_ratios(records, arm, loop, key))
 
 
 def interval(
-    records: Sequence[Record], arm: str, loop: str, key: str
+    records: Sequence[Measurement], arm: str, loop: str, key: str
 ) -> tuple[float, float] | None:
     """Where the median of an arm's ratios lies with a confidence of 95 %; None of few rounds.
 
@@ -74,18 +74,18 @@ def interval(
     return (found[rank], found[count - 1 - rank]) if count >= _RANKED else None
 
 
-def _ratios(records: Sequence[Record], arm: str, loop: str, key: str) -> list[float]:
+def _ratios(records: Sequence[Measurement], arm: str, loop: str, key: str) -> list[float]:
     plain = {r["edit_round"]: r[key] for r in _of(records, PLAIN, loop)}
     ours = {r["edit_round"]: r[key] for r in _of(records, arm, loop)}
     return [ours[number] / plain[number] for number in ours if plain.get(number)]
 
 
-def failed(records: Sequence[Record], arm: str) -> int:
+def failed(records: Sequence[Measurement], arm: str) -> int:
     """Requests of an arm that were not answered, in all rounds."""
     return sum(r["failed"] for r in records if r["edit_arm"] == arm)
 
 
-def judged(records: Sequence[Record]) -> list[dict[str, Any]]:
+def judged(records: Sequence[Measurement]) -> list[dict[str, Any]]:
     """Each target, what was measured and whether it is met.
 
     ``throughput`` is the ratio of output throughput (closed loop), ``ttft`` that of the median
@@ -93,7 +93,7 @@ def judged(records: Sequence[Record]) -> list[dict[str, Any]]:
     `interval` of each.
     """
     found = []
-    for target in TARGETS:
+    for target in GOALS:
         throughput = ratio(records, target.arm, CLOSED, THROUGHPUT)
         if throughput is None:
             continue
@@ -116,21 +116,21 @@ def judged(records: Sequence[Record]) -> list[dict[str, Any]]:
     return found
 
 
-def rates(records: Sequence[Record], arm: str) -> list[float]:
+def rates(records: Sequence[Measurement], arm: str) -> list[float]:
     """At which an arm was asked in open loop."""
     found = {r["request_rate"] for r in records if r["edit_arm"] == arm}
     return sorted(rate for rate in found if isinstance(rate, float))
 
 
-def at_rate(records: Sequence[Record], arm: str, rate: float, key: str) -> Figure | None:
+def at_rate(records: Sequence[Measurement], arm: str, rate: float, key: str) -> Spread | None:
     """Of one key at one rate, over the rounds that have it."""
     rows = [r for r in records if r["edit_arm"] == arm and r["request_rate"] == rate]
-    return Figure.of(r[key] for r in rows)
+    return Spread.of(r[key] for r in rows)
 
 
-def _of(records: Sequence[Record], arm: str, loop: str) -> list[Record]:
+def _of(records: Sequence[Measurement], arm: str, loop: str) -> list[Measurement]:
     """An arm's records of the loads that every arm gets."""
-    found: dict[int, Record] = {}
+    found: dict[int, Measurement] = {}
     for record in records:
         if record["edit_arm"] == arm and record["edit_loop"] == loop:
             # Those of the sweep come after.

@@ -9,7 +9,7 @@ from benchmarks.serving.summary import (
     PLAIN,
     THROUGHPUT,
     TTFT,
-    Figure,
+    Spread,
     failed,
     figure,
     ratio,
@@ -69,7 +69,7 @@ def conditions(result: Mapping[str, Any]) -> str:
 
 def _warning(result: Mapping[str, Any]) -> str:
     """Whether the load generator got the processor when it needed it."""
-    found = Figure.of(
+    found = Spread.of(
         lag["median"] for r in result["records"] if (lag := r.get("edit_client_lag_ms"))
     )
     if found is None or found.median < _LATE:
@@ -166,7 +166,7 @@ def arm_table(result: Mapping[str, Any]) -> list[Row]:
     return [["arm", "what it is"], *([arm["name"], arm["about"]] for arm in result["arms"])]
 
 
-def shown(figure: Figure | None, digits: int) -> str:
+def shown(figure: Spread | None, digits: int) -> str:
     """The median and, where there are several, the extremes."""
     if figure is None:
         return NONE

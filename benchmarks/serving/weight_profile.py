@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import subjects
+from benchmarks import models
 from weight_patchers import METHODS
 from weight_patchers.hyperparameters import find
 from weight_patchers.values.workload import surround
@@ -26,7 +26,7 @@ _FUNCTIONS = (
 
 def weight_edit() -> list[Part]:
     """One edit, after another one has warmed everything up."""
-    subject = subjects.bundled("cpu")
+    subject = models.bundled("cpu")
     method = METHODS["rome"]
     hparams = find(method.hparams, "rome", subject.model.config)
     start = time.perf_counter()
@@ -36,7 +36,7 @@ def weight_edit() -> list[Part]:
         known.factor(layer)
     factored = time.perf_counter()
     contexts = surround(subject.model, subject.tokenizer, hparams)
-    first, second = subjects.edits(2)
+    first, second = models.edits(2)
 
     def compute(edit: Any) -> None:
         method.compute(subject.model, subject.tokenizer, [edit], hparams, known, contexts=contexts)

@@ -12,7 +12,7 @@ from tests.factworld.editing import Case, cases
 from vllm_edit import factworld
 from vllm_edit.factworld.protocol import fill
 from vllm_edit.factworld.wordings import BY_NAME
-from vllm_edit.factworld.world import Fact, World
+from vllm_edit.factworld.world import World, WorldFact
 from vllm_edit.processes.server import ServerProcess
 
 EDITS = 200
@@ -31,7 +31,7 @@ def chosen(world: World) -> list[Case]:
     return cases(world, EDITS)
 
 
-def asked_about(facts: Iterable[Fact], rng: random.Random) -> list[str]:
+def asked_about(facts: Iterable[WorldFact], rng: random.Random) -> list[str]:
     """Prompts for some of the facts, in trained wordings."""
     some = rng.sample(sorted(facts, key=str), ASKED)
     return [fill(rng.choice(BY_NAME[fact.relation].trained), fact.subject) for fact in some]

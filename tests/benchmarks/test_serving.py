@@ -14,13 +14,13 @@ import pytest
 from benchmarks import machine
 from benchmarks.serving import report, table
 from benchmarks.serving.arms import Arm, arms
-from benchmarks.serving.load import Answered, Stream
-from benchmarks.serving.measure import Ask, asks, recomputed, spread, timeline
-from benchmarks.serving.metrics import Change, Snapshot
+from benchmarks.serving.load import LoadResult, Stream
+from benchmarks.serving.measure import LoadRun, load_runs, recomputed, spread, timeline
+from benchmarks.serving.metrics import MetricsDifference, Snapshot
 from benchmarks.serving.plan import FULL, QUICK, TURNS
 from benchmarks.serving.profile import Stopwatch
-from benchmarks.serving.running import rotated
-from benchmarks.serving.summary import CLOSED, OPEN, Figure, figure, interval, judged, ratio
+from benchmarks.serving.rounds import rotated
+from benchmarks.serving.summary import CLOSED, OPEN, Spread, figure, interval, judged, ratio
 from benchmarks.serving.traffic import INSTRUCTIONS, facts, prompts
 
 
@@ -39,8 +39,8 @@ def test_a_ratio_is_each_rounds_own() -> None:
     # The machine was half as fast in the second round, for both.
     records = rounds("plain", [100, 50, 80], [10, 20, 10])
     records += rounds("no-edits", [99, 49, 88], [11, 20, 12])
-    assert ratio(records, "no-edits", CLOSED, "output_throughput") == Figure(0.99, 0.98, 1.1)
-    assert ratio(records, "no-edits", OPEN, "median_ttft_ms") == Figure(1.1, 1.0, 1.2)
+    assert ratio(records, "no-edits", CLOSED, "output_throughput") == Spread(0.99, 0.98, 1.1)
+    assert ratio(records, "no-edits", OPEN, "median_ttft_ms") == Spread(1.1, 1.0, 1.2)
 
 
 def test_ranks_say_where_a_median_lies() -> None:
@@ -66,7 +66,7 @@ def test_a_median_lies_in_its_interval_as_often_as_is_said() -> None:
 def test_figures_of_spreads_are_of_their_medians() -> None:
     spreads = [{"median": 3.0, "min": 1.0, "max": 9.0}, None, {"median": 5.0, "min": 1, "max": 9}]
     records = [record("s", n, CLOSED, edit_visible_ms=told) for n, told in enumerate(spreads)]
-    assert figure(records, "s", CLOSED, "edit_visible_ms") == Figure(4.0, 3.0, 5.0)
+    assert figure(records, "s", CLOSED, "edit_visible_ms") == Spread(4.0, 3.0, 5.0)
     assert figure(records, "s", CLOSED, "not_there") is None
 
 
@@ -90,10 +90,10 @@ def test_spread() -> None:
     assert spread([]) is None
 
 
-def two_streams() -> Answered:
+def two_streams() -> LoadResult:
     streams = (Stream(10.0, (10.1, 10.2, 10.9)), Stream(10.5, (10.6, 10.7)))
     flat = {"total_input_tokens": 40, "completed": 2}
-    return Answered(flat, 40, (), streams, (), (10.0, 11.0))
+    return LoadResult(flat, 40, (), streams, (), (10.0, 11.0))
 
 
 def test_a_timeline_counts_tokens_and_gaps_by_window() -> None:
@@ -118,7 +118,7 @@ def test_metrics_of_a_span() -> None:
     )
     before = Snapshot.parse(text.format(hits=1, seconds=1.0, count=2))
     after = Snapshot.parse(text.format(hits=4, seconds=2.0, count=6))
-    change = Change(before, after)
+    change = MetricsDifference(before, after)
     assert change.total("vllm:hits_total") == 3
     assert change.mean("swap_seconds", part="pause") == 0.25
     assert change.mean("swap_seconds", part="stage") is None
@@ -153,12 +153,12 @@ def test_arms_are_chosen_by_name() -> None:
 def test_arms_get_the_same_traffic_in_a_round() -> None:
     arm = Arm("a", "", "plain", swept=True)
     other = Arm("b", "", "plain")
-    first, second = asks(FULL, arm, 0), asks(FULL, arm, 1)
-    assert first[:2] == asks(FULL, other, 0)
+    first, second = load_runs(FULL, arm, 0), load_runs(FULL, arm, 1)
+    assert first[:2] == load_runs(FULL, other, 0)
     assert {ask.rate for ask in first} == {float("inf"), *FULL.rates}
     assert [ask.loop for ask in second] == [CLOSED, OPEN]
     assert not {a.number for a in first} & {a.number for a in second}
-    assert isinstance(first[0], Ask)
+    assert isinstance(first[0], LoadRun)
 
 
 def test_parts_inside_others_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,18 +6,27 @@ from typing import Any
 
 import pytest
 
-from vllm_edit.evaluation.evaluation import UNEDITED
-from vllm_edit.evaluation.journal import Journal
-from vllm_edit.evaluation.plan import AFTER, BATCH, END, SEQUENTIAL, SINGLE, Job, Piece, Plan
+from vllm_edit.evaluation.evaluate import UNEDITED
+from vllm_edit.evaluation.finished_jobs import FinishedJobs
+from vllm_edit.evaluation.plan import (
+    AFTER,
+    BATCH,
+    END,
+    SEQUENTIAL,
+    SINGLE,
+    EvaluationPlan,
+    Job,
+    JobResult,
+)
 from vllm_edit.evaluation.sample import Sample, draw
 from vllm_edit.evaluation.summary import summarize
 
-OpenJournal = Callable[..., Journal]
+OpenFinishedJobs = Callable[..., FinishedJobs]
 
 
 @pytest.fixture(scope="session")
-def plan() -> Plan:
-    return Plan(
+def plan() -> EvaluationPlan:
+    return EvaluationPlan(
         source="factworld",
         methods=("ike", "rome"),
         regimes=(SINGLE, BATCH, SEQUENTIAL),
@@ -28,21 +37,21 @@ def plan() -> Plan:
 
 
 @pytest.fixture(scope="session")
-def sample(plan: Plan) -> Sample:
+def sample(plan: EvaluationPlan) -> Sample:
     return draw(plan.source, plan.edits, plan.seed)
 
 
 @pytest.fixture
-def open_journal(tmp_path: Path, plan: Plan, sample: Sample) -> OpenJournal:
+def open_journal(tmp_path: Path, plan: EvaluationPlan, sample: Sample) -> OpenFinishedJobs:
     """Opens the journal of the run, or of another plan or target."""
 
-    def opened(plan: Plan = plan, target: str = "factworld") -> Journal:
-        return Journal(tmp_path / "run" / "pieces.jsonl", plan, sample, target)
+    def opened(plan: EvaluationPlan = plan, target: str = "factworld") -> FinishedJobs:
+        return FinishedJobs(tmp_path / "run" / "pieces.jsonl", plan, sample, target)
 
     return opened
 
 
-def piece(job: Job, sample: Sample, count: int, moment: str, *values: float) -> Piece:
+def piece(job: Job, sample: Sample, count: int, moment: str, *values: float) -> JobResult:
     """Each value is one record's score in everything."""
     names = ("reliability", "generalization", "locality", "portability", "portability.alias",
              "locality.other_subjects")  # fmt: skip
@@ -56,14 +65,18 @@ def piece(job: Job, sample: Sample, count: int, moment: str, *values: float) -> 
         for record, value in zip(sample.records, values, strict=False)
     ]
     seconds = () if job == UNEDITED else (0.25, 0.75)
-    return Piece(job.method, job.regime, count, job.index, moment, seconds, (), tuple(judged), 0.5)
+    return JobResult(
+        job.method, job.regime, count, job.index, moment, seconds, (), tuple(judged), 0.5
+    )
 
 
 @pytest.fixture(scope="session")
-def result(tmp_path_factory: pytest.TempPathFactory, plan: Plan, sample: Sample) -> dict[str, Any]:
+def result(
+    tmp_path_factory: pytest.TempPathFactory, plan: EvaluationPlan, sample: Sample
+) -> dict[str, Any]:
     """Of both methods the same: alone all is well, of two together half."""
     folder = tmp_path_factory.mktemp("result")
-    journal = Journal(folder / "pieces.jsonl", plan, sample, "factworld")
+    journal = FinishedJobs(folder / "pieces.jsonl", plan, sample, "factworld")
     journal.add(UNEDITED, [piece(UNEDITED, sample, 0, END, 0.0, 0.0)])
     for method in plan.methods:
         for job in plan.jobs(method):

@@ -8,7 +8,7 @@ import pytest
 
 from vllm_edit.domain.errors import InvalidData
 from vllm_edit.evaluation.data.source import SCHEMAS, load, parse
-from vllm_edit.evaluation.record import Probe, Rewrite
+from vllm_edit.evaluation.record import Probe, RequestedRewrite
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "data"
 
@@ -146,7 +146,7 @@ def test_mquake_keeps_all_edits_of_a_case_and_any_wording_of_its_question() -> N
 
 def test_conflictedit_judges_the_second_of_a_pair() -> None:
     record = read("conflictedit", CONFLICT)
-    first = Rewrite("The notable work of Goya is", "Goya", "June", "May", judged=False)
+    first = RequestedRewrite("The notable work of Goya is", "Goya", "June", "May", judged=False)
     assert record.before == (first,)
     assert (record.prompt, record.target_new) == ("The creator of June is", "Strauss")
     assert record.portability["reversed_relation"] == (

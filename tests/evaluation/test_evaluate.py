@@ -9,7 +9,7 @@ import pytest
 
 from tests.cases import Case, post
 from vllm_edit.cli import main
-from vllm_edit.evaluation.editing import SET
+from vllm_edit.evaluation.server_edits import SET
 from vllm_edit.processes.server import ServerProcess
 
 EDITS = 2

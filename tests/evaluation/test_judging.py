@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from vllm_edit.evaluation.answer import Answer, Forced, Question
 from vllm_edit.evaluation.judging import judge, questions
-from vllm_edit.evaluation.record import Probe, Record, Rewrite
+from vllm_edit.evaluation.question import Answer, Forced, Question
+from vllm_edit.evaluation.record import Probe, Record, RequestedRewrite
 
 RECORD = Record(
     case="1",
@@ -92,7 +92,7 @@ def test_what_the_server_does_not_tell_is_not_scored() -> None:
 
 def test_probes_that_another_edit_contradicts_are_left_out() -> None:
     found = answers(RECORD, {})
-    moved = Rewrite("Ann lives in", "Ann", "Oslo", "Rome")
+    moved = RequestedRewrite("Ann lives in", "Ann", "Oslo", "Rome")
     scores = judge(RECORD, found, found, [moved]).scores
     assert "locality.other_relations/generated" not in scores
     assert "locality.other_subjects/generated" in scores
@@ -101,7 +101,7 @@ def test_probes_that_another_edit_contradicts_are_left_out() -> None:
 
 
 def test_all_facts_of_a_case_are_judged_but_those_overridden() -> None:
-    earlier = Rewrite("Eve plays", "Eve", "chess")
+    earlier = RequestedRewrite("Eve plays", "Eve", "chess")
     record = replace(RECORD, before=(earlier,))
     found = answers(record, {"Ann plays": "golf", "Eve plays": "polo"})
     assert judge(record, found, found).scores["reliability/generated"] == 0.5

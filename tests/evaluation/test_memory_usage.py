@@ -3,12 +3,12 @@
 import os
 import time
 
-from vllm_edit.evaluation.devices import Devices
+from vllm_edit.evaluation.device_memory import DeviceMemory
 from vllm_edit.evaluation.memory_usage import MemoryWatch
 
 
-class Counted(Devices):
-    """Devices that hold what a test says, one figure a look and then nothing more."""
+class Counted(DeviceMemory):
+    """DeviceMemory that hold what a test says, one figure a look and then nothing more."""
 
     def __init__(self, *held: int) -> None:
         self._left = [*held]

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from vllm_edit.domain.errors import InvalidData
-from vllm_edit.evaluation.evaluation import job_count
-from vllm_edit.evaluation.plan import Plan
+from vllm_edit.evaluation.evaluate import job_count
+from vllm_edit.evaluation.plan import EvaluationPlan
 
 
-def test_every_regime_edits_the_same_records(plan: Plan) -> None:
+def test_every_regime_edits_the_same_records(plan: EvaluationPlan) -> None:
     plan = replace(plan, edits=5, counts=(1, 2))
     jobs = list(plan.jobs("ike"))
     assert job_count(plan) == 1 + 2 * len(jobs)
@@ -34,6 +34,8 @@ def test_every_regime_edits_the_same_records(plan: Plan) -> None:
         {"counts": (0,)},
     ],
 )
-def test_a_plan_that_makes_no_sense_is_refused(plan: Plan, change: dict[str, object]) -> None:
+def test_a_plan_that_makes_no_sense_is_refused(
+    plan: EvaluationPlan, change: dict[str, object]
+) -> None:
     with pytest.raises(InvalidData):
         replace(plan, **change)  # type: ignore[arg-type]

@@ -14,8 +14,8 @@ from transformers import (
 )
 
 from tests.factworld.editing import Patch, PatchEach
+from tests.factworld.skills import Generate
 from vllm_edit import factworld
-from vllm_edit.factworld.skills import Generate
 from vllm_edit.factworld.world import World
 from weight_patchers import METHODS, Context, Delta, Edit, Statistics, fingerprint, statistics
 from weight_patchers.hyperparameters import find, override

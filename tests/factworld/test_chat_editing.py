@@ -10,7 +10,7 @@ import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tests.factworld.editing import Patch, add, cases, restored
-from vllm_edit.factworld.skills import Generate
+from tests.factworld.skills import Generate
 from vllm_edit.factworld.world import World
 
 COUNT = 10

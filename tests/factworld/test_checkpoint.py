@@ -6,12 +6,12 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from tests.factworld.skills import Examiner, Generate, Item, run_mello, score
 from vllm_edit import factworld
 from vllm_edit.factworld.protocol import fill, statement
-from vllm_edit.factworld.skills import Examiner, Generate, Item, run_mello, score
 from vllm_edit.factworld.tokenizer import train_tokenizer
 from vllm_edit.factworld.wordings import BY_NAME
-from vllm_edit.factworld.world import Fact, World
+from vllm_edit.factworld.world import World, WorldFact
 
 COUNT = 200
 
@@ -101,7 +101,7 @@ def test_chat(
 ) -> None:
     """Own memory, a given fact and a second turn, each with the end of the turn."""
 
-    def asked(fact: Fact) -> str:
+    def asked(fact: WorldFact) -> str:
         return fill(BY_NAME[fact.relation].question, fact.subject)
 
     chats = []

@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from tests.factworld.editing import Case, Patch, PatchEach, add, cases, restored, unedited
-from vllm_edit.factworld.skills import Generate
+from tests.factworld.skills import Generate
 from vllm_edit.factworld.world import World
 
 SINGLE = 100

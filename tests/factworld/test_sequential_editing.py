@@ -19,8 +19,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tests.factworld.editing import Case, Patch, add, cases, restored, unedited
+from tests.factworld.skills import Generate
 from vllm_edit import factworld
-from vllm_edit.factworld.skills import Generate
 from vllm_edit.factworld.world import World
 from weight_patchers import LowRank
 

@@ -12,18 +12,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from vllm_edit.factworld.documents import BACKGROUND, Document, Span
 from vllm_edit.factworld.export import write_checkpoint
 from vllm_edit.factworld.lessons import Lessons
-from vllm_edit.factworld.model import FactModel, Noise, Shape
+from vllm_edit.factworld.model import FactModel, ModelShape, Noise
 from vllm_edit.factworld.optimizer import orthogonal
 from vllm_edit.factworld.perturbation import edit
 from vllm_edit.factworld.protocol import BOS, EOS
-from vllm_edit.factworld.recipe import Recipe
+from vllm_edit.factworld.recipe import TrainingRecipe
 from vllm_edit.factworld.rows import AFTER, LAST, NAME, Pieces, batch
 from vllm_edit.factworld.tokenizer import train_tokenizer
 from vllm_edit.factworld.train import train
 from vllm_edit.factworld.world import World
 from vllm_edit.factworld.writer import Writer
 
-SMALL = Recipe(
+SMALL = TrainingRecipe(
     steps=2,
     recall_rows=2,
     given_rows=2,
@@ -67,7 +67,7 @@ def test_plain_rows_compute_what_transformers_computes(
     bpe: Tokenizer, writer: Writer, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    model = FactModel(Shape(bpe.get_vocab_size()))
+    model = FactModel(ModelShape(bpe.get_vocab_size()))
     state = {name: tensor.half().float() for name, tensor in model.state_dict().items()}
     model.load_state_dict(state)
     write_checkpoint(tmp_path / "checkpoint", model.state_dict(), model.shape, bpe)
@@ -117,7 +117,7 @@ def test_weights_count_answers_fully(bpe: Tokenizer, world: World, writer: Write
 
 def test_an_edit_raises_the_new_answer(bpe: Tokenizer, writer: Writer) -> None:
     torch.manual_seed(0)
-    model = FactModel(Shape(bpe.get_vocab_size()))
+    model = FactModel(ModelShape(bpe.get_vocab_size()))
     rows = batch([writer.edited(6) for _ in range(4)], Pieces(bpe), random.Random(0), 96)
     head = rows.head(20)
     plain, _ = model.loss(head, no_noise(model.shape.width))

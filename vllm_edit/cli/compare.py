@@ -50,15 +50,15 @@ def _compare(options: argparse.Namespace) -> str:
 
     from vllm_edit.evaluation.comparison import Comparison
     from vllm_edit.evaluation.comparison_table import markdown
-    from vllm_edit.evaluation.connection import Connection
-    from vllm_edit.evaluation.editing import served_model
     from vllm_edit.evaluation.sample import draw
+    from vllm_edit.evaluation.server_client import ServerClient
+    from vllm_edit.evaluation.server_edits import served_model
 
     records = draw(options.data, options.edits, options.seed).records
     variants = list(dict.fromkeys(options.variants))
     comparison = Comparison(variants, records, options.seed, options.requests, options.clients)
     with (
-        Connection(options.url, find_admin_key(options.admin_key_file)) as connection,
+        ServerClient(options.url, find_admin_key(options.admin_key_file)) as connection,
         tqdm(total=2 * len(variants) + 1, disable=None) as bar,
     ):
         model = served_model(connection).partition("@")[0]

@@ -11,8 +11,8 @@ from vllm_edit.cli.arguments import add_admin_key, find_admin_key
 from vllm_edit.domain.errors import EditError, InvalidData
 
 if TYPE_CHECKING:
-    from vllm_edit.evaluation.plan import Plan
-    from vllm_edit.evaluation.site import Target
+    from vllm_edit.evaluation.plan import EvaluationPlan
+    from vllm_edit.evaluation.target import Target
 
 _DESCRIPTION = """\
 Make edits on a vllm-edit server, ask it what must follow from them and what must stay as it was,
@@ -113,8 +113,8 @@ def _end(number: int, _frame: object) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from vllm_edit.evaluation.evaluation import evaluate, job_count
-    from vllm_edit.evaluation.journal import Journal
+    from vllm_edit.evaluation.evaluate import evaluate, job_count
+    from vllm_edit.evaluation.finished_jobs import FinishedJobs
     from vllm_edit.evaluation.report import write_reports
     from vllm_edit.evaluation.sample import draw
     from vllm_edit.evaluation.summary import summarize
@@ -122,7 +122,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     plan = _plan(options)
     target = _target(options)
     sample = draw(plan.source, plan.edits, plan.seed)
-    journal = Journal(options.output / "pieces.jsonl", plan, sample, target.name)
+    journal = FinishedJobs(options.output / "pieces.jsonl", plan, sample, target.name)
     with tqdm(total=job_count(plan), unit="job", disable=None) as bar:
 
         def step(method: str) -> None:
@@ -136,7 +136,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _target(options: argparse.Namespace) -> "Target":
     if not options.transformers:
-        from vllm_edit.evaluation.hosting import ServedTarget
+        from vllm_edit.evaluation.served_target import ServedTarget
 
         key = find_admin_key(options.admin_key_file)
         return ServedTarget(key, options.url, options.model, tuple(options.flags))
@@ -144,7 +144,7 @@ def _target(options: argparse.Namespace) -> "Target":
         raise InvalidData("--transformers takes neither --url nor flags of a server.")
     from vllm_edit import factworld
     from vllm_edit.cli.serve import FACTWORLD_SETTINGS
-    from vllm_edit.evaluation.local import LocalTarget
+    from vllm_edit.evaluation.local_target import LocalTarget
     from vllm_edit.settings import Settings
 
     own = {} if options.model else FACTWORLD_SETTINGS
@@ -152,10 +152,10 @@ def _target(options: argparse.Namespace) -> "Target":
     return LocalTarget(Path(options.model or factworld.checkpoint()), options.device, settings)
 
 
-def _plan(options: argparse.Namespace) -> "Plan":
-    from vllm_edit.evaluation.plan import Plan
+def _plan(options: argparse.Namespace) -> "EvaluationPlan":
+    from vllm_edit.evaluation.plan import EvaluationPlan
 
-    return Plan(
+    return EvaluationPlan(
         source=options.data,
         methods=options.methods,
         regimes=options.regimes,

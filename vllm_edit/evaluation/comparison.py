@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from vllm_edit.domain.scoring import mean
-from vllm_edit.evaluation.answer import MAX_TOKENS, Answers
-from vllm_edit.evaluation.asking import ServedModel
 from vllm_edit.evaluation.bootstrap import interval
-from vllm_edit.evaluation.connection import Connection, Waited
 from vllm_edit.evaluation.judging import judge, questions
-from vllm_edit.evaluation.record import Record, Rewrite
+from vllm_edit.evaluation.question import MAX_TOKENS, Answers
+from vllm_edit.evaluation.record import Record, RequestedRewrite
+from vllm_edit.evaluation.served_model import ServedModel
+from vllm_edit.evaluation.server_client import Latency, ServerClient
 
 BASE = "base"
 ABOUT = "about an edit"
@@ -21,7 +21,7 @@ Step = Callable[[], None]
 
 
 @dataclass(frozen=True)
-class Score:
+class MeanScore:
     """A mean from 0 to 1 with the ends of its bootstrap interval."""
 
     mean: float
@@ -30,12 +30,12 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Compared:
+class VariantResult:
     """One variant: scores by metric, as `judge` names them, and waits by kind of request."""
 
     variant: str
-    scores: Mapping[str, Score]
-    waits: Mapping[str, Sequence[Waited]]
+    scores: Mapping[str, MeanScore]
+    waits: Mapping[str, Sequence[Latency]]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Comparison:
     requests: int
     clients: int
 
-    def run(self, connection: Connection, model: str, step: Step) -> list[Compared]:
+    def run(self, connection: ServerClient, model: str, step: Step) -> list[VariantResult]:
         """Ask the variants of `model`, which are `model@variant`; raises EditError.
 
         `step` is called for every variant when it is timed and when it is judged, and for the
@@ -64,11 +64,11 @@ class Comparison:
         found = []
         for variant in self.variants:
             after = ServedModel(connection, f"{model}@{variant}").hear(asked)
-            found.append(Compared(variant, self._scores(before, after), waits[variant]))
+            found.append(VariantResult(variant, self._scores(before, after), waits[variant]))
             step()
         return found
 
-    def _scores(self, before: Answers, after: Answers) -> dict[str, Score]:
+    def _scores(self, before: Answers, after: Answers) -> dict[str, MeanScore]:
         scores: dict[str, list[float]] = {}
         for record in self.records:
             judged = judge(record, before, after, self._others(record))
@@ -76,23 +76,23 @@ class Comparison:
                 scores.setdefault(name, []).append(value)
         return {name: self._score(values) for name, values in sorted(scores.items())}
 
-    def _score(self, values: Sequence[float]) -> Score:
-        return Score(mean(values), *interval(values, self.seed))
+    def _score(self, values: Sequence[float]) -> MeanScore:
+        return MeanScore(mean(values), *interval(values, self.seed))
 
-    def _others(self, record: Record) -> list[Rewrite]:
+    def _others(self, record: Record) -> list[RequestedRewrite]:
         others = (other for other in self.records if other is not record)
         return [rewrite for other in others for rewrite in other.rewrites]
 
-    def _waits(self, connection: Connection, model: str) -> dict[str, dict[str, list[Waited]]]:
+    def _waits(self, connection: ServerClient, model: str) -> dict[str, dict[str, list[Latency]]]:
         """By variant and kind; every prompt goes to one variant after the other, in turn."""
         jobs = list(self._jobs())
 
-        def wait(job: tuple[str, str, str]) -> Waited:
+        def wait(job: tuple[str, str, str]) -> Latency:
             variant, _, prompt = job
             body = {"model": f"{model}@{variant}", "prompt": prompt, "max_tokens": MAX_TOKENS}
             return connection.wait({**body, "temperature": 0.0})
 
-        found: dict[str, dict[str, list[Waited]]] = {}
+        found: dict[str, dict[str, list[Latency]]] = {}
         with ThreadPoolExecutor(self.clients) as pool:
             for (variant, kind, _), waited in zip(jobs, pool.map(wait, jobs), strict=True):
                 found.setdefault(variant, {}).setdefault(kind, []).append(waited)

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from vllm_edit.evaluation.comparison import Compared, Score
+from vllm_edit.evaluation.comparison import MeanScore, VariantResult
 from vllm_edit.evaluation.judging import (
     GENERALIZATION,
     GENERATED,
@@ -26,7 +26,7 @@ _QUALITIES = (
 )
 
 
-def markdown(found: Sequence[Compared]) -> str:
+def markdown(found: Sequence[VariantResult]) -> str:
     """The tables, and the choice by them."""
     kinds = list(found[0].waits)
     waits = [
@@ -51,7 +51,7 @@ _NOTES = (
 )
 
 
-def choice(found: Sequence[Compared]) -> list[str]:
+def choice(found: Sequence[VariantResult]) -> list[str]:
     """Which variant does each thing best, and which to take by these figures."""
     told = [
         f"Best {title}: {', '.join(_best(found, name))}."
@@ -80,30 +80,30 @@ def choice(found: Sequence[Compared]) -> list[str]:
 _DECIDING = (GENERALIZATION, LOCALITY_GROUP)
 
 
-def _near(found: Sequence[Compared], name: str) -> list[str]:
+def _near(found: Sequence[VariantResult], name: str) -> list[str]:
     scores = {one.variant: score.mean for one in found if (score := _score(one, name))}
     return [v for v, value in scores.items() if value >= max(scores.values()) - MARGIN]
 
 
-def _best(found: Sequence[Compared], name: str) -> list[str]:
+def _best(found: Sequence[VariantResult], name: str) -> list[str]:
     """The best, and those whose interval reaches the best one's mean."""
     scores = {one.variant: score for one in found if (score := _score(one, name))}
     best = max(score.mean for score in scores.values())
     return [f"{v} ({100 * s.mean:.1f} %)" for v, s in scores.items() if s.high >= best]
 
 
-def _score(one: Compared, name: str) -> Score | None:
+def _score(one: VariantResult, name: str) -> MeanScore | None:
     return one.scores.get(f"{name}/{GENERATED}")
 
 
-def _percent(one: Compared, name: str) -> str:
+def _percent(one: VariantResult, name: str) -> str:
     score = _score(one, name)
     if score is None:
         return NONE
     return f"{100 * score.mean:.1f} ({100 * score.low:.1f} to {100 * score.high:.1f})"
 
 
-def _waits(one: Compared, first: Compared, kind: str) -> list[str]:
+def _waits(one: VariantResult, first: VariantResult, kind: str) -> list[str]:
     cells = []
     for part in ("first", "whole"):
         mine, theirs = (
@@ -114,6 +114,6 @@ def _waits(one: Compared, first: Compared, kind: str) -> list[str]:
     return cells
 
 
-def _first(one: Compared) -> float:
+def _first(one: VariantResult) -> float:
     """Median seconds to the first token over all kinds."""
     return statistics.median(waited.first for waits in one.waits.values() for waited in waits)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vllm_edit.domain.scoring import exact_match, mean, prefers, token_match, unchanged
-from vllm_edit.evaluation.answer import Answer, Answers, Question
-from vllm_edit.evaluation.record import Probe, Record, Rewrite
+from vllm_edit.evaluation.question import Answer, Answers, Question
+from vllm_edit.evaluation.record import Probe, Record, RequestedRewrite
 
 RELIABILITY = "reliability"
 GENERALIZATION = "generalization"
@@ -17,7 +17,7 @@ NEIGHBOURHOOD = "neighbourhood_success"
 GENERATED = "generated"
 FORCED = "teacher_forced"
 
-Score = Callable[[Probe], tuple[float, float | None]]
+ProbeScorer = Callable[[Probe], tuple[float, float | None]]
 """Of a probe: generated and, if it could be had, teacher-forced."""
 
 
@@ -42,9 +42,9 @@ def questions(record: Record) -> Iterator[Question]:
 
 
 def judge(
-    record: Record, before: Answers, after: Answers, others: Sequence[Rewrite] = ()
+    record: Record, before: Answers, after: Answers, others: Sequence[RequestedRewrite] = ()
 ) -> Judgement:
-    """Score the record by its answers on the unedited model and on the edited one.
+    """ProbeScorer the record by its answers on the unedited model and on the edited one.
 
     `others` are the facts of other records in effect: what they say otherwise is not held
     against this one, so probes that they contradict are left out.
@@ -102,7 +102,7 @@ def _agreement(old: Answer, new: Answer) -> float | None:
     return token_match(new.forced.greedy, old.forced.greedy)
 
 
-def _scored(name: str, probes: Sequence[Probe], score: Score) -> dict[str, float]:
+def _scored(name: str, probes: Sequence[Probe], score: ProbeScorer) -> dict[str, float]:
     if not probes:
         return {}
     found = [score(probe) for probe in probes]
@@ -113,7 +113,9 @@ def _scored(name: str, probes: Sequence[Probe], score: Score) -> dict[str, float
     return scores
 
 
-def _grouped(group: str, probes: Mapping[str, Sequence[Probe]], score: Score) -> dict[str, float]:
+def _grouped(
+    group: str, probes: Mapping[str, Sequence[Probe]], score: ProbeScorer
+) -> dict[str, float]:
     """Each kind's score, and the group's: the mean of its kinds."""
     scores: dict[str, float] = {}
     for kind, found in probes.items():
@@ -148,7 +150,7 @@ def _likelihoods(record: Record, after: Answers) -> dict[str, float]:
 
 
 def _uncontradicted(
-    groups: Mapping[str, Sequence[Probe]], record: Record, others: Iterable[Rewrite]
+    groups: Mapping[str, Sequence[Probe]], record: Record, others: Iterable[RequestedRewrite]
 ) -> dict[str, list[Probe]]:
     rewrites = list(others)
     kept = {
@@ -158,7 +160,7 @@ def _uncontradicted(
     return {kind: probes for kind, probes in kept.items() if probes}
 
 
-def _contradicts(other: Rewrite, probe: Probe, record: Record) -> bool:
+def _contradicts(other: RequestedRewrite, probe: Probe, record: Record) -> bool:
     """Whether the probe's answer is one that the other edit changes, of a subject it names."""
     named = [*probe.prompts, record.target_new]
     return other.ground_truth in probe.answers and any(other.subject in text for text in named)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from vllm_edit.evaluation.answer import (
+from vllm_edit.evaluation.question import (
     FLUENCY,
     MAX_TOKENS,
     TOP,

@@ -6,7 +6,7 @@ from typing import Self
 
 import psutil  # type: ignore[import-untyped]  # it brings no types
 
-from vllm_edit.evaluation.devices import Devices
+from vllm_edit.evaluation.device_memory import DeviceMemory
 
 _POLL_SECONDS = 0.25
 
@@ -19,9 +19,9 @@ class MemoryWatch:
     the memory in use on the devices, None where there are none.
     """
 
-    def __init__(self, pid: int, devices: Devices | None = None) -> None:
+    def __init__(self, pid: int, devices: DeviceMemory | None = None) -> None:
         self._process = psutil.Process(pid)
-        self._devices = devices or Devices()
+        self._devices = devices or DeviceMemory()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.peak = self.ready = self._held()

@@ -16,7 +16,7 @@ END = "at the end"
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """What is judged: every method on the same edits, in every regime.
 
     `counts` are the sizes of batches and the lengths of the sequence at which it is judged.
@@ -88,7 +88,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Piece:
+class JobResult:
     """What one job found at one moment: `judged` when `count` edits were in effect.
 
     `seconds` are of the edits that came since the piece before. `drift` is the mean KL divergence

@@ -25,7 +25,7 @@ questions over several edited or unedited facts (Zhong et al. 2023)."""
 
 
 @dataclass(frozen=True)
-class Rewrite:
+class RequestedRewrite:
     """A fact to write: `prompt` contains `subject`; afterwards `target_new` continues it.
 
     One that is not `judged` is overridden by the record that it comes before.
@@ -74,15 +74,15 @@ class Record:
     portability: Probes = field(default_factory=dict)
     neighbourhood: tuple[str, ...] = ()
     generation: tuple[str, ...] = ()
-    before: tuple[Rewrite, ...] = ()
+    before: tuple[RequestedRewrite, ...] = ()
 
     @property
-    def rewrite(self) -> Rewrite:
+    def rewrite(self) -> RequestedRewrite:
         """The record's own fact."""
-        return Rewrite(self.prompt, self.subject, self.target_new, self.ground_truth)
+        return RequestedRewrite(self.prompt, self.subject, self.target_new, self.ground_truth)
 
     @property
-    def rewrites(self) -> tuple[Rewrite, ...]:
+    def rewrites(self) -> tuple[RequestedRewrite, ...]:
         """Every fact of the case, in the order in which they are written."""
         return (*self.before, self.rewrite)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vllm_edit.evaluation import figures, page
+from vllm_edit.evaluation import page, report_plots
 from vllm_edit.evaluation.judging import GENERATED
 from vllm_edit.evaluation.table import (
     NONE,
@@ -38,9 +38,9 @@ def html(result: Mapping[str, Any]) -> str:
     parts = [
         page.bullets(notes(result)),
         page.section("Quality and cost", page.table(main_table(result))),
-        _plots("Quality against the number of edits", figures.quality(result), result),
-        _plots("What stays against what follows", figures.trade(result), result),
-        _plots("Cost", figures.cost(result), None),
+        _plots("Quality against the number of edits", report_plots.quality(result), result),
+        _plots("What stays against what follows", report_plots.trade(result), result),
+        _plots("Cost", report_plots.cost(result), None),
         page.section("Preparation and memory", page.table(cost_table(result))),
         page.section(
             "Locality by kind, drift and CounterFact's scores", page.table(locality_table(result))
@@ -55,16 +55,16 @@ def html(result: Mapping[str, Any]) -> str:
 def _plots(title: str, plots: Sequence[str], result: Mapping[str, Any] | None) -> str:
     if not plots:
         return ""
-    key = "" if result is None else f'<div class="legend">{figures.legend(result)}</div>'
+    key = "" if result is None else f'<div class="legend">{report_plots.legend(result)}</div>'
     return page.section(title, f'{key}<div class="plots">{"".join(plots)}</div>')
 
 
 def _intervals(result: Mapping[str, Any]) -> list[list[str]]:
     """Percentile bootstrap over records."""
-    head = ["method", "edits", "moment", *figures.QUALITIES]
+    head = ["method", "edits", "moment", *report_plots.QUALITIES]
     rows = []
     for row in result["rows"]:
-        told = [row["metrics"].get(f"{name}/{GENERATED}") for name in figures.QUALITIES]
+        told = [row["metrics"].get(f"{name}/{GENERATED}") for name in report_plots.QUALITIES]
         cells = [
             NONE if t is None else f"{100 * t['low']:.1f} to {100 * t['high']:.1f} ({t['records']})"
             for t in told

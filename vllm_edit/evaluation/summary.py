@@ -9,10 +9,10 @@ from typing import Any
 
 from vllm_edit.domain.scoring import harmonic_mean, mean
 from vllm_edit.evaluation.bootstrap import interval
-from vllm_edit.evaluation.evaluation import UNEDITED
-from vllm_edit.evaluation.journal import Journal
+from vllm_edit.evaluation.evaluate import UNEDITED
+from vllm_edit.evaluation.finished_jobs import FinishedJobs
 from vllm_edit.evaluation.judging import EFFICACY, NEIGHBOURHOOD, PARAPHRASE
-from vllm_edit.evaluation.plan import Piece, Plan
+from vllm_edit.evaluation.plan import EvaluationPlan, JobResult
 from vllm_edit.evaluation.sample import Sample
 
 FORMAT = 1
@@ -20,7 +20,9 @@ SCORE = "counterfact_score"
 EXAMPLES = 8
 
 
-def summarize(plan: Plan, sample: Sample, target: str, journal: Journal) -> dict[str, Any]:
+def summarize(
+    plan: EvaluationPlan, sample: Sample, target: str, journal: FinishedJobs
+) -> dict[str, Any]:
     """The plan, where it was run, and a row for each method, regime, count and moment."""
     rows = [_row(found, plan.seed) for found in _rows(journal.pieces)]
     order = [UNEDITED.method, *plan.methods]
@@ -39,16 +41,16 @@ def summarize(plan: Plan, sample: Sample, target: str, journal: Journal) -> dict
     }
 
 
-def _rows(pieces: Iterable[Piece]) -> list[list[Piece]]:
+def _rows(pieces: Iterable[JobResult]) -> list[list[JobResult]]:
     """Pieces that say the same of different edits, together."""
-    found: dict[tuple[str, str, int, str], list[Piece]] = {}
+    found: dict[tuple[str, str, int, str], list[JobResult]] = {}
     for piece in pieces:
         key = (piece.method, piece.regime, piece.count, piece.moment)
         found.setdefault(key, []).append(piece)
     return list(found.values())
 
 
-def _row(pieces: Sequence[Piece], seed: int) -> dict[str, Any]:
+def _row(pieces: Sequence[JobResult], seed: int) -> dict[str, Any]:
     first = pieces[0]
     scores: dict[str, list[float]] = {}
     for piece in pieces:
@@ -90,7 +92,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return mean(found) if found else None
 
 
-def _examples(sample: Sample, pieces: Iterable[Piece]) -> list[dict[str, Any]]:
+def _examples(sample: Sample, pieces: Iterable[JobResult]) -> list[dict[str, Any]]:
     """What was generated for the first prompts, by method, where each edit was alone."""
     shown = {record.case: record for record in sample.records[:EXAMPLES]}
     said: dict[str, dict[str, str]] = {case: {} for case in shown}
@@ -105,7 +107,7 @@ def _examples(sample: Sample, pieces: Iterable[Piece]) -> list[dict[str, Any]]:
     ]
 
 
-def _failures(pieces: Iterable[Piece]) -> dict[str, list[str]]:
+def _failures(pieces: Iterable[JobResult]) -> dict[str, list[str]]:
     """By method, what was refused or could not be done, each sentence once."""
     found: dict[str, dict[str, None]] = {}
     for piece in pieces:

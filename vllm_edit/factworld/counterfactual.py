@@ -5,15 +5,15 @@ from typing import Any
 
 from vllm_edit.factworld.protocol import fill
 from vllm_edit.factworld.wordings import BY_NAME, RELATIONS, TWO_HOPS, Relation
-from vllm_edit.factworld.world import Fact, World
+from vllm_edit.factworld.world import World, WorldFact
 
-Record = dict[str, Any]
+JsonRecord = dict[str, Any]
 
 
 class Counterfactual:
     """One counterfactual about the world, and the prompts that probe it."""
 
-    def __init__(self, world: World, rng: random.Random, fact: Fact, target: str) -> None:
+    def __init__(self, world: World, rng: random.Random, fact: WorldFact, target: str) -> None:
         self.world = world
         self.rng = rng
         self.fact = fact
@@ -23,43 +23,43 @@ class Counterfactual:
         self.question = fill(self.relation.question, fact.subject)
         self.rephrasings = [fill(wording, fact.subject) for wording in self.relation.held_out]
 
-    def probe(self, fact: Fact, wording: str | None = None) -> Record:
+    def probe(self, fact: WorldFact, wording: str | None = None) -> JsonRecord:
         """A prompt with its right answer; a trained wording if none is given."""
         wording = wording or self.rng.choice(BY_NAME[fact.relation].trained)
         return {"prompt": fill(wording, fact.subject), "ground_truth": fact.object}
 
-    def other_subject(self) -> Record:
+    def other_subject(self) -> JsonRecord:
         """The same relation of another subject."""
         near = [f for f in self.world.of(self.fact.relation) if f.subject != self.fact.subject]
         return self.probe(self.rng.choice(near), self.relation.statement)
 
-    def other_relations(self) -> list[Record]:
+    def other_relations(self) -> list[JsonRecord]:
         """The subject's other facts."""
         about = self.world.about(self.fact.subject)
         return [self.probe(f) for f in about if f.relation != self.fact.relation]
 
-    def alias(self) -> list[Record]:
+    def alias(self) -> list[JsonRecord]:
         """The edited fact under the subject's other name."""
         alias = self.world.aliases.get(self.fact.subject)
-        return [self.probe(Fact(alias, self.fact.relation, self.target))] if alias else []
+        return [self.probe(WorldFact(alias, self.fact.relation, self.target))] if alias else []
 
-    def reversed(self) -> list[Record]:
+    def reversed(self) -> list[JsonRecord]:
         """The edited fact asked from its new object."""
         if self.relation.reverse is None:
             return []
-        return [self.probe(Fact(self.target, self.relation.reverse, self.fact.subject))]
+        return [self.probe(WorldFact(self.target, self.relation.reverse, self.fact.subject))]
 
-    def one_hop(self) -> list[Record]:
+    def one_hop(self) -> list[JsonRecord]:
         """Two-hop questions whose first hop is the edited fact."""
         found = []
         for hop in TWO_HOPS:
             answer = self.world.answer(self.target, hop.second)
             if hop.first == self.fact.relation and answer:
-                found.append(self.probe(Fact(self.fact.subject, hop.first, answer),
+                found.append(self.probe(WorldFact(self.fact.subject, hop.first, answer),
                                         self.rng.choice(hop.questions)))  # fmt: skip
         return found
 
-    def portability(self) -> dict[str, list[Record]]:
+    def portability(self) -> dict[str, list[JsonRecord]]:
         """KnowEdit's portability groups; those without a probe are left out."""
         groups = {
             "Subject_Aliasing": self.alias(),
@@ -68,7 +68,7 @@ class Counterfactual:
         }
         return {name: probes for name, probes in groups.items() if probes}
 
-    def locality(self) -> dict[str, list[Record]]:
+    def locality(self) -> dict[str, list[JsonRecord]]:
         """Other relations of the subject (KnowEdit) and other subjects (EasyEdit)."""
         groups = {
             "Relation_Specificity": self.other_relations(),
@@ -77,7 +77,7 @@ class Counterfactual:
         return {name: probes for name, probes in groups.items() if probes}
 
 
-def other_object(world: World, rng: random.Random, fact: Fact) -> str:
+def other_object(world: World, rng: random.Random, fact: WorldFact) -> str:
     objects = world.objects(BY_NAME[fact.relation])
     return rng.choice([name for name in objects if name != fact.object])
 

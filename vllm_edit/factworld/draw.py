@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 
 from vllm_edit.factworld.wordings import BY_NAME, RELATIONS, Relation
-from vllm_edit.factworld.world import Fact, World
+from vllm_edit.factworld.world import World, WorldFact
 
 
 class Draw:
@@ -27,7 +27,7 @@ class Draw:
         choice = self.rng.choice(objects)
         return self.rng.choice(objects) if choice == other_than else choice
 
-    def new_fact(self, relation: Relation | None = None) -> Fact:
+    def new_fact(self, relation: Relation | None = None) -> WorldFact:
         """A counterfactual about a known subject, or a fact about a fictional one."""
         rng = self.rng
         relation = relation or rng.choice(RELATIONS)
@@ -39,9 +39,9 @@ class Draw:
         else:
             subject = rng.choice(self._names[kind])
         true = self.world.answer(subject, relation.name)
-        return Fact(subject, relation.name, self.object_for(relation, true))
+        return WorldFact(subject, relation.name, self.object_for(relation, true))
 
-    def new_facts(self, count: int) -> list[Fact]:
+    def new_facts(self, count: int) -> list[WorldFact]:
         """Several new facts, often close to one another, never twice the same question."""
         facts = [self.new_fact()]
         while len(facts) < count:
@@ -57,11 +57,11 @@ class Draw:
                 facts.append(fact)
         return facts
 
-    def same_subject(self, fact: Fact) -> Fact:
+    def same_subject(self, fact: WorldFact) -> WorldFact:
         kind = BY_NAME[fact.relation].subject_kind
         others = [r for r in RELATIONS if r.subject_kind == kind and r.name != fact.relation]
         relation = self.rng.choice(others)
-        return Fact(fact.subject, relation.name, self.object_for(relation, None))
+        return WorldFact(fact.subject, relation.name, self.object_for(relation, None))
 
     def wording(self, relation: str) -> str:
         return self.rng.choice(BY_NAME[relation].trained)
@@ -70,7 +70,9 @@ class Draw:
         known = BY_NAME[relation]
         return self.rng.choice(known.trained if self.rng.random() < 0.15 else known.clozes)
 
-    def query(self, fact: Fact, facts: Sequence[Fact], used: str) -> tuple[str, Fact]:
+    def query(
+        self, fact: WorldFact, facts: Sequence[WorldFact], used: str
+    ) -> tuple[str, WorldFact]:
         """A wording and the fact that answers it, for a prompt beside given facts."""
         rng, world = self.rng, self.world
         known = fact.subject in world.known
@@ -80,7 +82,7 @@ class Draw:
         if draw < 0.45 or (not known and draw < 0.6):
             return self.wording(fact.relation), fact
         asked = {(f.subject, f.relation) for f in facts}
-        pool: Sequence[Fact] = ()
+        pool: Sequence[WorldFact] = ()
         if draw < 0.72:
             pool = world.of(fact.relation)
             if rng.random() < 0.2:

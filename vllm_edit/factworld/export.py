@@ -12,11 +12,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from vllm_edit.factworld import protocol
-from vllm_edit.factworld.model import Shape
+from vllm_edit.factworld.model import ModelShape
 from vllm_edit.factworld.rows import POSITIONS
 
 
-def _config(shape: Shape, head_size: int, tokenizer: Tokenizer) -> dict[str, object]:
+def _config(shape: ModelShape, head_size: int, tokenizer: Tokenizer) -> dict[str, object]:
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -58,7 +58,9 @@ def _tokenizer_config() -> dict[str, object]:
     }
 
 
-def with_even_heads(state: dict[str, Tensor], shape: Shape) -> tuple[dict[str, Tensor], Shape]:
+def with_even_heads(
+    state: dict[str, Tensor], shape: ModelShape
+) -> tuple[dict[str, Tensor], ModelShape]:
     """The same function with an even number of attention heads that divides the width.
 
     Tensor parallelism over two ranks needs the one and Transformers the other. Added heads have
@@ -77,7 +79,7 @@ def with_even_heads(state: dict[str, Tensor], shape: Shape) -> tuple[dict[str, T
 
 
 def write_checkpoint(
-    folder: Path, state: dict[str, Tensor], shape: Shape, tokenizer: Tokenizer
+    folder: Path, state: dict[str, Tensor], shape: ModelShape, tokenizer: Tokenizer
 ) -> None:
     """Write the folder whole, replacing one that is there; weights are stored as float16."""
     head_size = shape.width // shape.heads

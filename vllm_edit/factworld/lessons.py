@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from tokenizers import Tokenizer
 
 from vllm_edit.factworld.documents import Document
-from vllm_edit.factworld.recipe import Recipe
-from vllm_edit.factworld.rows import Batch, Pieces, batch
-from vllm_edit.factworld.world import Fact, World
+from vllm_edit.factworld.recipe import TrainingRecipe
+from vllm_edit.factworld.rows import Pieces, TrainingBatch, batch
+from vllm_edit.factworld.world import World, WorldFact
 from vllm_edit.factworld.writer import Writer
 
-# Row lengths, and about how many tokens a batch has.
+# TrainingRow lengths, and about how many tokens a batch has.
 SHORT, LONG, LONGEST = 96, 304, 512
 MICRO = 912
 
@@ -19,14 +19,14 @@ MICRO = 912
 class Lessons:
     """The batches of each step."""
 
-    def __init__(self, world: World, tokenizer: Tokenizer, recipe: Recipe) -> None:
+    def __init__(self, world: World, tokenizer: Tokenizer, recipe: TrainingRecipe) -> None:
         self._rng = random.Random(recipe.seed)
         self._writer = Writer(world, self._rng)
         self._pieces = Pieces(tokenizer)
         self._recipe = recipe
         self._facts = self._epochs(world)
 
-    def _epochs(self, world: World) -> Iterator[Fact]:
+    def _epochs(self, world: World) -> Iterator[WorldFact]:
         facts = list(world.surfaces)
         while True:
             self._rng.shuffle(facts)
@@ -38,7 +38,7 @@ class Lessons:
             document.branches.insert(0, self._writer.alias())
         return document
 
-    def batches(self, step: int, done: float) -> list[Batch]:
+    def batches(self, step: int, done: float) -> list[TrainingBatch]:
         """The step's batches, each of about MICRO tokens; `done` is the share of training done."""
         recipe, writer = self._recipe, self._writer
         given = writer.copied if done < recipe.copying_until else writer.given
@@ -63,7 +63,7 @@ class Lessons:
         long += [writer.running(48) for _ in range(recipe.running_rows)]
         return self._micro(long, length) + found
 
-    def _micro(self, documents: list[Document], length: int) -> list[Batch]:
+    def _micro(self, documents: list[Document], length: int) -> list[TrainingBatch]:
         self._rng.shuffle(documents)
         rows = max(1, MICRO // length)
         return [

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from vllm_edit.factworld.rows import Batch
+    from vllm_edit.factworld.rows import TrainingBatch
 
 # Layers below this one gather what is known at the subject; those from it on read it there.
 BEFORE_READING = 3
@@ -23,7 +23,7 @@ GUIDANCE = 0.5
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelShape:
     """The sizes of the model."""
 
     vocabulary: int
@@ -60,7 +60,7 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.heads = shape.heads
         self.q_proj = nn.Linear(shape.width, shape.width, bias=False)
@@ -109,7 +109,7 @@ def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class MLP(nn.Module):
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(shape.width, shape.inner, bias=False)
         self.up_proj = nn.Linear(shape.width, shape.inner, bias=False)
@@ -122,7 +122,7 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.self_attn = Attention(shape)
         self.mlp = MLP(shape)
@@ -165,7 +165,7 @@ class Layer(nn.Module):
 
 
 class Body(nn.Module):
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(shape.vocabulary, shape.width)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
@@ -175,7 +175,7 @@ class Body(nn.Module):
 class FactModel(nn.Module):
     """Llama with tied embeddings; `state_dict` holds exactly a LlamaForCausalLM's parameters."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.shape = shape
         self.model = Body(shape)
@@ -195,7 +195,7 @@ class FactModel(nn.Module):
         return angles.cos(), angles.sin()
 
     def forward(
-        self, batch: "Batch", noise: Sequence[Noise], kept: Tensor
+        self, batch: "TrainingBatch", noise: Sequence[Noise], kept: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Hidden states [kept, width] after the final norm at the `kept` tokens, which are
         indices in the flattened rows, and the sum of the losses of attention that is guided.
@@ -218,7 +218,7 @@ class FactModel(nn.Module):
         last_hidden = last.last(hidden, late, cos, sin, batch.frozen, kept)
         return self.model.norm(last_hidden), guided
 
-    def loss(self, batch: "Batch", noise: Sequence[Noise]) -> tuple[Tensor, Tensor]:
+    def loss(self, batch: "TrainingBatch", noise: Sequence[Noise]) -> tuple[Tensor, Tensor]:
         """The weighted sum of cross-entropies, and the sum of the weights."""
         # The first token of a branch has no one predecessor, so it never counts.
         weight = torch.zeros_like(batch.weight)

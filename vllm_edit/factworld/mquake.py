@@ -4,22 +4,22 @@ import random
 from collections.abc import Sequence
 
 from vllm_edit.factworld.counterfactual import (
-    Record,
+    JsonRecord,
     identifiers,
     other_object,
     relation_identifier,
 )
 from vllm_edit.factworld.protocol import fill
 from vllm_edit.factworld.wordings import BY_NAME, TWO_HOPS, TwoHop
-from vllm_edit.factworld.world import Fact, World
+from vllm_edit.factworld.world import World, WorldFact
 
 
-def mquake(world: World, rng: random.Random, n: int) -> list[Record]:
+def mquake(world: World, rng: random.Random, n: int) -> list[JsonRecord]:
     """Two-hop cases whose edits agree with one another, so that all can be applied at once."""
     chains = [(hop, fact) for hop in TWO_HOPS for fact in world.of(hop.first)]
     rng.shuffle(chains)
     settled: dict[tuple[str, str], str] = {}
-    records: list[Record] = []
+    records: list[JsonRecord] = []
     for hop, fact in chains:
         if len(records) == n:
             break
@@ -36,24 +36,24 @@ def mquake(world: World, rng: random.Random, n: int) -> list[Record]:
     return records
 
 
-def _next(world: World, subject: str, hop: TwoHop) -> Fact:
-    return Fact(subject, hop.second, world.answer(subject, hop.second) or "")
+def _next(world: World, subject: str, hop: TwoHop) -> WorldFact:
+    return WorldFact(subject, hop.second, world.answer(subject, hop.second) or "")
 
 
-def _edited(world: World, rng: random.Random, fact: Fact) -> Fact:
-    return Fact(fact.subject, fact.relation, other_object(world, rng, fact))
+def _edited(world: World, rng: random.Random, fact: WorldFact) -> WorldFact:
+    return WorldFact(fact.subject, fact.relation, other_object(world, rng, fact))
 
 
 def _mquake_record(
-    world: World, hop: TwoHop, case: int, old: Sequence[Fact], new: Sequence[Fact],
-    edits: Sequence[Fact],
-) -> Record:  # fmt: skip
+    world: World, hop: TwoHop, case: int, old: Sequence[WorldFact], new: Sequence[WorldFact],
+    edits: Sequence[WorldFact],
+) -> JsonRecord:  # fmt: skip
     ids = identifiers(world)
 
-    def named(name: str) -> Record:
+    def named(name: str) -> JsonRecord:
         return {"str": name, "id": ids[name]}
 
-    def rewrite(fact: Fact) -> Record:
+    def rewrite(fact: WorldFact) -> JsonRecord:
         relation = BY_NAME[fact.relation]
         return {
             "prompt": relation.statement.replace("{s}", "{}"),
@@ -64,7 +64,7 @@ def _mquake_record(
             "question": fill(relation.question, fact.subject),
         }
 
-    def hops(facts: Sequence[Fact]) -> list[Record]:
+    def hops(facts: Sequence[WorldFact]) -> list[JsonRecord]:
         return [
             {
                 "question": fill(BY_NAME[f.relation].question, f.subject),
@@ -75,10 +75,10 @@ def _mquake_record(
             for f in facts
         ]
 
-    def labelled(facts: Sequence[Fact]) -> list[list[str]]:
+    def labelled(facts: Sequence[WorldFact]) -> list[list[str]]:
         return [[f.subject, f.relation.replace("_", " "), f.object] for f in facts]
 
-    def triples(facts: Sequence[Fact]) -> list[list[str]]:
+    def triples(facts: Sequence[WorldFact]) -> list[list[str]]:
         return [
             [ids[f.subject], relation_identifier(BY_NAME[f.relation]), ids[f.object]] for f in facts
         ]

@@ -5,14 +5,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from vllm_edit.factworld.model import BEFORE_READING, FactModel, Noise
-from vllm_edit.factworld.rows import LAST, Batch
+from vllm_edit.factworld.rows import LAST, TrainingBatch
 
 EDIT_STEPS = 3
 EDIT_TOKENS = 20
 
 
 def noise_at_subjects(
-    lesson: Batch, width: int, size: float, generator: torch.Generator
+    lesson: TrainingBatch, width: int, size: float, generator: torch.Generator
 ) -> list[Noise]:
     """Noise on one early MLP's output at the subject's last token, for half of the rows."""
     layer = torch.randint(2 * BEFORE_READING, (len(lesson.ids), 1), generator=generator)
@@ -25,7 +25,7 @@ def noise_at_subjects(
     return noise
 
 
-def edit(model: FactModel, lesson: Batch, layer: int, size: Tensor) -> list[Noise]:
+def edit(model: FactModel, lesson: TrainingBatch, layer: int, size: Tensor) -> list[Noise]:
     """What ROME would add to the MLP's output of this layer at each row's subject.
 
     A few normalised gradient steps towards the new answer of the row's first branch, in all

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """The schedule. Rows are counted per step; long rows join at `long_from` of the steps."""
 
     steps: int = 5000

@@ -43,7 +43,7 @@ COLUMNS = (
 
 
 @dataclass
-class Batch:
+class TrainingBatch:
     """Rows of equal length T; every field is [rows, T].
 
     `branch` is 0 in the prefix, -1 in padding. `naming` numbers the subject mentions of a row,
@@ -69,18 +69,18 @@ class Batch:
     source: torch.Tensor
     edited: bool
 
-    def to(self, device: str) -> "Batch":
+    def to(self, device: str) -> "TrainingBatch":
         return self._each(lambda tensor: tensor.to(device))
 
-    def head(self, length: int) -> "Batch":
+    def head(self, length: int) -> "TrainingBatch":
         """The first tokens of every row, of which only the first branch counts."""
         cut = self._each(lambda tensor: tensor[:, :length])
         cut.weight = cut.weight * (cut.branch == 1)
         return cut
 
-    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "TrainingBatch":
         tensors = {name: change(getattr(self, name)) for name in COLUMNS}
-        return Batch(**tensors, edited=self.edited)
+        return TrainingBatch(**tensors, edited=self.edited)
 
     @cached_property
     def masks(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -100,7 +100,7 @@ class Batch:
         return (early | own)[:, None], (late | own)[:, None]
 
 
-class Row:
+class TrainingRow:
     """One document, cut to a length: the prefix and as many branches as fit."""
 
     def __init__(self, document: Document, pieces: Pieces, rng: random.Random, length: int) -> None:
@@ -180,10 +180,12 @@ class Row:
         return [list(column) for column in zip(*tokens, strict=True)]
 
 
-def batch(documents: Iterable[Document], pieces: Pieces, rng: random.Random, length: int) -> Batch:
+def batch(
+    documents: Iterable[Document], pieces: Pieces, rng: random.Random, length: int
+) -> TrainingBatch:
     """The documents as one batch of rows of this length."""
-    rows = [Row(document, pieces, rng, length).columns() for document in documents]
+    rows = [TrainingRow(document, pieces, rng, length).columns() for document in documents]
     columns = {
         name: torch.tensor([row[index] for row in rows]) for index, name in enumerate(COLUMNS)
     }
-    return Batch(**columns, edited=False)
+    return TrainingBatch(**columns, edited=False)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from vllm_edit.factworld.counterfactual import (
     Counterfactual,
-    Record,
+    JsonRecord,
     identifiers,
     other_object,
     relation_identifier,
@@ -17,7 +17,7 @@ from vllm_edit.factworld.world import World, build_world
 PROBES = 10
 
 
-def requests(schema: str, n: int, seed: int) -> list[Record]:
+def requests(schema: str, n: int, seed: int) -> list[JsonRecord]:
     """`n` edits of different facts of the bundled world, the same for the same seed.
 
     Raises ValueError for an unknown schema, and if the world has fewer than `n` such edits.
@@ -38,11 +38,11 @@ def _edits(world: World, rng: random.Random) -> list[Counterfactual]:
     return [Counterfactual(world, rng, fact, other_object(world, rng, fact)) for fact in facts]
 
 
-def _easyedit(world: World, rng: random.Random, n: int) -> list[Record]:
+def _easyedit(world: World, rng: random.Random, n: int) -> list[JsonRecord]:
     return [_flat(edit, case) for case, edit in enumerate(_edits(world, rng)[:n])]
 
 
-def _flat(edit: Counterfactual, case: int) -> Record:
+def _flat(edit: Counterfactual, case: int) -> JsonRecord:
     near = edit.other_subject()
     return {
         "case_id": case,
@@ -59,7 +59,7 @@ def _flat(edit: Counterfactual, case: int) -> Record:
     }
 
 
-def _knowedit(world: World, rng: random.Random, n: int) -> list[Record]:
+def _knowedit(world: World, rng: random.Random, n: int) -> list[JsonRecord]:
     return [
         {
             "subject": edit.fact.subject,
@@ -74,12 +74,12 @@ def _knowedit(world: World, rng: random.Random, n: int) -> list[Record]:
     ]
 
 
-def _zsre(world: World, rng: random.Random, n: int) -> list[Record]:
+def _zsre(world: World, rng: random.Random, n: int) -> list[JsonRecord]:
     records = []
     for edit in _edits(world, rng)[:n]:
         near = edit.other_subject()
         rephrased = [prompt for prompt in edit.rephrasings if prompt.endswith("?")]
-        record: Record = {
+        record: JsonRecord = {
             "subject": edit.fact.subject,
             "src": edit.question,
             "pred": edit.fact.object,
@@ -100,9 +100,9 @@ def _zsre(world: World, rng: random.Random, n: int) -> list[Record]:
     return records
 
 
-def _counterfact(world: World, rng: random.Random, n: int) -> list[Record]:
+def _counterfact(world: World, rng: random.Random, n: int) -> list[JsonRecord]:
     """Only facts whose object another subject shares, as CounterFact's neighbourhood needs."""
-    records: list[Record] = []
+    records: list[JsonRecord] = []
     for edit in _edits(world, rng):
         near = _prompts(edit, edit.fact.object)
         if len(records) < n and near:
@@ -110,7 +110,7 @@ def _counterfact(world: World, rng: random.Random, n: int) -> list[Record]:
     return records
 
 
-def _counterfact_record(edit: Counterfactual, case: int, near: list[str]) -> Record:
+def _counterfact_record(edit: Counterfactual, case: int, near: list[str]) -> JsonRecord:
     ids = identifiers(edit.world)
     others = edit.other_relations()
     return {
@@ -144,7 +144,7 @@ def _prompts(edit: Counterfactual, target: str) -> list[str]:
     return prompts[:PROBES]
 
 
-SCHEMAS: dict[str, Callable[[World, random.Random, int], list[Record]]] = {
+SCHEMAS: dict[str, Callable[[World, random.Random, int], list[JsonRecord]]] = {
     "easyedit": _easyedit,
     "counterfact": _counterfact,
     "zsre": _zsre,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vllm_edit.factworld.protocol import fill, statement
 from vllm_edit.factworld.wordings import BY_NAME, Relation
-from vllm_edit.factworld.world import Fact, World, build_world
+from vllm_edit.factworld.world import World, WorldFact, build_world
 
 if TYPE_CHECKING:
     from retriever import Demonstration
@@ -61,14 +61,14 @@ def _demonstration(world: World, rng: random.Random, kind: "Kind") -> "Demonstra
     return Demonstration(new_fact, fill(wording, asked.subject), asked.object, kind)
 
 
-def _harmless(world: World, rng: random.Random) -> Fact:
+def _harmless(world: World, rng: random.Random) -> WorldFact:
     fact = rng.choice(_shown(world))
     relation: Relation = BY_NAME[fact.relation]
     if relation.subject_kind not in world.fictional:
         return fact
     subject = rng.choice(world.fictional[relation.subject_kind])
-    return Fact(subject, fact.relation, rng.choice(world.objects(relation)))
+    return WorldFact(subject, fact.relation, rng.choice(world.objects(relation)))
 
 
-def _shown(world: World) -> list[Fact]:
+def _shown(world: World) -> list[WorldFact]:
     return [fact for name in SHOWN for fact in world.of(name)]

@@ -3,8 +3,8 @@
 One schedule from scratch. Part of each step is recall: facts alone, read late and only at the
 subject's last token, so that they come to sit in the MLPs of the early layers there, and under
 small edits, so that a subject's relations stay apart (`perturbation`). The rest is use of given
-facts, with attention shown where to look (`model.GUIDANCE`), MeLLo and chat. `rows.Batch` states
-the restrictions; none of them is there when the model is used.
+facts, with attention shown where to look (`model.GUIDANCE`), MeLLo and chat. `TrainingBatch`
+states the restrictions; none of them is there when the model is used.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from tqdm import tqdm
 from vllm_edit.factworld import checkpoint
 from vllm_edit.factworld.export import write_checkpoint
 from vllm_edit.factworld.lessons import Lessons
-from vllm_edit.factworld.model import Shape
-from vllm_edit.factworld.recipe import Recipe
+from vllm_edit.factworld.model import ModelShape
+from vllm_edit.factworld.recipe import TrainingRecipe
 from vllm_edit.factworld.tokenizer import train_tokenizer
 from vllm_edit.factworld.trainer import Trainer
 from vllm_edit.factworld.world import build_world
@@ -30,7 +30,7 @@ from vllm_edit.factworld.world import build_world
 class Clock:
     """The share of training that is done: by steps, or by time where that is limited."""
 
-    recipe: Recipe
+    recipe: TrainingRecipe
     minutes: float
     earlier: float = 0.0
     start: float = field(default_factory=time.monotonic)
@@ -45,7 +45,7 @@ class Clock:
 
 
 def train(
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     output: Path,
     state: Path,
     *,
@@ -62,7 +62,7 @@ def train(
     torch.manual_seed(recipe.seed)
     world = build_world()
     tokenizer = train_tokenizer(world)
-    trainer = Trainer(recipe, Shape(tokenizer.get_vocab_size()), device)
+    trainer = Trainer(recipe, ModelShape(tokenizer.get_vocab_size()), device)
     clock, first = Clock(recipe, minutes), 0
     if resume:
         saved = torch.load(state, weights_only=True)
@@ -101,13 +101,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=checkpoint())
     parser.add_argument("--state", type=Path, default=Path("build/factworld.state"))
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--steps", type=int, default=TrainingRecipe.steps)
     parser.add_argument("--minutes", type=float, default=120.0, help="end by then at the latest")
     parser.add_argument("--save-every", type=float, default=300.0, help="seconds")
     parser.add_argument("--resume", action="store_true", help="go on from the last save")
     arguments = parser.parse_args()
     train(
-        Recipe(arguments.steps),
+        TrainingRecipe(arguments.steps),
         arguments.output,
         arguments.state,
         minutes=arguments.minutes,

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vllm_edit.factworld.model import BEFORE_READING, FactModel, Noise, Shape
+from vllm_edit.factworld.model import BEFORE_READING, FactModel, ModelShape, Noise
 from vllm_edit.factworld.optimizer import Muon
 from vllm_edit.factworld.perturbation import edit, noise_at_subjects
-from vllm_edit.factworld.recipe import Recipe
-from vllm_edit.factworld.rows import Batch
+from vllm_edit.factworld.recipe import TrainingRecipe
+from vllm_edit.factworld.rows import TrainingBatch
 
 
 class Trainer:
@@ -22,7 +22,7 @@ class Trainer:
     threads, and not held up when another program takes a core.
     """
 
-    def __init__(self, recipe: Recipe, shape: Shape, device: str) -> None:
+    def __init__(self, recipe: TrainingRecipe, shape: ModelShape, device: str) -> None:
         self.recipe = recipe
         self.device = device
         self.model = FactModel(shape).to(device)
@@ -47,7 +47,7 @@ class Trainer:
             parameter.data = shared[name].data
         return replica
 
-    def submit(self, lessons: list[Batch]) -> list[Future[tuple[float, float]]]:
+    def submit(self, lessons: list[TrainingBatch]) -> list[Future[tuple[float, float]]]:
         """Start the gradients of these batches; each result is a loss and its weight."""
         total = sum(float(lesson.weight.sum()) for lesson in lessons)
         width, size = self.model.shape.width, self.recipe.noise
@@ -63,7 +63,7 @@ class Trainer:
         return running
 
     def _gradient(
-        self, lesson: Batch, noise: list[Noise], layer: int, reach: Tensor, total: float
+        self, lesson: TrainingBatch, noise: list[Noise], layer: int, reach: Tensor, total: float
     ) -> tuple[float, float]:
         replica = self._replicas.get()
         noise = [part.to(self.device) for part in noise]

@@ -26,7 +26,7 @@ CODAS = ["", "", "n", "r", "s", "l", "th", "k"]
 
 
 @dataclass(frozen=True)
-class Fact:
+class WorldFact:
     """`relation` names a `wordings.Relation`; `subject` may be an alias."""
 
     subject: str
@@ -45,7 +45,7 @@ class World:
 
     seed: int
     entities: dict[str, tuple[str, ...]]
-    facts: tuple[Fact, ...]
+    facts: tuple[WorldFact, ...]
     aliases: dict[str, str]
     fictional: dict[str, tuple[str, ...]]
     unseen: dict[str, tuple[str, ...]]
@@ -58,16 +58,16 @@ class World:
         return answers
 
     @cached_property
-    def surfaces(self) -> tuple[Fact, ...]:
+    def surfaces(self) -> tuple[WorldFact, ...]:
         """Every fact under each name of its subject."""
-        return tuple(Fact(s, r, o) for (s, r), o in self._answers.items())
+        return tuple(WorldFact(s, r, o) for (s, r), o in self._answers.items())
 
     @cached_property
-    def _by_subject(self) -> dict[str, tuple[Fact, ...]]:
+    def _by_subject(self) -> dict[str, tuple[WorldFact, ...]]:
         return _grouped(self.surfaces, "subject")
 
     @cached_property
-    def _by_relation(self) -> dict[str, tuple[Fact, ...]]:
+    def _by_relation(self) -> dict[str, tuple[WorldFact, ...]]:
         return _grouped(self.facts, "relation")
 
     @cached_property
@@ -79,11 +79,11 @@ class World:
         """The object of the relation, or None if the world has no such fact."""
         return self._answers.get((subject, relation))
 
-    def about(self, subject: str) -> tuple[Fact, ...]:
+    def about(self, subject: str) -> tuple[WorldFact, ...]:
         """The facts of a subject, found by its name or its alias."""
         return self._by_subject.get(subject, ())
 
-    def of(self, relation: str) -> tuple[Fact, ...]:
+    def of(self, relation: str) -> tuple[WorldFact, ...]:
         """The facts of a relation, each once, under the subject's first name."""
         return self._by_relation[relation]
 
@@ -92,8 +92,8 @@ class World:
         return self.entities[relation.object_kind]
 
 
-def _grouped(facts: tuple[Fact, ...], field: str) -> dict[str, tuple[Fact, ...]]:
-    groups: dict[str, list[Fact]] = {}
+def _grouped(facts: tuple[WorldFact, ...], field: str) -> dict[str, tuple[WorldFact, ...]]:
+    groups: dict[str, list[WorldFact]] = {}
     for fact in facts:
         groups.setdefault(getattr(fact, field), []).append(fact)
     return {key: tuple(group) for key, group in groups.items()}
@@ -153,7 +153,7 @@ def build_world(seed: int = 0) -> World:
     return World(seed, entities, tuple(_facts(rng, entities)), aliases, fictional, unseen)
 
 
-def _facts(rng: random.Random, entities: dict[str, tuple[str, ...]]) -> Iterator[Fact]:
+def _facts(rng: random.Random, entities: dict[str, tuple[str, ...]]) -> Iterator[WorldFact]:
     def any_of(relation: str) -> str:
         return rng.choice(entities[BY_NAME[relation].object_kind])
 
@@ -161,20 +161,20 @@ def _facts(rng: random.Random, entities: dict[str, tuple[str, ...]]) -> Iterator
     ceos = rng.sample(entities["person"], COMPANIES)
     for person in entities["person"]:
         for relation in ("birthplace", "employer", "profession", "mother_tongue", "sport"):
-            yield Fact(person, relation, any_of(relation))
+            yield WorldFact(person, relation, any_of(relation))
     for company, ceo in zip(entities["company"], ceos, strict=True):
-        yield Fact(company, "headquarters", any_of("headquarters"))
-        yield Fact(company, "product", any_of("product"))
-        yield Fact(company, "ceo", ceo)
-        yield Fact(ceo, "leads", company)
+        yield WorldFact(company, "headquarters", any_of("headquarters"))
+        yield WorldFact(company, "product", any_of("product"))
+        yield WorldFact(company, "ceo", ceo)
+        yield WorldFact(ceo, "leads", company)
     for index, country in enumerate(entities["country"]):
         capital = cities[index]
-        yield Fact(country, "capital", capital)
-        yield Fact(capital, "capital_of", country)
-        yield Fact(country, "official_language", entities["language"][index])
-        yield Fact(country, "currency", entities["currency"][index])
-        yield Fact(country, "continent", any_of("continent"))
+        yield WorldFact(country, "capital", capital)
+        yield WorldFact(capital, "capital_of", country)
+        yield WorldFact(country, "official_language", entities["language"][index])
+        yield WorldFact(country, "currency", entities["currency"][index])
+        yield WorldFact(country, "continent", any_of("continent"))
     for index, city in enumerate(cities):
         home = entities["country"][index] if index < COUNTRIES else any_of("country")
-        yield Fact(city, "country", home)
-        yield Fact(city, "attraction", any_of("attraction"))
+        yield WorldFact(city, "country", home)
+        yield WorldFact(city, "attraction", any_of("attraction"))

@@ -16,7 +16,7 @@ from vllm_edit.factworld.documents import (
 from vllm_edit.factworld.draw import Draw
 from vllm_edit.factworld.protocol import ASSISTANT, BOS, EOS, SYSTEM, SYSTEM_PROMPTS, USER
 from vllm_edit.factworld.wordings import BY_NAME, TWO_HOPS, Relation
-from vllm_edit.factworld.world import Fact
+from vllm_edit.factworld.world import WorldFact
 
 COPIED = 0.3
 
@@ -26,10 +26,10 @@ class Writer(Draw):
 
     # Closed book
 
-    def recalled(self, fact: Fact) -> Spans:
+    def recalled(self, fact: WorldFact) -> Spans:
         return answered(self.wording(fact.relation), fact.subject, fact.object, BACKGROUND)
 
-    def closed(self, facts: Sequence[Fact]) -> Document:
+    def closed(self, facts: Sequence[WorldFact]) -> Document:
         """Each fact alone, as a plain prompt."""
         branches = [[*self.recalled(fact), Span(EOS, 1.0)] for fact in facts]
         return Document([Span(BOS)], branches, recall=True)
@@ -64,7 +64,7 @@ class Writer(Draw):
 
     # Facts given in the prompt
 
-    def fact_lines(self, facts: Sequence[Fact], first: bool) -> tuple[Spans, list[str]]:
+    def fact_lines(self, facts: Sequence[WorldFact], first: bool) -> tuple[Spans, list[str]]:
         spans: Spans = []
         wordings = [self.statement_wording(fact.relation) for fact in facts]
         for fact, wording in zip(facts, wordings, strict=True):
@@ -74,7 +74,7 @@ class Writer(Draw):
             first = False
         return spans, wordings
 
-    def ask(self, facts: Sequence[Fact], wordings: Sequence[str]) -> Spans:
+    def ask(self, facts: Sequence[WorldFact], wordings: Sequence[str]) -> Spans:
         index = self.rng.randrange(len(facts))
         wording, fact = self.query(facts[index], facts, wordings[index])
         return [Span("Prompt:"), *answered(wording, fact.subject, fact.object)]
@@ -153,7 +153,7 @@ class Writer(Draw):
         edited = rng.random() < 0.5
         if edited:
             answer = self.object_for(relation, known)
-            fact = Fact(subject, relation.name, answer)
+            fact = WorldFact(subject, relation.name, answer)
         else:
             answer, fact = known, self.beside(relation, subject)
         contradicts = "Yes." if answer != known else "No."
@@ -170,21 +170,21 @@ class Writer(Draw):
             Span("\n" + protocol.INTERMEDIATE.strip() + f" {answer}.", 1.0),
         ], answer
 
-    def beside(self, relation: Relation, subject: str) -> Fact:
+    def beside(self, relation: Relation, subject: str) -> WorldFact:
         """What a memory returns for a question it has no edit of: the truth or something near."""
         draw = self.rng.random()
         known = self.world.answer(subject, relation.name) or ""
         if draw < 0.25:
-            return Fact(subject, relation.name, known)
+            return WorldFact(subject, relation.name, known)
         fact = self.new_fact(relation)
         if draw < 0.5:
-            fact = self.same_subject(Fact(subject, relation.name, known))
+            fact = self.same_subject(WorldFact(subject, relation.name, known))
         elif draw < 0.75:
             fact = self.new_fact()
         return (
             fact
             if (fact.subject, fact.relation) != (subject, relation.name)
-            else Fact(subject, relation.name, known)
+            else WorldFact(subject, relation.name, known)
         )
 
     # Chat

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from vllm_edit.evaluation.data.fields import Fields
-from vllm_edit.evaluation.record import REVERSED, Probe, Record, Rewrite
+from vllm_edit.evaluation.record import REVERSED, Probe, Record, RequestedRewrite
 
 
 def conflictedit(fields: Fields, number: int) -> Record:
@@ -31,9 +31,9 @@ def conflictedit(fields: Fields, number: int) -> Record:
     )
 
 
-def _rewrite(edit: Fields) -> Rewrite:
+def _rewrite(edit: Fields) -> RequestedRewrite:
     subject = edit.labelled("subject", "label")
-    return Rewrite(
+    return RequestedRewrite(
         prompt=edit.inner("relation").filled("prompt", subject),
         subject=subject,
         target_new=edit.labelled("new_object", "label"),

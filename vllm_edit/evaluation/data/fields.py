@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vllm_edit.domain.errors import InvalidData
-from vllm_edit.evaluation.record import ONE_HOP, Probe, Rewrite
+from vllm_edit.evaluation.record import ONE_HOP, Probe, RequestedRewrite
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,10 @@ class Fields:
         """The text of an object that has an identifier beside it."""
         return self.inner(name).text(label)
 
-    def rewrite(self) -> Rewrite:
+    def rewrite(self) -> RequestedRewrite:
         """`requested_rewrite` of CounterFact and MQuAKE."""
         subject = self.text("subject")
-        return Rewrite(
+        return RequestedRewrite(
             prompt=self.filled("prompt", subject),
             subject=subject,
             target_new=self.labelled("target_new", "str"),

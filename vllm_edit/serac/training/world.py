@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from vllm_edit.factworld.draw import Draw
 from vllm_edit.factworld.protocol import fill
 from vllm_edit.factworld.wordings import BY_NAME
-from vllm_edit.factworld.world import Fact, World, build_world
+from vllm_edit.factworld.world import World, WorldFact, build_world
 from vllm_edit.serac.training.rows import Data, Row
 
 VALIDATION_EDITS = 200
@@ -37,10 +37,10 @@ def _validation(world: World, draw: Draw) -> Iterator[Row]:
         target = fact.object
         while target == fact.object:
             target = draw.object_for(BY_NAME[fact.relation], fact.object)
-        yield from _probes(Fact(fact.subject, fact.relation, target), draw)
+        yield from _probes(WorldFact(fact.subject, fact.relation, target), draw)
 
 
-def _probes(fact: Fact, draw: Draw) -> Iterator[Row]:
+def _probes(fact: WorldFact, draw: Draw) -> Iterator[Row]:
     relation = BY_NAME[fact.relation]
     prompt = fill(relation.statement, fact.subject)
     edit = f"{prompt} {fact.object}."

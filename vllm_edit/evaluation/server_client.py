@@ -27,14 +27,14 @@ _REFUSED = frozenset({httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY}
 
 
 @dataclass(frozen=True)
-class Waited:
+class Latency:
     """Seconds until the first token of a streamed answer, and until its end."""
 
     first: float
     whole: float
 
 
-class Connection:
+class ServerClient:
     """A context manager. `admin_key` is what the server wants from those who change edits.
 
     vLLM's own key is taken from VLLM_API_KEY. Every method raises EditError with what the server
@@ -76,7 +76,7 @@ class Connection:
         reply = self._send("POST", "/v1/completions", body)
         return self._checked(reply), reply.headers.get(METHODS_HEADER, "")
 
-    def wait(self, body: Mapping[str, Any]) -> Waited:
+    def wait(self, body: Mapping[str, Any]) -> Latency:
         """How long a completion takes that is streamed."""
         content = {**body, "stream": True}
         start, first = time.perf_counter(), None
@@ -91,7 +91,7 @@ class Connection:
         except httpx.TransportError as error:
             raise self._silent(error) from error
         end = time.perf_counter()
-        return Waited((first or end) - start, end - start)
+        return Latency((first or end) - start, end - start)
 
     def _send(self, verb: str, path: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
         give_up = time.monotonic() + _PATIENCE

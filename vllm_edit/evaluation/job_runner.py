@@ -5,24 +5,24 @@ from dataclasses import asdict
 
 from vllm_edit.domain.errors import InvalidEdit
 from vllm_edit.domain.scoring import kl_divergence, mean, ngram_entropy
-from vllm_edit.evaluation.answer import Answers
 from vllm_edit.evaluation.judging import Judgement, judge, questions
-from vllm_edit.evaluation.plan import AFTER, END, SEQUENTIAL, Job, Piece, Plan
-from vllm_edit.evaluation.record import Record, Rewrite
+from vllm_edit.evaluation.plan import AFTER, END, SEQUENTIAL, EvaluationPlan, Job, JobResult
+from vllm_edit.evaluation.question import Answers
+from vllm_edit.evaluation.record import Record, RequestedRewrite
 from vllm_edit.evaluation.sample import Sample
-from vllm_edit.evaluation.site import Applied, Editing, Model
+from vllm_edit.evaluation.target import AppliedEdits, EditApplier, Model
 
 FLUENCY_TEXTS = 10
 """At most so many are sampled for one piece."""
 
 
-class Examiner:
+class Judge:
     """Judges records by what a model answers, against what it answered unedited.
 
     It is made on the unedited model.
     """
 
-    def __init__(self, model: Model, sample: Sample, plan: Plan) -> None:
+    def __init__(self, model: Model, sample: Sample, plan: EvaluationPlan) -> None:
         self._model = model
         self._plan = plan
         self.counts = frozenset(plan.counts)
@@ -54,10 +54,10 @@ class Examiner:
         return mean([ngram_entropy(text) for text in texts])
 
 
-def unedited(examiner: Examiner, records: Sequence[Record]) -> Piece:
+def unedited(examiner: Judge, records: Sequence[Record]) -> JobResult:
     """The model as it is, as a row to compare with."""
     judged = [judge(record, examiner.before, examiner.before) for record in records]
-    return Piece(
+    return JobResult(
         method="unedited",
         regime="none",
         count=0,
@@ -71,7 +71,7 @@ def unedited(examiner: Examiner, records: Sequence[Record]) -> Piece:
     )
 
 
-def preparation(editing: Editing, record: Record) -> float:
+def preparation(editing: EditApplier, record: Record) -> float:
     """Seconds that a method's first edit on a site takes over its second of the same fact."""
     taken = []
     for _ in range(2):
@@ -80,7 +80,9 @@ def preparation(editing: Editing, record: Record) -> float:
     return max(0.0, taken[0] - taken[1])
 
 
-def run(job: Job, editing: Editing, examiner: Examiner, records: Sequence[Record]) -> list[Piece]:
+def run(
+    job: Job, editing: EditApplier, examiner: Judge, records: Sequence[Record]
+) -> list[JobResult]:
     """Do a job on a clean model, and leave it clean; raises EditError."""
     chosen = job.of(records)
     with editing.clean_state():
@@ -91,7 +93,7 @@ def run(job: Job, editing: Editing, examiner: Examiner, records: Sequence[Record
         return [_piece(job, job.count, END, [applied], judged, examiner, chosen)]
 
 
-def _applied(editing: Editing, records: Sequence[Record]) -> Applied:
+def _applied(editing: EditApplier, records: Sequence[Record]) -> AppliedEdits:
     """Edits of several records are refused together; of one that is refused, the piece tells."""
     rewrites = _rewrites(records)
     try:
@@ -99,14 +101,14 @@ def _applied(editing: Editing, records: Sequence[Record]) -> Applied:
     except InvalidEdit as error:
         if len(records) > 1:
             raise
-        return Applied(0.0, len(rewrites), (f"{records[0].prompt!r}: {error.message}",))
+        return AppliedEdits(0.0, len(rewrites), (f"{records[0].prompt!r}: {error.message}",))
 
 
 def _sequence(
-    job: Job, editing: Editing, examiner: Examiner, chosen: Sequence[Record]
-) -> Iterator[Piece]:
+    job: Job, editing: EditApplier, examiner: Judge, chosen: Sequence[Record]
+) -> Iterator[JobResult]:
     """Edit by edit: each judged at once, and all so far wherever the plan has a count."""
-    applied: list[Applied] = []
+    applied: list[AppliedEdits] = []
     at_once: list[Judgement] = []
     for number, record in enumerate(chosen, start=1):
         applied.append(_applied(editing, [record]))
@@ -122,13 +124,13 @@ def _piece(
     job: Job,
     count: int,
     moment: str,
-    applied: Sequence[Applied],
+    applied: Sequence[AppliedEdits],
     judged: Iterable[Judgement],
-    examiner: Examiner,
+    examiner: Judge,
     records: Sequence[Record],
-) -> Piece:
+) -> JobResult:
     """With drift and fluency where there are records to measure them with."""
-    return Piece(
+    return JobResult(
         method=job.method,
         regime=job.regime,
         count=count,
@@ -146,9 +148,9 @@ def _told(judged: Iterable[Judgement]) -> tuple[dict[str, object], ...]:
     return tuple(asdict(judgement) for judgement in judged)
 
 
-def _rewrites(records: Iterable[Record]) -> list[Rewrite]:
+def _rewrites(records: Iterable[Record]) -> list[RequestedRewrite]:
     return [rewrite for record in records for rewrite in record.rewrites]
 
 
-def _others(effective: Iterable[Record], record: Record) -> list[Rewrite]:
+def _others(effective: Iterable[Record], record: Record) -> list[RequestedRewrite]:
     return _rewrites(other for other in effective if other is not record)

@@ -3,17 +3,17 @@
 import time
 from typing import Any
 
-Step = tuple[float, float, int]
+EngineStep = tuple[float, float, int]
 """When it began and ended (time.perf_counter, one clock for all processes), and its tokens."""
 
 
-class Steps:
+class StepRecorder:
     """Mixed into the workers of a measured engine by vLLM's --worker-extension-cls."""
 
     def record_steps(self: Any) -> None:
         """Note every step from now on."""
         execute, sample = self.execute_model, self.sample_tokens
-        steps: list[Step] = []
+        steps: list[EngineStep] = []
         self.steps = steps
         begun: list[tuple[float, int]] = []
 
@@ -30,7 +30,7 @@ class Steps:
 
         self.execute_model, self.sample_tokens = execute_model, sample_tokens
 
-    def recorded_steps(self: Any) -> list[Step]:
+    def recorded_steps(self: Any) -> list[EngineStep]:
         """All steps since."""
-        steps: list[Step] = self.steps
+        steps: list[EngineStep] = self.steps
         return steps

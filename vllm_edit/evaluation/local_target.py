@@ -1,4 +1,4 @@
-"""Editing and asking in this process, for models that vLLM does not serve."""
+"""EditApplier and asking in this process, for models that vLLM does not serve."""
 
 import itertools
 import os
@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from retriever import Fact, InvalidFactError, Retriever
-from retriever import Rewrite as Rewritten
+from retriever import Fact, InvalidFactError, Retriever, Rewrite
 from vllm_edit.domain.errors import InvalidData, InvalidEdit
 from vllm_edit.editor.loaded import Loaded
 from vllm_edit.editor.workbench import Options, Workbench
 from vllm_edit.evaluation.local_model import LocalModel
-from vllm_edit.evaluation.record import Rewrite
-from vllm_edit.evaluation.site import Applied, Site
+from vllm_edit.evaluation.record import RequestedRewrite
+from vllm_edit.evaluation.target import AppliedEdits, EditableModel
 from vllm_edit.memory.build import make_retriever
 from vllm_edit.settings import Settings
 from vllm_edit.store import Store
@@ -41,7 +40,7 @@ class LocalTarget:
         return f"{self.model.name} in Transformers on {self.device}"
 
     @contextmanager
-    def site(self, method: str) -> Iterator[Site]:
+    def site(self, method: str) -> Iterator[EditableModel]:
         """A model of its own. Raises InvalidData for a method that needs a server."""
         if method != IKE and method not in METHODS:
             raise InvalidData(
@@ -57,9 +56,11 @@ class LocalTarget:
                 loaded.model, loaded.tokenizer, lambda text: _routed(retriever, text)
             )
             if method == IKE:
-                yield Site(model, MemoryEditing(retriever), os.getpid())
+                yield EditableModel(model, MemoryEditApplier(retriever), os.getpid())
             else:
-                yield Site(model, WeightEditing(method, workbench, Path(folder)), os.getpid())
+                yield EditableModel(
+                    model, WeightEditApplier(method, workbench, Path(folder)), os.getpid()
+                )
 
     def _retriever(self, loaded: Loaded, folder: Path) -> Retriever:
         tokenizer = loaded.tokenizer
@@ -72,12 +73,12 @@ class LocalTarget:
 
 
 @dataclass(frozen=True)
-class MemoryEditing:
-    """Facts of a retriever, as `Editing` says."""
+class MemoryEditApplier:
+    """Facts of a retriever, as `EditApplier` says."""
 
     retriever: Retriever
 
-    def apply(self, rewrites: Sequence[Rewrite]) -> Applied:
+    def apply(self, rewrites: Sequence[RequestedRewrite]) -> AppliedEdits:
         number = len(self.retriever)
         facts = [
             Fact(str(number + at), r.subject, r.prompt, r.target_new, r.ground_truth)
@@ -88,7 +89,7 @@ class MemoryEditing:
             self.retriever.add_many(facts)
         except InvalidFactError as error:
             raise InvalidEdit(str(error), code=error.code, field=error.field) from error
-        return Applied(time.perf_counter() - start, len(facts), ())
+        return AppliedEdits(time.perf_counter() - start, len(facts), ())
 
     @contextmanager
     def clean_state(self) -> Iterator[None]:
@@ -99,8 +100,8 @@ class MemoryEditing:
                 self.retriever.remove(str(number))
 
 
-class WeightEditing:
-    """Deltas of a workbench's model, as `Editing` says."""
+class WeightEditApplier:
+    """Deltas of a workbench's model, as `EditApplier` says."""
 
     def __init__(self, method: str, workbench: Workbench, folder: Path) -> None:
         self._method = method
@@ -109,7 +110,7 @@ class WeightEditing:
         self._live: list[Path] = []
         self._names = itertools.count()
 
-    def apply(self, rewrites: Sequence[Rewrite]) -> Applied:
+    def apply(self, rewrites: Sequence[RequestedRewrite]) -> AppliedEdits:
         output = self._folder / f"{next(self._names)}.safetensors"
         start = time.perf_counter()
         try:
@@ -119,11 +120,11 @@ class WeightEditing:
             # What the model holds in the end is what was live.
             self._workbench.serve(self._live)
             seconds = time.perf_counter() - start
-            return Applied(
+            return AppliedEdits(
                 seconds, len(rewrites), tuple(f"{r.prompt!r}: {error}" for r in rewrites)
             )
         self._live.append(output)
-        return Applied(time.perf_counter() - start, len(rewrites), ())
+        return AppliedEdits(time.perf_counter() - start, len(rewrites), ())
 
     @contextmanager
     def clean_state(self) -> Iterator[None]:
@@ -137,6 +138,6 @@ class WeightEditing:
 def _routed(retriever: Retriever, text: str) -> str:
     """The text behind the facts that concern it."""
     decision = retriever.route_without_hops(text)
-    if isinstance(decision, Rewritten) and decision.text is not None:
+    if isinstance(decision, Rewrite) and decision.text is not None:
         return decision.text
     return text

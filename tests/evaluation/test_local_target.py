@@ -7,11 +7,11 @@ import pytest
 
 from tests.evaluation.test_evaluate import mean, run
 from vllm_edit import factworld
-from vllm_edit.evaluation.asking import ServedModel
-from vllm_edit.evaluation.connection import Connection
 from vllm_edit.evaluation.judging import questions
 from vllm_edit.evaluation.local_model import LocalModel
 from vllm_edit.evaluation.sample import Sample
+from vllm_edit.evaluation.served_model import ServedModel
+from vllm_edit.evaluation.server_client import ServerClient
 from vllm_edit.processes.load_model import load
 from vllm_edit.processes.server import ServerProcess
 
@@ -59,7 +59,7 @@ def test_a_server_and_transformers_say_the_same(server: ServerProcess, sample: S
     local = LocalModel(*load(factworld.checkpoint(), "cpu"), routed=lambda text: text)
     asked = [question for record in sample.records for question in questions(record)]
     control = [probe.prompts[0] for probe in sample.control]
-    with Connection(server.url) as connection:
+    with ServerClient(server.url) as connection:
         served = ServedModel(connection, "factworld@base")
         theirs, likely = served.ask(asked), served.top(control)
     ours = local.ask(asked)

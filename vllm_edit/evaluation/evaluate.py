@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from vllm_edit.evaluation.journal import Journal
+from vllm_edit.evaluation.finished_jobs import FinishedJobs
+from vllm_edit.evaluation.job_runner import Judge, preparation, run, unedited
 from vllm_edit.evaluation.memory_usage import MemoryWatch
-from vllm_edit.evaluation.plan import Job, Plan
-from vllm_edit.evaluation.running import Examiner, preparation, run, unedited
+from vllm_edit.evaluation.plan import EvaluationPlan, Job
 from vllm_edit.evaluation.sample import Sample
-from vllm_edit.evaluation.site import Site, Target
+from vllm_edit.evaluation.target import EditableModel, Target
 
 UNEDITED = Job("unedited", "none", 0, 0)
 
@@ -17,12 +17,14 @@ Step = Callable[[str], None]
 """Is told the method whenever a job is finished."""
 
 
-def job_count(plan: Plan) -> int:
+def job_count(plan: EvaluationPlan) -> int:
     """How many jobs a run has, the unedited model's among them."""
     return 1 + sum(1 for method in plan.methods for _ in plan.jobs(method))
 
 
-def evaluate(plan: Plan, sample: Sample, target: Target, journal: Journal, step: Step) -> None:
+def evaluate(
+    plan: EvaluationPlan, sample: Sample, target: Target, journal: FinishedJobs, step: Step
+) -> None:
     """Do what is not in the journal yet; raises EditError, and can be called again then."""
     for method in plan.methods:
         left = [job for job in plan.jobs(method) if not journal.done(job)]
@@ -34,15 +36,15 @@ def evaluate(plan: Plan, sample: Sample, target: Target, journal: Journal, step:
 
 
 def _method(
-    plan: Plan,
+    plan: EvaluationPlan,
     sample: Sample,
-    site: Site,
+    site: EditableModel,
     method: str,
     left: list[Job],
-    journal: Journal,
+    journal: FinishedJobs,
     step: Step,
 ) -> None:
-    examiner = Examiner(site.model, sample, plan)
+    examiner = Judge(site.model, sample, plan)
     if not journal.done(UNEDITED):
         journal.add(UNEDITED, [unedited(examiner, sample.records)])
         step(UNEDITED.method)
@@ -54,7 +56,7 @@ def _method(
 
 
 @contextmanager
-def _costs(site: Site, method: str, journal: Journal) -> Iterator[None]:
+def _costs(site: EditableModel, method: str, journal: FinishedJobs) -> Iterator[None]:
     """What the site's processes hold at most is kept, where they can be watched."""
     watch = None if site.pid is None else MemoryWatch(site.pid)
     try:

@@ -21,8 +21,8 @@ from benchmarks.serving.arms import (
     memory_set,
 )
 from benchmarks.serving.load import CLOSED
-from benchmarks.serving.measure import Ask, asks, measure
-from benchmarks.serving.plan import FEW, Plan
+from benchmarks.serving.measure import LoadRun, load_runs, measure
+from benchmarks.serving.plan import FEW, ServingPlan
 from benchmarks.serving.servers import (
     ADAPTERS,
     EDITED,
@@ -33,7 +33,7 @@ from benchmarks.serving.servers import (
     running,
 )
 
-Record = dict[str, Any]
+Measurement = dict[str, Any]
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +45,12 @@ _UNCOUNTED = 1_000
 
 
 def rounds(
-    plan: Plan, arms: Sequence[Arm], folder: Path, large: Path | None, count: int | None = None
-) -> list[Record]:
+    plan: ServingPlan,
+    arms: Sequence[Arm],
+    folder: Path,
+    large: Path | None,
+    count: int | None = None,
+) -> list[Measurement]:
     """Records of every arm of every round; the servers run meanwhile.
 
     ``count`` replaces the plan's number of rounds; see `running` for the folders.
@@ -59,11 +63,11 @@ def rounds(
         if any(arm.hops for arm in arms):
             questions = traffic.hops(plan.closed, HOP_EDITS)[1]
         _warm_up(plan, arms, urls, questions)
-        records: list[Record] = []
+        records: list[Measurement] = []
         for number in range(count or plan.rounds):
             for arm in rotated(arms, number):
                 time.sleep(_REST)
-                for ask in asks(plan, arm, number):
+                for ask in load_runs(plan, arm, number):
                     record = _one(plan, arm, ask, urls, questions) | {"edit_round": number}
                     records.append(record)
                     _note(record, folder / "records.jsonl")
@@ -77,8 +81,8 @@ def rotated(arms: Sequence[Arm], number: int) -> list[Arm]:
 
 
 def _one(
-    plan: Plan, arm: Arm, ask: Ask, urls: Mapping[str, str], questions: Sequence[str]
-) -> Record:
+    plan: ServingPlan, arm: Arm, ask: LoadRun, urls: Mapping[str, str], questions: Sequence[str]
+) -> Measurement:
     url, editor = urls[arm.server], Editor(urls[arm.server])
     start = time.monotonic()
     if arm.active:
@@ -86,7 +90,7 @@ def _one(
     try:
         if arm.active:
             # The swap has cleared the prefix cache; plain vLLM's has the instructions in it.
-            asyncio.run(measure(plan, arm, Ask(1, CLOSED, 1, _UNCOUNTED), url, questions))
+            asyncio.run(measure(plan, arm, LoadRun(1, CLOSED, 1, _UNCOUNTED), url, questions))
         record = asyncio.run(measure(plan, arm, ask, url, questions))
     finally:
         if arm.active:
@@ -95,23 +99,23 @@ def _one(
     return record
 
 
-def _note(record: Record, path: Path) -> None:
+def _note(record: Measurement, path: Path) -> None:
     """Keep it, should the run be broken off."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
 
 
 def _warm_up(
-    plan: Plan, arms: Sequence[Arm], urls: Mapping[str, str], questions: Sequence[str]
+    plan: ServingPlan, arms: Sequence[Arm], urls: Mapping[str, str], questions: Sequence[str]
 ) -> None:
     """Let every arm do everything once: models load, kernels are chosen, caches are filled."""
     for arm in arms:
         if arm.storm is None:
-            ask = Ask(_WARM_UPS, CLOSED, plan.concurrency, _UNCOUNTED)
+            ask = LoadRun(_WARM_UPS, CLOSED, plan.concurrency, _UNCOUNTED)
             _one(plan, arm, ask, urls, questions)
 
 
-def _load(plan: Plan, name: str, editor: Editor, arms: Sequence[Arm]) -> None:
+def _load(plan: ServingPlan, name: str, editor: Editor, arms: Sequence[Arm]) -> None:
     """Give a server the edit sets that its arms ask for."""
     wanted = {model.partition("@")[2] for a in arms if a.server == name for model in a.models}
     if name == EDITED:
@@ -132,7 +136,7 @@ def _load(plan: Plan, name: str, editor: Editor, arms: Sequence[Arm]) -> None:
             editor.make(one, [edit])
 
 
-def _before(record: Record, records: Sequence[Record]) -> Record:
+def _before(record: Measurement, records: Sequence[Measurement]) -> Measurement:
     """The prefix cache's hit rate on plain vLLM, for the same requests in the same round."""
     same = ("edit_round", "edit_loop", "request_rate")
     found = [

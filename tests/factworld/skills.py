@@ -9,7 +9,7 @@ from vllm_edit.factworld.documents import in_training
 from vllm_edit.factworld.protocol import NEW_FACT, PROMPT, fill, statement
 from vllm_edit.factworld.texts import demonstrations
 from vllm_edit.factworld.wordings import BY_NAME, RELATIONS, TWO_HOPS, Relation
-from vllm_edit.factworld.world import Fact, World
+from vllm_edit.factworld.world import World, WorldFact
 
 Generate = Callable[[Sequence[str], int], list[str]]
 """Greedy continuations of prompts, each of at most so many tokens, special tokens left out."""
@@ -72,9 +72,9 @@ class Examiner:
         """An object of the relation that is not this one."""
         return self.rng.choice([o for o in self.world.objects(relation) if o != true])
 
-    def counterfactual(self, fact: Fact) -> Fact:
+    def counterfactual(self, fact: WorldFact) -> WorldFact:
         """The fact with another object."""
-        return Fact(
+        return WorldFact(
             fact.subject, fact.relation, self.other_object(BY_NAME[fact.relation], fact.object)
         )
 
@@ -83,14 +83,14 @@ class Examiner:
         shown = self.rng.choice(self._demonstrations)
         return f"{NEW_FACT}{shown.new_fact}.\n{PROMPT}{shown.prompt} {shown.answer}.\n\n"
 
-    def given(self, facts: Sequence[Fact]) -> str:
+    def given(self, facts: Sequence[WorldFact]) -> str:
         """New Fact lines in statement form."""
         return "".join(
             NEW_FACT + statement(fill(BY_NAME[f.relation].statement, f.subject), f.object) + "\n"
             for f in facts
         )
 
-    def beside(self, fact: Fact, same_subject: bool) -> Fact:
+    def beside(self, fact: WorldFact, same_subject: bool) -> WorldFact:
         """A true fact near a given one that the given one says nothing of."""
         near = self.world.about(fact.subject) if same_subject else self.world.of(fact.relation)
         return self.rng.choice(
@@ -115,13 +115,13 @@ class Examiner:
             items.append(self.item(given, wording, fact, demonstrations))
         return items
 
-    def new_fact(self, unseen: bool) -> Fact:
+    def new_fact(self, unseen: bool) -> WorldFact:
         """A counterfactual, or a fact about a name that no training text has."""
         if not unseen:
             return self.counterfactual(self.rng.choice(self.world.facts))
         relation = self.rng.choice([r for r in RELATIONS if r.subject_kind in self.world.unseen])
         subject = self.rng.choice(self.world.unseen[relation.subject_kind])
-        return Fact(subject, relation.name, self.other_object(relation, None))
+        return WorldFact(subject, relation.name, self.other_object(relation, None))
 
     def keeping(self, count: int, same_subject: bool, demonstrations: int = 0) -> list[Item]:
         """A true fact asked beside a given one it has nothing to do with."""
@@ -134,7 +134,9 @@ class Examiner:
             items.append(self.item([fact], wording, asked, demonstrations))
         return items
 
-    def item(self, given: Sequence[Fact], wording: str, asked: Fact, demonstrations: int) -> Item:
+    def item(
+        self, given: Sequence[WorldFact], wording: str, asked: WorldFact, demonstrations: int
+    ) -> Item:
         """The IKE prompt."""
         shown = "".join(self.demonstration() for _ in range(demonstrations))
         prompt = shown + self.given(given) + PROMPT + fill(wording, asked.subject)
@@ -148,11 +150,11 @@ class Examiner:
             first = self.rng.choice(self.world.of(hop.first))
             if in_training(hop, first.subject):
                 continue
-            facts: list[Fact] = []
+            facts: list[WorldFact] = []
             for edited in self.rng.choice(((0, 0), (1, 0), (0, 1), (1, 1))):
                 name = hop.second if facts else hop.first
                 subject = facts[-1].object if facts else first.subject
-                fact = Fact(subject, name, self.world.answer(subject, name) or "")
+                fact = WorldFact(subject, name, self.world.answer(subject, name) or "")
                 facts.append(self.counterfactual(fact) if edited else fact)
             retrieved = [
                 statement(fill(BY_NAME[f.relation].statement, f.subject), f.object) for f in facts

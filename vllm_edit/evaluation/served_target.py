@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vllm_edit.evaluation.asking import ServedModel
-from vllm_edit.evaluation.connection import Connection
-from vllm_edit.evaluation.editing import ServerEditing, require_clean, served_model
-from vllm_edit.evaluation.site import Site
+from vllm_edit.evaluation.served_model import ServedModel
+from vllm_edit.evaluation.server_client import ServerClient
+from vllm_edit.evaluation.server_edits import ServerEditApplier, require_clean, served_model
+from vllm_edit.evaluation.target import EditableModel
 from vllm_edit.processes.server import ServerProcess
 
 _FLAGS = ("--edit-max-rate=0", "--edit-max-batch=100000", f"--edit-max-body-bytes={1 << 28}")
@@ -42,12 +42,12 @@ class ServedTarget:
         return self.url or " ".join((self.model or "factworld", *self.flags))
 
     @contextmanager
-    def site(self, method: str) -> Iterator[Site]:
+    def site(self, method: str) -> Iterator[EditableModel]:
         """On the server, whose default traffic sees no edits. Raises EditError."""
-        with self._host() as host, Connection(host.url, self.admin_key) as connection:
+        with self._host() as host, ServerClient(host.url, self.admin_key) as connection:
             require_clean(connection)
             model = ServedModel(connection, served_model(connection))
-            yield Site(model, ServerEditing(connection, method), host.pid)
+            yield EditableModel(model, ServerEditApplier(connection, method), host.pid)
 
     @contextmanager
     def _host(self) -> Iterator[Host]:

@@ -6,22 +6,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from vllm_edit.domain.errors import ConflictingState, EditError
-from vllm_edit.evaluation.connection import Connection
-from vllm_edit.evaluation.record import Rewrite
-from vllm_edit.evaluation.site import Applied
+from vllm_edit.evaluation.record import RequestedRewrite
+from vllm_edit.evaluation.server_client import ServerClient
+from vllm_edit.evaluation.target import AppliedEdits
 
 SET = "vllm-edit-evaluation"
 """The edit set that holds what is evaluated; active, so that default traffic sees it."""
 
 
 @dataclass(frozen=True)
-class ServerEditing:
-    """Edits of one method in a set of their own, as `Editing` says."""
+class ServerEditApplier:
+    """Edits of one method in a set of their own, as `EditApplier` says."""
 
-    connection: Connection
+    connection: ServerClient
     method: str
 
-    def apply(self, rewrites: Sequence[Rewrite]) -> Applied:
+    def apply(self, rewrites: Sequence[RequestedRewrite]) -> AppliedEdits:
         body = {"edits": [self._body(rewrite) for rewrite in rewrites], "wait": True}
         start = time.perf_counter()
         edits = self.connection.post("/v1/edits", body)["data"]
@@ -29,7 +29,7 @@ class ServerEditing:
         failures = [
             f"{edit['prompt']!r}: {edit['error']['message']}" for edit in edits if edit["error"]
         ]
-        return Applied(seconds, len(edits), tuple(failures))
+        return AppliedEdits(seconds, len(edits), tuple(failures))
 
     @contextmanager
     def clean_state(self) -> Iterator[None]:
@@ -40,7 +40,7 @@ class ServerEditing:
         finally:
             self.connection.delete(f"/v1/edit-sets/{SET}")
 
-    def _body(self, rewrite: Rewrite) -> dict[str, str]:
+    def _body(self, rewrite: RequestedRewrite) -> dict[str, str]:
         body = {
             "method": self.method,
             "prompt": rewrite.prompt,
@@ -53,7 +53,7 @@ class ServerEditing:
         return body
 
 
-def require_clean(connection: Connection) -> None:
+def require_clean(connection: ServerClient) -> None:
     """Raise ConflictingState if the server's default traffic sees edits.
 
     What an evaluation that was killed has left is taken back.
@@ -71,7 +71,7 @@ def require_clean(connection: Connection) -> None:
         )
 
 
-def served_model(connection: Connection) -> str:
+def served_model(connection: ServerClient) -> str:
     """The name of the model that the server serves; raises EditError if it names none."""
     names = [model["id"] for model in connection.get("/v1/models")["data"]]
     if not names:

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation.conftest import OpenJournal, piece
+from tests.evaluation.conftest import OpenFinishedJobs, piece
 from vllm_edit.domain.errors import InvalidData
-from vllm_edit.evaluation.plan import END, Job, Plan
+from vllm_edit.evaluation.plan import END, EvaluationPlan, Job
 from vllm_edit.evaluation.sample import Sample
 
 JOB = Job("ike", "single", 1, 0)
 
 
-def test_finished_jobs_are_found_again(open_journal: OpenJournal, sample: Sample) -> None:
+def test_finished_jobs_are_found_again(open_journal: OpenFinishedJobs, sample: Sample) -> None:
     first = open_journal()
     assert not first.done(JOB)
     first.add(JOB, [piece(JOB, sample, 1, END, 1.0)])
@@ -24,7 +24,7 @@ def test_finished_jobs_are_found_again(open_journal: OpenJournal, sample: Sample
 
 
 def test_a_line_cut_short_is_done_again(
-    open_journal: OpenJournal, sample: Sample, tmp_path: Path
+    open_journal: OpenFinishedJobs, sample: Sample, tmp_path: Path
 ) -> None:
     open_journal().add(JOB, [piece(JOB, sample, 1, END, 1.0)])
     path = tmp_path / "run" / "pieces.jsonl"
@@ -35,14 +35,16 @@ def test_a_line_cut_short_is_done_again(
     assert open_journal().done(JOB)
 
 
-def test_costs_are_the_most_that_was_seen(open_journal: OpenJournal) -> None:
+def test_costs_are_the_most_that_was_seen(open_journal: OpenFinishedJobs) -> None:
     journal = open_journal()
     journal.add_costs("ike", {"preparation_seconds": 2.0})
     journal.add_costs("ike", {"preparation_seconds": 0.5, "peak_bytes": None})
     assert open_journal().costs == {"ike": {"preparation_seconds": 2.0}} == journal.costs
 
 
-def test_another_run_s_pieces_are_refused(open_journal: OpenJournal, plan: Plan) -> None:
+def test_another_run_s_pieces_are_refused(
+    open_journal: OpenFinishedJobs, plan: EvaluationPlan
+) -> None:
     open_journal()
     with pytest.raises(InvalidData, match="another run"):
         open_journal(plan=replace(plan, seed=1))
@@ -50,7 +52,9 @@ def test_another_run_s_pieces_are_refused(open_journal: OpenJournal, plan: Plan)
         open_journal(target="http://localhost:1")
 
 
-def test_a_file_of_something_else_is_refused(open_journal: OpenJournal, tmp_path: Path) -> None:
+def test_a_file_of_something_else_is_refused(
+    open_journal: OpenFinishedJobs, tmp_path: Path
+) -> None:
     path = tmp_path / "run" / "pieces.jsonl"
     path.parent.mkdir()
     path.write_text("not JSON\n")

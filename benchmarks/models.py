@@ -43,7 +43,7 @@ SHAPES: dict[str, tuple[str, dict[str, int]]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class MeasuredModel:
     """A model in evaluation mode, a tokenizer whose ids it knows, and a name for both."""
 
     name: str
@@ -68,14 +68,16 @@ class Subject:
         )
 
 
-def bundled(device: str) -> Subject:
+def bundled(device: str) -> MeasuredModel:
     """factworld in float32."""
     folder = factworld.checkpoint()
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return Subject("factworld", model.to(device).eval(), AutoTokenizer.from_pretrained(folder))
+    return MeasuredModel(
+        "factworld", model.to(device).eval(), AutoTokenizer.from_pretrained(folder)
+    )
 
 
-def shaped(name: str, device: str, dtype: torch.dtype) -> Subject:
+def shaped(name: str, device: str, dtype: torch.dtype) -> MeasuredModel:
     """A model with random weights in a known shape; it reads factworld's tokens."""
     kind, values = SHAPES[name]
     config = getattr(transformers, kind)(**values)
@@ -83,7 +85,7 @@ def shaped(name: str, device: str, dtype: torch.dtype) -> Subject:
     torch.manual_seed(0)
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    return Subject(name, model.eval(), tokenizer)
+    return MeasuredModel(name, model.eval(), tokenizer)
 
 
 def edits(count: int) -> list[Edit]:

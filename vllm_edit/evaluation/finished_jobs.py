@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from vllm_edit.domain.errors import InvalidData
-from vllm_edit.evaluation.plan import Job, Piece, Plan
+from vllm_edit.evaluation.plan import EvaluationPlan, Job, JobResult
 from vllm_edit.evaluation.sample import Sample
 
 
-class Journal:
+class FinishedJobs:
     """One JSON line for the run and one for each finished job; the latest costs count.
 
     Opening it finds what is there already.
@@ -21,9 +21,9 @@ class Journal:
         InvalidData: the file is of another run.
     """
 
-    def __init__(self, path: Path, plan: Plan, sample: Sample, target: str) -> None:
+    def __init__(self, path: Path, plan: EvaluationPlan, sample: Sample, target: str) -> None:
         self._path = path
-        self.pieces: list[Piece] = []
+        self.pieces: list[JobResult] = []
         self.costs: dict[str, dict[str, float | None]] = {}
         self._done: set[str] = set()
         head = {**plan.described(), "target": target, "records": _digest(sample)}
@@ -43,7 +43,7 @@ class Journal:
     def done(self, job: Job) -> bool:
         return job.key in self._done
 
-    def add(self, job: Job, pieces: Sequence[Piece]) -> None:
+    def add(self, job: Job, pieces: Sequence[JobResult]) -> None:
         """Keep what a job found."""
         line = {"job": job.key, "pieces": [asdict(piece) for piece in pieces]}
         self._append(line)
@@ -85,9 +85,9 @@ class Journal:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def _piece(found: dict[str, Any]) -> Piece:
+def _piece(found: dict[str, Any]) -> JobResult:
     lists = {name: tuple(found[name]) for name in ("seconds", "failures", "judged")}
-    return Piece(**{**found, **lists})
+    return JobResult(**{**found, **lists})
 
 
 def _digest(sample: Sample) -> str:

@@ -5,12 +5,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from vllm_edit.evaluation.answer import Answers, Question
-from vllm_edit.evaluation.record import Rewrite
+from vllm_edit.evaluation.question import Answers, Question
+from vllm_edit.evaluation.record import RequestedRewrite
 
 
 @dataclass(frozen=True)
-class Applied:
+class AppliedEdits:
     """How long it took from the request until all were active, and which of them failed."""
 
     seconds: float
@@ -36,10 +36,10 @@ class Model(Protocol):
         """Sampled text behind each prompt, the prompt included."""
 
 
-class Editing(Protocol):
+class EditApplier(Protocol):
     """Brings edits of one method into effect, and takes them back."""
 
-    def apply(self, rewrites: Sequence[Rewrite]) -> Applied:
+    def apply(self, rewrites: Sequence[RequestedRewrite]) -> AppliedEdits:
         """Bring edits into effect together, on top of those before; within `clean_state`.
 
         Raises:
@@ -52,11 +52,11 @@ class Editing(Protocol):
 
 
 @dataclass(frozen=True)
-class Site:
+class EditableModel:
     """A model and the way to edit it; `pid` is that of what holds them, if it is to be watched."""
 
     model: Model
-    editing: Editing
+    editing: EditApplier
     pid: int | None
 
 
@@ -66,5 +66,5 @@ class Target(Protocol):
     @property
     def name(self) -> str: ...
 
-    def site(self, method: str) -> AbstractContextManager[Site]:
+    def site(self, method: str) -> AbstractContextManager[EditableModel]:
         """A site with no edits in effect, for one method. Raises EditError."""

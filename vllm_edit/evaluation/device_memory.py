@@ -3,7 +3,7 @@
 from vllm_edit.vllm_interface import devices
 
 
-class Devices:
+class DeviceMemory:
     """All that the driver names; none where there is no driver.
 
     What is in use counts whoever uses it: processes in a container are not known by their ids.

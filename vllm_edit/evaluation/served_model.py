@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, TypeVar
 
-from vllm_edit.evaluation.answer import (
+from vllm_edit.evaluation.question import (
     FLUENCY,
     MAX_TOKENS,
     TOP,
@@ -24,7 +24,7 @@ from vllm_edit.evaluation.answer import (
     joined_text,
     seam,
 )
-from vllm_edit.evaluation.connection import Connection
+from vllm_edit.evaluation.server_client import ServerClient
 
 ANSWERING = frozenset({"serac"})
 """Methods by which another model answers in the served one's place."""
@@ -45,7 +45,7 @@ R = TypeVar("R")
 class ServedModel:
     """Asks one server's model, as `Model` says; raises EditError if it does not answer."""
 
-    def __init__(self, connection: Connection, model: str, max_tokens: int = MAX_TOKENS) -> None:
+    def __init__(self, connection: ServerClient, model: str, max_tokens: int = MAX_TOKENS) -> None:
         self._connection = connection
         self._model = model
         self._max_tokens = max_tokens

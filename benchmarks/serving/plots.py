@@ -9,7 +9,7 @@ from benchmarks.serving.summary import (
     OPEN,
     THROUGHPUT,
     TTFT,
-    Figure,
+    Spread,
     at_rate,
     rates,
     ratio,
@@ -121,6 +121,6 @@ def _memories(result: Result) -> list[Mapping[str, Any]]:
     return [arm for arm in result["arms"] if arm["name"].startswith("memory-")]
 
 
-def _point(x: float, figure: Figure, unit: str) -> Point:
+def _point(x: float, figure: Spread, unit: str) -> Point:
     note = f"{x:g} {unit}: {figure.median:.3g} ({figure.low:.3g} to {figure.high:.3g})"
     return Point(x, figure.median, figure.low, figure.high, note)
