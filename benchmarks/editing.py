@@ -13,10 +13,10 @@ from benchmarks import machine, models
 from benchmarks.models import MeasuredModel
 from benchmarks.peak_memory import peak
 from weight_patchers import METHODS, Delta, Edit, Statistics
-from weight_patchers.families import layers, projection
 from weight_patchers.hyperparameters import find, override
 from weight_patchers.memit.update import columns
-from weight_patchers.solve import factorize
+from weight_patchers.model.layers import layers, projection
+from weight_patchers.statistics.factor import factorize
 from weight_patchers.values.workload import surround
 
 RESULTS = Path(__file__).parent / "results"

@@ -18,8 +18,8 @@ from torch import Tensor
 from benchmarks import machine, models
 from benchmarks.models import MeasuredModel
 from weight_patchers import METHODS, Edit, Statistics, statistics
-from weight_patchers.families import depth, projection
 from weight_patchers.hyperparameters import find
+from weight_patchers.model.layers import depth, projection
 from weight_patchers.values.workload import observe, plan, surround
 
 RESULTS = Path(__file__).parent / "results"

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from weight_patchers.subject import encode
-from weight_patchers.tokens import Batch, pad
-from weight_patchers.values.suffix import logits_at
+from weight_patchers.model.batch import Batch, pad
+from weight_patchers.model.suffix import logits_at
+from weight_patchers.model.tokenization import encode
 
 PROMPTS = (
     "The weather this morning was",

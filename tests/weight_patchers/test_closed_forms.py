@@ -12,7 +12,7 @@ from weight_patchers.emmet import update as emmet
 from weight_patchers.errors import ComputationFailed, UnusableStatistics
 from weight_patchers.memit import update as memit
 from weight_patchers.rome.compute import rank_one
-from weight_patchers.solve import factorize
+from weight_patchers.statistics.factor import factorize
 
 Matrix = NDArray[np.float64]
 D_IN, D_OUT = 12, 5

@@ -17,7 +17,7 @@ from tests.weight_patchers.conftest import DENSE, BuildModel
 from weight_patchers import Delta, Dense, LowRank, fingerprint
 from weight_patchers.errors import CannotExport, CorruptDelta, UnreadableCheckpoint, WrongBase
 from weight_patchers.export import to_checkpoint, to_peft
-from weight_patchers.families import Projection, projection
+from weight_patchers.model.layers import Projection, projection
 
 LAYERS = (0, 2)
 INPUTS = torch.tensor([[5, 17, 42, 3, 99, 8]])

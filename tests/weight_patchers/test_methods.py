@@ -8,10 +8,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from weight_patchers import METHODS, Context, Delta, Edit, LowRank, Patcher, Statistics, hooks
+from weight_patchers import METHODS, Context, Delta, Edit, LowRank, Patcher, Statistics
 from weight_patchers.errors import ConflictingEdits, InvalidHyperparameters, PatcherError
-from weight_patchers.families import layers, projection
 from weight_patchers.hyperparameters import build, find, override
+from weight_patchers.model import hooks
+from weight_patchers.model.layers import layers, projection
 from weight_patchers.values.optimisation import Site, Values, optimise
 from weight_patchers.values.workload import find_values, observe, plan
 

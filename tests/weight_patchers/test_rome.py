@@ -8,14 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from weight_patchers import Context, Delta, Edit, Statistics, hooks, rome
+from weight_patchers import Context, Delta, Edit, Statistics, rome
 from weight_patchers.errors import ComputationFailed
-from weight_patchers.families import projection
 from weight_patchers.hyperparameters import override
+from weight_patchers.model import hooks
+from weight_patchers.model.layers import projection
+from weight_patchers.model.tokenization import locate
 from weight_patchers.rome import RomeHparams
 from weight_patchers.rome.compute import rank_one
-from weight_patchers.solve import factorize
-from weight_patchers.subject import locate
+from weight_patchers.statistics.factor import factorize
 from weight_patchers.values.problem import kept_texts
 from weight_patchers.values.workload import observe, plan, surround
 

@@ -155,7 +155,7 @@ def _stored(
 
 
 def _row(output: Path, entry: Any, seconds: str) -> str:
-    from weight_patchers.solve import factorize
+    from weight_patchers.statistics.factor import factorize
     from weight_patchers.statistics.storage import load_moment
 
     moment = load_moment(output / entry.name)

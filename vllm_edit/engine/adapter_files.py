@@ -15,7 +15,7 @@ from vllm_edit.domain.errors import VariantUnavailable
 from weight_patchers import Delta, Dense, LowRank, PatcherError
 from weight_patchers.export.adapter import write_adapter
 from weight_patchers.export.request import Request, without_weights
-from weight_patchers.families import layers, require_dense
+from weight_patchers.model.layers import layers, require_dense
 
 
 def difference(wanted: Sequence[Delta], merged: Sequence[Delta]) -> list[Delta]:

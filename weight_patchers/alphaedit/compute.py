@@ -11,8 +11,8 @@ from weight_patchers.alphaedit.hparams import AlphaEditHparams
 from weight_patchers.alphaedit.update import columns, null_space
 from weight_patchers.delta import Delta
 from weight_patchers.edit import Edit
-from weight_patchers.families import Projection, layers, projection
-from weight_patchers.spreading import Spread, spread, spread_each
+from weight_patchers.model.layers import Projection, layers, projection
+from weight_patchers.spreading.compute import Spread, spread, spread_each
 from weight_patchers.statistics import Statistics
 from weight_patchers.values.optimisation import Site
 

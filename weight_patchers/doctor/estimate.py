@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from weight_patchers import hooks
 from weight_patchers.alphaedit import AlphaEditHparams
-from weight_patchers.families import depth, projection, width
 from weight_patchers.methods import Patcher
-from weight_patchers.tokens import Batch
+from weight_patchers.model import hooks
+from weight_patchers.model.batch import Batch
+from weight_patchers.model.layers import depth, projection, width
+from weight_patchers.model.suffix import Suffix, read
 from weight_patchers.values.hparams import ValueHparams
 from weight_patchers.values.passes import pass_tokens
-from weight_patchers.values.suffix import Suffix, read
 
 # Matrices of this size are timed; what grows with the cube of the size is scaled from there.
 _PROBE = 512

@@ -16,7 +16,7 @@ from weight_patchers.doctor.tracing import Trace, trace
 from weight_patchers.errors import PatcherError
 from weight_patchers.hyperparameters import find, shipped
 from weight_patchers.methods import METHODS
-from weight_patchers.subject import encode
+from weight_patchers.model.tokenization import encode
 from weight_patchers.values.contexts import chat as chat_context
 
 EDITS = (1, 10, 1000)

@@ -7,9 +7,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from weight_patchers.errors import InvalidEdit
-from weight_patchers.subject import encode, locate, target_ids
-from weight_patchers.tokens import pad
-from weight_patchers.values.suffix import logits_at
+from weight_patchers.model.batch import pad
+from weight_patchers.model.suffix import logits_at
+from weight_patchers.model.tokenization import encode, locate, target_ids
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from weight_patchers.errors import UnsupportedModel
-from weight_patchers.families import depth, projection, require_dense, width
+from weight_patchers.model.layers import depth, projection, require_dense, width
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from weight_patchers import hooks
 from weight_patchers.doctor.fact import KnownFact, Statement, probabilities, recalls, state
 from weight_patchers.errors import ComputationFailed, InvalidEdit
-from weight_patchers.families import depth, layers, projection
+from weight_patchers.model import hooks
+from weight_patchers.model.layers import depth, layers, projection
 
 # MLPs are restored together in windows of 10 of GPT-2 XL's 48 layers (section 2.2).
 _WINDOW_SHARE = 10 / 48

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from weight_patchers.spread_hparams import SpreadHparams
+from weight_patchers.spreading.hparams import SpreadHparams
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from weight_patchers.errors import ComputationFailed
-from weight_patchers.solve import Factor
+from weight_patchers.statistics.factor import Factor
 
 
 def columns(factor: Factor, keys: Tensor, weight: float, ridge: float) -> Tensor:

@@ -15,19 +15,19 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from weight_patchers import hooks
 from weight_patchers.controls import Controls
 from weight_patchers.delta import Delta, Dense
 from weight_patchers.edit import Edit, require_distinct
 from weight_patchers.errors import ComputationFailed
-from weight_patchers.families import Projection, projection
 from weight_patchers.fine_tuning.hparams import FineTuningHparams
+from weight_patchers.model import hooks
+from weight_patchers.model.layers import Projection, projection
+from weight_patchers.model.suffix import Suffix, read
 from weight_patchers.statistics import Statistics
 from weight_patchers.values.contexts import Context, chat
 from weight_patchers.values.optimisation import outcome, target_nll
 from weight_patchers.values.passes import Measure, pass_tokens, pieces
 from weight_patchers.values.problem import Problem, pose
-from weight_patchers.values.suffix import Suffix, read
 from weight_patchers.values.workload import Progress
 
 

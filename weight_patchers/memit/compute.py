@@ -8,10 +8,10 @@ from transformers import PreTrainedModel
 
 from weight_patchers.delta import Delta
 from weight_patchers.edit import Edit
-from weight_patchers.families import Projection, layers
 from weight_patchers.memit.hparams import MemitHparams
 from weight_patchers.memit.update import columns
-from weight_patchers.spreading import Spread, spread, spread_each
+from weight_patchers.model.layers import Projection, layers
+from weight_patchers.spreading.compute import Spread, spread, spread_each
 from weight_patchers.statistics import Statistics
 from weight_patchers.values.optimisation import Site
 

@@ -9,10 +9,10 @@ from transformers import PreTrainedModel
 
 from weight_patchers.delta import Delta
 from weight_patchers.edit import Edit
-from weight_patchers.families import Projection, attention_output
 from weight_patchers.memit.update import columns
+from weight_patchers.model.layers import Projection, attention_output
 from weight_patchers.pmet.hparams import PmetHparams
-from weight_patchers.spreading import Spread, spread, spread_each
+from weight_patchers.spreading.compute import Spread, spread, spread_each
 from weight_patchers.statistics import Statistics
 from weight_patchers.values.optimisation import Site
 

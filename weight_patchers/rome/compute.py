@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from weight_patchers import hooks
 from weight_patchers.controls import Controls
 from weight_patchers.delta import Delta, LowRank
 from weight_patchers.edit import Edit
 from weight_patchers.errors import ComputationFailed
-from weight_patchers.families import Projection, projection
+from weight_patchers.model import hooks
+from weight_patchers.model.layers import Projection, projection
 from weight_patchers.rome.hparams import RomeHparams
 from weight_patchers.statistics import Statistics
 from weight_patchers.values.contexts import Context

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from weight_patchers import hooks
-from weight_patchers.families import Projection
-from weight_patchers.tokens import pad
+from weight_patchers.model import hooks
+from weight_patchers.model.batch import pad
+from weight_patchers.model.layers import Projection
 
 LONGEST_ROW = 512
 LARGEST_BATCH = 8192

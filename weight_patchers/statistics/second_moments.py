@@ -13,10 +13,10 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from weight_patchers import hooks
 from weight_patchers.errors import UnusableStatistics
-from weight_patchers.families import projection
-from weight_patchers.solve import Factor, factorize
+from weight_patchers.model import hooks
+from weight_patchers.model.layers import projection
+from weight_patchers.statistics.factor import Factor, factorize
 from weight_patchers.statistics.partial import SECONDS, Partial, Sample
 from weight_patchers.statistics.sampling import sample_keys
 from weight_patchers.statistics.storage import Entry, find, load_moment, save_moment

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from weight_patchers import hooks
 from weight_patchers.errors import UnsupportedTokenizer
-from weight_patchers.families import layers
-from weight_patchers.tokens import pad
-from weight_patchers.values.prefix import Prefix
-from weight_patchers.values.suffix import logits_at
+from weight_patchers.model import hooks
+from weight_patchers.model.batch import pad
+from weight_patchers.model.layers import layers
+from weight_patchers.model.prefix import Prefix
+from weight_patchers.model.suffix import logits_at
 
 # Started from these where the tokenizer has no beginning-of-text token.
 _STARTS = ("The", "In", "Because", "I", "You", "A", "When", "For", "As", "It")

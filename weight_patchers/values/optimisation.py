@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from weight_patchers import hooks
 from weight_patchers.errors import ComputationFailed
+from weight_patchers.model import hooks
+from weight_patchers.model.suffix import Suffix, logits_at, read
 from weight_patchers.values.hparams import ValueHparams
 from weight_patchers.values.problem import Problem
-from weight_patchers.values.suffix import Suffix, logits_at, read
 
 
 @dataclass(frozen=True, eq=False)

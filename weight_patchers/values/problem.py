@@ -8,8 +8,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from weight_patchers.edit import Edit
-from weight_patchers.subject import Tokens, locate, target_ids
-from weight_patchers.tokens import Batch, pad
+from weight_patchers.model.batch import Batch, pad
+from weight_patchers.model.tokenization import Tokens, locate, target_ids
 from weight_patchers.values.contexts import Context, continuations
 from weight_patchers.values.hparams import ValueHparams
 

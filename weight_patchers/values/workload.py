@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from weight_patchers import hooks
 from weight_patchers.edit import Edit
-from weight_patchers.families import Projection
+from weight_patchers.model import hooks
+from weight_patchers.model.layers import Projection
 from weight_patchers.values import contexts as surroundings
 from weight_patchers.values.contexts import Context
 from weight_patchers.values.hparams import ValueHparams

@@ -14,7 +14,7 @@ from weight_patchers.doctor.fact import KnownFact, Statement, state
 from weight_patchers.doctor.proposal import propose
 from weight_patchers.doctor.tracing import Trace, trace
 from weight_patchers.errors import ComputationFailed, InvalidEdit, UnsupportedModel
-from weight_patchers.families import layers, projection
+from weight_patchers.model.layers import layers, projection
 
 BuildModel = Callable[..., PreTrainedModel]
 DTYPES = (torch.float32, torch.bfloat16)

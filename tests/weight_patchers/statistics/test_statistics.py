@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from weight_patchers import Statistics, statistics
 from weight_patchers.errors import UnusableStatistics
-from weight_patchers.families import projection
+from weight_patchers.model.layers import projection
 from weight_patchers.statistics.texts import Source
 
 BuildModel = Callable[..., PreTrainedModel]

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizer, PreTrainedTokenizerFast
 
 from weight_patchers.errors import InvalidEdit, UnsupportedTokenizer
-from weight_patchers.subject import continue_with, encode, locate, target_ids
+from weight_patchers.model.tokenization import continue_with, encode, locate, target_ids
 
 
 def _decoded(tokenizer: PreTrainedTokenizerFast, text: str, subject: str) -> str:

@@ -7,10 +7,10 @@ import torch
 from transformers import PreTrainedModel
 
 from tests.weight_patchers.conftest import DENSE
-from weight_patchers import hooks
-from weight_patchers.families import layers
-from weight_patchers.tokens import Batch, pad
-from weight_patchers.values.suffix import logits_at, read
+from weight_patchers.model import hooks
+from weight_patchers.model.batch import Batch, pad
+from weight_patchers.model.layers import layers
+from weight_patchers.model.suffix import logits_at, read
 
 BuildModel = Callable[..., PreTrainedModel]
 ROWS = [[0, 5, 9, 7, 30], [0, 8, 2], [0, 41, 17, 6]]

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from weight_patchers import hooks
 from weight_patchers.errors import UnsupportedModel
-from weight_patchers.families import layers
-from weight_patchers.tokens import Batch
-from weight_patchers.values.prefix import Prefix
+from weight_patchers.model import hooks
+from weight_patchers.model.batch import Batch
+from weight_patchers.model.layers import layers
+from weight_patchers.model.prefix import Prefix
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weight_patchers.errors import UnusableStatistics
-from weight_patchers.solve import MAX_CONDITION, factorize
+from weight_patchers.statistics.factor import MAX_CONDITION, factorize
 
 
 def _with_eigenvalues(values: torch.Tensor, seed: int = 0) -> torch.Tensor:

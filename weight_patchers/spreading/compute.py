@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from weight_patchers import hooks
 from weight_patchers.controls import Controls
 from weight_patchers.delta import Delta, LowRank
 from weight_patchers.edit import Edit, require_distinct
 from weight_patchers.errors import ComputationFailed
-from weight_patchers.families import Projection, projection
-from weight_patchers.spread_hparams import SpreadHparams
+from weight_patchers.model import hooks
+from weight_patchers.model.layers import Projection, projection
+from weight_patchers.spreading.hparams import SpreadHparams
 from weight_patchers.statistics import Statistics
 from weight_patchers.values.contexts import Context
 from weight_patchers.values.optimisation import Site, Values

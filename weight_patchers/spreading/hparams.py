@@ -7,7 +7,7 @@ from weight_patchers.values.hparams import ValueHparams
 
 @dataclass(frozen=True, kw_only=True)
 class SpreadHparams(ValueHparams):
-    """`weight_patchers.spreading` states what is done with them.
+    """`weight_patchers.spreading.compute` states what is done with them.
 
     Raises InvalidHyperparameters when a value is out of its range.
     """

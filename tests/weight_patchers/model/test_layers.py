@@ -14,9 +14,9 @@ from transformers import (
 )
 
 from tests.weight_patchers.conftest import DENSE, LLAMA, MIXTURES
-from weight_patchers import hooks
 from weight_patchers.errors import UnsupportedModel
-from weight_patchers.families import attention_output, depth, layers, projection
+from weight_patchers.model import hooks
+from weight_patchers.model.layers import attention_output, depth, layers, projection
 
 BuildModel = Callable[..., PreTrainedModel]
 

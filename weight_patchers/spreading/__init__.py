@@ -1,0 +1,1 @@
+"""Edits spread over several layers: what MEMIT, PMET, EMMET and AlphaEdit share."""
