@@ -1,4 +1,4 @@
-"""From the error tree to HTTP: one table, one shape."""
+"""Errors over HTTP: the status of each class, and the shape of the body."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from vllm_edit.domain import errors
-from vllm_edit.domain.errors import EditError, Overloaded, Unauthorized, Unavailable
+from vllm_edit.domain.errors import EditError, Overloaded, Unauthorized
 
 STATUS: Mapping[type[EditError], int] = {
     errors.InvalidEdit: 400,
@@ -30,11 +30,11 @@ STATUS: Mapping[type[EditError], int] = {
     errors.Unavailable: 503,
     errors.Overloaded: 503,
 }
-"""HTTP status of each class; a subclass without a row has its parent's."""
+"""The HTTP status of each class; a subclass without an entry has its parent's."""
 
 
 def status_of(error: EditError) -> int:
-    """The status that an error is answered with."""
+    """The HTTP status of an error."""
     for kind in type(error).__mro__:
         if kind in STATUS:
             return STATUS[kind]
@@ -42,7 +42,7 @@ def status_of(error: EditError) -> int:
 
 
 def error_response(error: EditError) -> JSONResponse:
-    """The answer for an error, in the shape of OpenAI's API."""
+    """The response to an error, in the shape of OpenAI's API."""
     body = {
         "message": error.message,
         "type": type(error).__name__,
@@ -53,7 +53,7 @@ def error_response(error: EditError) -> JSONResponse:
 
 
 def headers_of(error: EditError) -> dict[str, str]:
-    """The headers that HTTP wants beside some statuses."""
+    """The headers that HTTP asks for with some statuses."""
     if isinstance(error, Unauthorized):
         return {"www-authenticate": "Bearer"}
     if isinstance(error, Overloaded):
@@ -61,13 +61,8 @@ def headers_of(error: EditError) -> dict[str, str]:
     return {}
 
 
-def no_engine() -> Unavailable:
-    """What every route raises on a server that was started without an engine."""
-    return Unavailable("This server has no engine, so it cannot take edits.")
-
-
 async def answer_error(_: Request, error: Exception) -> JSONResponse:
-    """The handler of EditError for a FastAPI app."""
+    """Handle EditError in a FastAPI app."""
     if not isinstance(error, EditError):
         raise error
     return error_response(error)

@@ -16,8 +16,7 @@ from vllm_edit.editor.client import EditorClient, EditorOptions
 from vllm_edit.engine.checkpoint import resolve
 from vllm_edit.engine.model_names import ModelNames
 from vllm_edit.ledger import Ledger, deltas_of
-from vllm_edit.memory.build import make_memory
-from vllm_edit.memory.build_router import make_router
+from vllm_edit.memory.build import make_memory, make_router
 from vllm_edit.probes.controls import controls
 from vllm_edit.probes.gate import ProbeGate
 from vllm_edit.processes.server_logging import join_vllm
@@ -64,35 +63,44 @@ class EditPlugin:
         join_vllm()
         keep_hash_only()
         settings = Settings.from_environment()
-        access = _access(settings, args)
+        access, tenants = _access(settings, args), _tenants(settings)
         ledger = Ledger.open(settings.store)
         scratch = tempfile.TemporaryDirectory(prefix="vllm-edit-")
         serac = build_serac(settings, Path(scratch.name), Path(args.model))
         memory = make_memory(settings, args.model, engine_client, serac)
+        router = make_router(settings, memory, args.model, state.openai_serving_completion)
         names = ModelNames(state.openai_serving_models)
         names.alias(DEFAULT)
         model = resolve(args.model, args.revision)
         process = await api_process(engine_client, names, settings, Path(scratch.name), model)
-        deltas = DeltaStore(settings.folder / "deltas", model, deltas_of(ledger.log))
-        weights = _weights(settings, model, process, deltas, scratch)
-        guard = EditValidator(
-            settings, memory.offered | weights.names, _special_tokens(engine_client)
-        )
-        router = make_router(settings, memory, args.model, state.openai_serving_completion)
+        weights = _weights(settings, model, process, ledger, scratch)
         asker = VariantAsker(
-            state.openai_serving_completion, router.patient, names, serac, settings.probe_timeout
+            state.openai_serving_completion,
+            router.without_budget,
+            names,
+            serac,
+            settings.probe_timeout,
         )
-        probes = Probes(made=True) if settings.probes == "made" else None
-        gate = ProbeGate(asker, controls(settings.probe_controls, Path(args.model)))
-        service = EditService(ledger, (memory, weights), guard, settings.max_queue, gate, probes)
-        member = await process.join(service, ledger)
-        state.edit_settings = settings
-        state.edit_access = access
-        state.edit_limiter = RateLimiter(settings.max_rate)
-        tenants = Tenants.from_file(Path(path)) if (path := settings.tenant_keys) else Tenants({})
-        state.edit_front = EditState(service, memory, names, tenants, process.grace, router)
-        state.edit_service = service
-        state.edit_member = member
+        service = EditService(
+            ledger,
+            (memory, weights),
+            EditValidator(settings, memory.offered | weights.names, _special_tokens(engine_client)),
+            settings.max_queue,
+            ProbeGate(asker, controls(settings.probe_controls, Path(args.model))),
+            Probes(made=True) if settings.probes == "made" else None,
+        )
+        state.edit_state = EditState(
+            settings=settings,
+            access=access,
+            tenants=tenants,
+            limiter=RateLimiter(settings.max_rate),
+            service=service,
+            member=await process.join(service, ledger),
+            memory=memory,
+            router=router,
+            names=names,
+            grace=process.grace,
+        )
         logger.info(
             "Edits are kept in %s; revision %d is served.",
             settings.store.shown,
@@ -117,11 +125,15 @@ def _access(settings: Settings, args: Namespace) -> Access:
     return access
 
 
+def _tenants(settings: Settings) -> Tenants:
+    return Tenants.from_file(Path(settings.tenant_keys)) if settings.tenant_keys else Tenants({})
+
+
 def _weights(
     settings: Settings,
     model: Path,
     process: Owner | Sibling,
-    deltas: DeltaStore,
+    ledger: Ledger,
     scratch: "tempfile.TemporaryDirectory[str]",
 ) -> WeightMethod:
     hyperparameters = (
@@ -137,7 +149,7 @@ def _weights(
         timeout=settings.compute_timeout,
     )
     return WeightMethod(
-        store=deltas,
+        store=DeltaStore(settings.folder / "deltas", model, deltas_of(ledger.log)),
         editor=EditorClient(options),
         served=process.served,
         hyperparameters=hyperparameters,
@@ -147,7 +159,8 @@ def _weights(
 
 
 def _special_tokens(engine: EngineClient) -> frozenset[str]:
+    """The strings by which the served model's tokenizer marks turns and ends."""
     served = tokenizer(engine)
     added = getattr(served, "added_tokens_decoder", {}).values()
-    marks = {token.content for token in added if token.special}
-    return frozenset(mark for mark in {*marks, *served.all_special_tokens} if mark.strip())
+    special = {token.content for token in added if token.special}
+    return frozenset(text for text in {*special, *served.all_special_tokens} if text.strip())

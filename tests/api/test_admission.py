@@ -14,18 +14,13 @@ from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
 
+from tests.edit_state import edit_state
 from tests.service.steered import Steered, request, running
-from vllm_edit.api.admission import admit_change
+from vllm_edit.api.admission import check_admission
 from vllm_edit.domain.edit import EditRequest
-from vllm_edit.engine.grace_period import GracePeriod
 from vllm_edit.plugin import EditPlugin
-from vllm_edit.request.edit_state import EditState
 from vllm_edit.security.access import ADMIN_HEADER, Access
 from vllm_edit.security.hashed_key import HashedKey
-from vllm_edit.security.rate_limit import RateLimiter
-from vllm_edit.security.tenants import Tenants
-from vllm_edit.service.service import EditService
-from vllm_edit.settings import Settings
 
 KEY, API_KEY = "the admin's", "everyone's"
 LOCAL, REMOTE = "127.0.0.1", "192.0.2.7"
@@ -41,12 +36,6 @@ def body(edit: EditRequest) -> dict[str, Any]:
     }
 
 
-def front_of(service: EditService) -> EditState:
-    """As much of the parts that requests meet as the routes need."""
-    nothing: Any = None
-    return EditState(service, nothing, nothing, Tenants({}), GracePeriod(), nothing)
-
-
 @asynccontextmanager
 async def client(
     folder: Path, access: Access | None, rate: float = 0.0, api_key: str | None = None
@@ -58,11 +47,7 @@ async def client(
         app.add_middleware(AuthenticationMiddleware, tokens=[api_key])
     async with running(folder / "ledger.sqlite3", Steered()) as service:
         if access is not None:
-            app.state.edit_settings = Settings()
-            app.state.edit_access = access
-            app.state.edit_limiter = RateLimiter(rate)
-            app.state.edit_service = app.state.edit_member = service
-            app.state.edit_front = front_of(service)
+            app.state.edit_state = edit_state(service, access, rate)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://server") as opened:
             yield opened
@@ -187,7 +172,7 @@ def attached() -> Sequence[BaseRoute]:
 
 
 def unguarded(routes: Sequence[BaseRoute]) -> list[str]:
-    """Those that may change something and do not ask `admit_change`."""
+    """Those that may change something and do not ask `check_admission`."""
     return [
         f"{getattr(route, 'methods', None)} {getattr(route, 'path', route)}"
         for route in routes
@@ -197,7 +182,7 @@ def unguarded(routes: Sequence[BaseRoute]) -> list[str]:
 
 
 def _asks(dependant: Dependant) -> bool:
-    return any(d.call is admit_change or _asks(d) for d in dependant.dependencies)
+    return any(d.call is check_admission or _asks(d) for d in dependant.dependencies)
 
 
 def test_every_route_that_may_change_something_asks_first() -> None:

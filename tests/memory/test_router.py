@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from retriever import (
-    Answer,
+    Delegate,
     Encoder,
     HopFormat,
     Mello,
@@ -19,13 +19,13 @@ from vllm_edit.domain.edit import Edit, EditRequest, Status
 from vllm_edit.domain.errors import InvalidChoice, InvalidEdit, RouteOverBudget
 from vllm_edit.domain.method import MethodChange
 from vllm_edit.memory.method import MemoryMethod
-from vllm_edit.memory.router import Budget, Router
-from vllm_edit.memory.routing_options import RoutingOptions, wishes
+from vllm_edit.memory.router import Router, RoutingBudget
+from vllm_edit.memory.routing_options import RoutingOptions, read_routing_options
 
 PROMPT = "The capital of France is"
 FACT = EditRequest("ike", PROMPT, "France", "Lyon")
 SERAC = EditRequest("serac", "The capital of Peru is", "Peru", "Cusco")
-WISHES = RoutingOptions("default")
+OPTIONS = RoutingOptions("default")
 
 
 class Unasked:
@@ -62,46 +62,48 @@ async def memory(encoder: Encoder, counterfactual: Silent | None = None) -> Memo
     return method
 
 
-def router(method: MemoryMethod, budget: Budget | None = None) -> Router:
-    return Router(method, Mello(HopFormat(), 4), Unasked(), budget or Budget())  # type: ignore[arg-type]
+def router(method: MemoryMethod, budget: RoutingBudget | None = None) -> Router:
+    return Router(method, Mello(HopFormat(), 4), Unasked(), budget or RoutingBudget())  # type: ignore[arg-type]
 
 
 async def test_each_prompt_of_a_list_is_routed(encoder: Encoder) -> None:
-    routed = await router(await memory(encoder)).route({"prompt": [PROMPT, "x"]}, WISHES)
+    routed = await router(await memory(encoder)).route({"prompt": [PROMPT, "x"]}, OPTIONS)
     first, second = routed.request["prompt"]
     assert first.endswith(PROMPT)
     assert "Lyon" in first
     assert second == "x"
     assert [type(decision) for decision in routed.decisions] == [Rewrite, Pass]
-    assert routed.passes == ["no_subject_named"]
+    assert routed.pass_reasons == ["no_subject_named"]
 
 
 async def test_what_is_no_text_is_left_alone(encoder: Encoder) -> None:
     for request in ({"prompt": [1, 2]}, {"prompt": None}, {"messages": "x"}, {}):
-        routed = await router(await memory(encoder)).route(request, WISHES)
+        routed = await router(await memory(encoder)).route(request, OPTIONS)
         assert routed.request == request
         assert not routed.used
 
 
 async def test_beyond_its_time_a_request_passes_or_fails(encoder: Encoder) -> None:
     method = await memory(encoder)
-    passing = router(method, Budget(1e-9))
-    routed = await passing.route({"prompt": PROMPT}, WISHES)
+    passing = router(method, RoutingBudget(1e-9))
+    routed = await passing.route({"prompt": PROMPT}, OPTIONS)
     assert routed.over_budget
     assert routed.request == {"prompt": PROMPT}
     with pytest.raises(RouteOverBudget) as raised:
-        await router(method, Budget(1e-9, fails=True)).route({"prompt": PROMPT}, WISHES)
+        await router(method, RoutingBudget(1e-9, fails=True)).route({"prompt": PROMPT}, OPTIONS)
     assert raised.value.code == "route_over_budget"
-    assert not (await router(method, Budget(60.0)).route({"prompt": PROMPT}, WISHES)).over_budget
+    assert not (
+        await router(method, RoutingBudget(60.0)).route({"prompt": PROMPT}, OPTIONS)
+    ).over_budget
 
 
 async def test_the_counterfactual_model_answers_where_there_is_one(encoder: Encoder) -> None:
     assert "serac" not in (await memory(encoder)).offered
     method = await memory(encoder, Silent())
     assert "serac" in method.offered
-    routed = await router(method).route({"prompt": SERAC.prompt}, WISHES)
-    assert isinstance(routed.answer, Answer)
-    assert [fact.target_new for fact in routed.answer.facts] == ["Cusco"]
+    routed = await router(method).route({"prompt": SERAC.prompt}, OPTIONS)
+    assert isinstance(routed.delegate, Delegate)
+    assert [fact.target_new for fact in routed.delegate.facts] == ["Cusco"]
     assert routed.request["prompt"] == SERAC.prompt
 
 
@@ -117,10 +119,10 @@ async def test_else_its_facts_are_put_in_front(
     encoder: Encoder, there: bool, request_: dict[str, Any]
 ) -> None:
     method = await memory(encoder, Silent() if there else None)
-    routed = await router(method).route(request_, WISHES)
+    routed = await router(method).route(request_, OPTIONS)
     prompt = routed.request["prompt"]
     assert "Cusco" in (prompt if isinstance(prompt, str) else prompt[0])
-    assert routed.answer is None
+    assert routed.delegate is None
     assert routed.used[0].method == "serac"
 
 
@@ -135,11 +137,11 @@ async def test_feedback_takes_the_place_of_its_user_s_feedback_only(encoder: Enc
 
 
 def test_a_request_says_whether_it_takes_hops() -> None:
-    assert wishes({}, {}, "base") == RoutingOptions("base")
-    assert wishes({"edit_hops": True, "user": "ann"}, {}, "base") == RoutingOptions(
+    assert read_routing_options({}, {}, "base") == RoutingOptions("base")
+    assert read_routing_options({"edit_hops": True, "user": "ann"}, {}, "base") == RoutingOptions(
         "base", True, "ann"
     )
-    assert wishes({}, {"x-edit-hops": "False"}, "base").hops is False
+    assert read_routing_options({}, {"x-edit-hops": "False"}, "base").hops is False
     for request, headers in (({"edit_hops": 1}, {}), ({}, {"x-edit-hops": "maybe"})):
         with pytest.raises(InvalidChoice):
-            wishes(request, headers, "base")
+            read_routing_options(request, headers, "base")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vllm_edit.domain.errors import Unavailable
-from vllm_edit.memory.router import Routed
+from vllm_edit.memory.router import RoutedRequest
 from vllm_edit.memory.routing_options import RoutingOptions
 from vllm_edit.request.variant_asker import VariantAsker
 
@@ -18,7 +18,7 @@ class Stuck:
     def __init__(self) -> None:
         self.given_up = 0
 
-    async def route(self, request: dict[str, Any], wishes: RoutingOptions) -> Routed:
+    async def route(self, request: dict[str, Any], options: RoutingOptions) -> RoutedRequest:
         try:
             await asyncio.Event().wait()
         finally:

@@ -10,17 +10,12 @@ import httpx
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
+from tests.edit_state import edit_state
 from vllm_edit import factworld
 from vllm_edit.api.attach import attach
 from vllm_edit.editor.client import EditorClient, EditorOptions
 from vllm_edit.engine.adapters import Variants
-from vllm_edit.engine.grace_period import GracePeriod
 from vllm_edit.ledger import Ledger
-from vllm_edit.request.edit_state import EditState
-from vllm_edit.security.access import Access
-from vllm_edit.security.hashed_key import HashedKey
-from vllm_edit.security.rate_limit import RateLimiter
-from vllm_edit.security.tenants import Tenants
 from vllm_edit.service.service import EditService
 from vllm_edit.service.validation import EditValidator
 from vllm_edit.settings import Settings
@@ -68,15 +63,7 @@ async def serving(
     service = EditService(Ledger(store / "ledger.sqlite3"), [method], guard)
     app = FastAPI()
     attach(app)
-    app.state.edit_service, app.state.edit_settings = service, Settings()
-    app.state.edit_member = service
-    app.state.edit_access, app.state.edit_limiter = (
-        Access(HashedKey(), local=True),
-        RateLimiter(0.0),
-    )
-    app.state.edit_front = EditState(
-        service, cast("Any", None), cast("Any", None), Tenants({}), GracePeriod(), cast("Any", None)
-    )
+    app.state.edit_state = edit_state(service)
     await service.start()
     await service.lead()
     try:

@@ -1,4 +1,4 @@
-"""Reading the bodies of requests: bounded, and with errors that name the field."""
+"""Bodies of requests: read up to a limit, and refused with the field at fault."""
 
 import json
 from dataclasses import dataclass
@@ -17,28 +17,28 @@ T = TypeVar("T", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Submission:
-    """The edits a client posted; ``many`` tells whether it sent, and so expects, a list."""
+    """The edits that a client posted; ``many`` if it sent a list, and so expects one."""
 
     requests: tuple[EditRequest, ...]
     wait: bool
     many: bool
 
 
-async def read_submission(request: Request, max_bytes: int, max_edits: int) -> Submission:
+async def read_submission(request: Request, settings: Settings) -> Submission:
     """Parse one edit, a list of edits, or ``{"edits": [...], "wait": ...}``.
 
     Raises:
-        BodyTooLarge: more than ``max_bytes`` were sent; reading stopped there.
-        InvalidEdit: it is not JSON of that form, or holds no edit or more than ``max_edits``.
+        BodyTooLarge: the body is longer than the settings allow; reading stopped there.
+        InvalidEdit: it is not JSON of that form, or holds no edit or more than are allowed.
     """
-    value = _parse_json(await _read(request, max_bytes))
+    value = await read_json(request, settings)
     batch = _batch(value)
     if not batch.edits:
         raise InvalidEdit("The list of edits is empty; send at least one.", code="empty")
-    if len(batch.edits) > max_edits:
+    if len(batch.edits) > settings.max_batch:
         raise InvalidEdit(
-            f"{len(batch.edits)} edits in one request, and at most {max_edits} are accepted; "
-            "send them in several requests.",
+            f"{len(batch.edits)} edits in one request, and at most {settings.max_batch} are "
+            "accepted; send them in several requests.",
             code="too_many",
         )
     return Submission(
@@ -48,19 +48,27 @@ async def read_submission(request: Request, max_bytes: int, max_edits: int) -> S
     )
 
 
-async def read_json(request: Request) -> Any:
-    """The JSON value in the body, which is as long as the settings allow.
+async def read_body(request: Request, schema: type[T], settings: Settings) -> T:
+    """The body in a schema; raises as `read_json` and `validated` do."""
+    return validated(schema, await read_json(request, settings))
+
+
+async def read_json(request: Request, settings: Settings) -> Any:
+    """The JSON value in the body.
 
     Raises:
-        BodyTooLarge: it is longer; reading stopped there.
+        BodyTooLarge: the body is longer than the settings allow; reading stopped there.
         InvalidEdit: it is not JSON.
     """
-    settings: Settings = request.app.state.edit_settings
-    return _parse_json(await _read(request, settings.max_body_bytes))
+    body = await _read(request, settings.max_body_bytes)
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidEdit(f"The body is not JSON: {error}.", code="malformed") from error
 
 
 def validated(schema: type[T], value: Any) -> T:
-    """The value in its schema; raises InvalidEdit, naming the field, if it has another one."""
+    """The value in its schema; raises InvalidEdit, with the field at fault, if it does not fit."""
     try:
         return schema.model_validate(value)
     except ValidationError as error:
@@ -79,13 +87,6 @@ async def _read(request: Request, max_bytes: int) -> bytes:
             )
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-def _parse_json(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InvalidEdit(f"The body is not JSON: {error}.", code="malformed") from error
 
 
 def _is_single(value: object) -> bool:

@@ -1,41 +1,27 @@
 """The routes of /v1/edit-sets."""
 
-from typing import Any
-
 from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
-from vllm_edit.api.body import read_json, validated
-from vllm_edit.api.openapi import body_schema
-from vllm_edit.api.routers import (
-    changing_router,
-    errors_docs,
-    member_of,
-    reading_router,
-    service_of,
-)
+from vllm_edit.api.body import read_body
+from vllm_edit.api.openapi import body_docs
+from vllm_edit.api.routers import change_router, errors_docs, read_router, viewer_of
 from vllm_edit.api.schemas import EditSetIn, EditSetList, EditSetOut, EditSetPatch
-from vllm_edit.api.visibility import sees
 from vllm_edit.domain.edit_set import EditSet
 from vllm_edit.domain.errors import InvalidEditSet, unknown_edit_set
-from vllm_edit.security.tenants import Tenants
+from vllm_edit.request.edit_state import EditState, edit_state_of
 
-reading = reading_router("/v1/edit-sets")
-changing = changing_router("/v1/edit-sets")
+read_routes = read_router("/v1/edit-sets")
+change_routes = change_router("/v1/edit-sets")
 
 _UNKNOWN = {404: "There is no such edit set."}
 
 
-def _body(schema: type[Any]) -> dict[str, Any]:
-    content = {"application/json": {"schema": body_schema(schema)}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-@changing.post(
+@change_routes.post(
     "",
     status_code=201,
     response_model=EditSetOut,
-    openapi_extra=_body(EditSetIn),
+    openapi_extra=body_docs(EditSetIn),
     responses=errors_docs(
         {
             400: "The name or the owner cannot be.",
@@ -46,41 +32,42 @@ def _body(schema: type[Any]) -> dict[str, Any]:
 )
 async def create_edit_set(request: Request) -> Response:
     """Make an empty set; post edits into it with their field `edit_set`."""
-    told = validated(EditSetIn, await read_json(request))
-    tenants: Tenants = request.app.state.edit_front.tenants
-    if told.owner is not None and told.owner not in tenants:
+    state = edit_state_of(request)
+    body = await read_body(request, EditSetIn, state.settings)
+    if body.owner is not None and body.owner not in state.tenants:
         raise InvalidEditSet(
-            f"This server knows no tenant {told.owner!r}; add a key of theirs to the file of "
+            f"This server knows no tenant {body.owner!r}; add a key of theirs to the file of "
             "--edit-tenant-keys and start it again.",
             field="owner",
         )
-    probes = told.probes.probes() if told.probes else None
-    made = await member_of(request).create_set(told.name, told.owner, probes)
-    return JSONResponse(_out(request, made).model_dump(), status_code=201)
+    probes = body.probes.probes() if body.probes else None
+    edit_set = await state.member.create_set(body.name, body.owner, probes)
+    return JSONResponse(_out(state, edit_set).model_dump(), status_code=201)
 
 
-@reading.get("", response_model=EditSetList)
+@read_routes.get("", response_model=EditSetList)
 async def list_edit_sets(request: Request) -> Response:
     """All edit sets that the client may see, oldest first."""
-    service = service_of(request)
-    see = sees(request)
-    found = [_out(request, edit_set) for edit_set in service.edit_sets() if see(edit_set)]
-    return JSONResponse(EditSetList(data=found).model_dump())
+    state = edit_state_of(request)
+    visible = filter(viewer_of(request).sees, state.service.edit_sets())
+    edit_sets = EditSetList(data=[_out(state, edit_set) for edit_set in visible])
+    return JSONResponse(edit_sets.model_dump())
 
 
-@reading.get("/{name}", response_model=EditSetOut, responses=errors_docs(_UNKNOWN))
+@read_routes.get("/{name}", response_model=EditSetOut, responses=errors_docs(_UNKNOWN))
 async def get_edit_set(request: Request, name: str) -> Response:
     """One edit set."""
-    edit_set = service_of(request).edit_set(name)
-    if not sees(request)(edit_set):
+    state = edit_state_of(request)
+    edit_set = state.service.edit_set(name)
+    if not viewer_of(request).sees(edit_set):
         raise unknown_edit_set(name)
-    return JSONResponse(_out(request, edit_set).model_dump())
+    return JSONResponse(_out(state, edit_set).model_dump())
 
 
-@changing.patch(
+@change_routes.patch(
     "/{name}",
     response_model=EditSetOut,
-    openapi_extra=_body(EditSetPatch),
+    openapi_extra=body_docs(EditSetPatch),
     responses=errors_docs(
         {
             **_UNKNOWN,
@@ -94,17 +81,17 @@ async def get_edit_set(request: Request, name: str) -> Response:
 )
 async def change_edit_set(request: Request, name: str) -> Response:
     """Activate a set for default traffic or deactivate it; freeze or thaw it."""
-    service = service_of(request)
-    told = validated(EditSetPatch, await read_json(request))
-    edit_set = service.edit_set(name)
-    if told.active is not None:
-        edit_set = await member_of(request).activate_set(name, told.active)
-    if told.frozen is not None:
-        edit_set = await member_of(request).freeze_set(name, told.frozen)
-    return JSONResponse(_out(request, edit_set).model_dump())
+    state = edit_state_of(request)
+    body = await read_body(request, EditSetPatch, state.settings)
+    edit_set = state.service.edit_set(name)
+    if body.active is not None:
+        edit_set = await state.member.activate_set(name, body.active)
+    if body.frozen is not None:
+        edit_set = await state.member.freeze_set(name, body.frozen)
+    return JSONResponse(_out(state, edit_set).model_dump())
 
 
-@changing.delete(
+@change_routes.delete(
     "/{name}",
     response_model=EditSetOut,
     responses=errors_docs(
@@ -117,10 +104,10 @@ async def change_edit_set(request: Request, name: str) -> Response:
 )
 async def delete_edit_set(request: Request, name: str) -> Response:
     """Take back all edits of a set at once, and end it."""
-    ended = await member_of(request).delete_set(name)
-    return JSONResponse(_out(request, ended).model_dump())
+    state = edit_state_of(request)
+    edit_set = await state.member.delete_set(name)
+    return JSONResponse(_out(state, edit_set).model_dump())
 
 
-def _out(request: Request, edit_set: EditSet) -> EditSetOut:
-    reasons = request.app.state.edit_front.names.reasons
-    return EditSetOut.of(edit_set, reasons.get(edit_set.name))
+def _out(state: EditState, edit_set: EditSet) -> EditSetOut:
+    return EditSetOut.of(edit_set, state.names.reasons.get(edit_set.name))

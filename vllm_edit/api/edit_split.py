@@ -3,33 +3,24 @@
 from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
-from vllm_edit.api.body import read_json, validated
-from vllm_edit.api.routers import (
-    changing_router,
-    errors_docs,
-    member_of,
-    reading_router,
-    service_of,
-)
+from vllm_edit.api.body import read_body
+from vllm_edit.api.openapi import body_docs
+from vllm_edit.api.routers import change_router, errors_docs, read_router
 from vllm_edit.api.schemas import SplitIn, SplitOut
 from vllm_edit.domain.errors import UnknownSplit
 from vllm_edit.domain.traffic_split import TrafficSplit
+from vllm_edit.request.edit_state import EditState, edit_state_of
 
-reading = reading_router("/v1/edit-split")
-changing = changing_router("/v1/edit-split")
+read_routes = read_router("/v1/edit-split")
+change_routes = change_router("/v1/edit-split")
 
-_NONE = {404: "Default traffic is not split."}
+_NO_SPLIT = {404: "Default traffic is not split."}
 
 
-@changing.put(
+@change_routes.put(
     "",
     response_model=SplitOut,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": SplitIn.model_json_schema()}},
-        }
-    },
+    openapi_extra=body_docs(SplitIn),
     responses=errors_docs(
         {
             400: "There can be no such split; nothing was changed.",
@@ -39,33 +30,35 @@ _NONE = {404: "Default traffic is not split."}
     ),
 )
 async def put_split(request: Request) -> Response:
-    """Split the traffic that does not choose over variants, by weights."""
-    told = validated(SplitIn, await read_json(request))
-    split = TrafficSplit(told.weights, told.by)
-    await member_of(request).set_split(split)
-    return _answer(split)
+    """Split the traffic that does not choose a variant, by weights."""
+    state = edit_state_of(request)
+    body = await read_body(request, SplitIn, state.settings)
+    split = TrafficSplit(body.weights, body.by)
+    await state.member.set_split(split)
+    return _response(split)
 
 
-@reading.get("", response_model=SplitOut, responses=errors_docs(_NONE))
+@read_routes.get("", response_model=SplitOut, responses=errors_docs(_NO_SPLIT))
 async def get_split(request: Request) -> Response:
     """The split that is in force."""
-    return _answer(_split(request))
+    return _response(_split(edit_state_of(request)))
 
 
-@changing.delete("", response_model=SplitOut, responses=errors_docs(_NONE))
+@change_routes.delete("", response_model=SplitOut, responses=errors_docs(_NO_SPLIT))
 async def delete_split(request: Request) -> Response:
     """Show default traffic the default variant again."""
-    split = _split(request)
-    await member_of(request).set_split(None)
-    return _answer(split)
+    state = edit_state_of(request)
+    split = _split(state)
+    await state.member.set_split(None)
+    return _response(split)
 
 
-def _split(request: Request) -> TrafficSplit:
-    split = service_of(request).split
+def _split(state: EditState) -> TrafficSplit:
+    split = state.service.split
     if split is None:
         raise UnknownSplit("Default traffic is not split; PUT /v1/edit-split makes a split.")
     return split
 
 
-def _answer(split: TrafficSplit) -> Response:
+def _response(split: TrafficSplit) -> Response:
     return JSONResponse(SplitOut(weights=dict(split.weights), by=split.by).model_dump())

@@ -1,55 +1,26 @@
 """The routes of /v1/edits."""
 
-from typing import Any
-
 from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
 from vllm_edit.api.body import read_submission
-from vllm_edit.api.openapi import body_schema
-from vllm_edit.api.routers import (
-    changing_router,
-    errors_docs,
-    member_of,
-    reading_router,
-    service_of,
-)
+from vllm_edit.api.openapi import body_docs
+from vllm_edit.api.routers import change_router, errors_docs, read_router, viewer_of
 from vllm_edit.api.schemas import Batch, EditIn, EditList, EditOut
-from vllm_edit.api.visibility import visible_edits
 from vllm_edit.domain.edit import Edit
 from vllm_edit.domain.errors import unknown_edit
+from vllm_edit.request.edit_state import edit_state_of
 from vllm_edit.service.service import EditService
-from vllm_edit.settings import Settings
 
-_EDIT_SCHEMA = body_schema(EditIn)
-_BATCH_SCHEMA = body_schema(Batch)
-_BODY_DOCS: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "anyOf": [
-                        _EDIT_SCHEMA,
-                        {"type": "array", "items": _EDIT_SCHEMA},
-                        _BATCH_SCHEMA,
-                    ]
-                }
-            }
-        },
-    }
-}
+read_routes = read_router("/v1/edits")
+change_routes = change_router("/v1/edits")
 
 
-reading = reading_router("/v1/edits")
-changing = changing_router("/v1/edits")
-
-
-@changing.post(
+@change_routes.post(
     "",
     status_code=202,
     response_model=EditOut | EditList,
-    openapi_extra=_BODY_DOCS,
+    openapi_extra=body_docs(EditIn | list[EditIn] | Batch),
     responses={
         200: {"model": EditOut | EditList, "description": "With wait: how each edit ended."},
         **errors_docs(
@@ -64,39 +35,40 @@ changing = changing_router("/v1/edits")
 )
 async def create_edits(request: Request) -> Response:
     """Correct one fact or several: recorded at once, effective as soon as they are active."""
-    settings: Settings = request.app.state.edit_settings
-    body = await read_submission(request, settings.max_body_bytes, settings.max_batch)
-    service = service_of(request)
-    edits = await member_of(request).submit(body.requests, wait=body.wait)
-    out = [_out(service, edit) for edit in edits]
-    answer = EditList(data=out) if body.many else out[0]
-    return JSONResponse(answer.model_dump(), status_code=200 if body.wait else 202)
+    state = edit_state_of(request)
+    submission = await read_submission(request, state.settings)
+    edits = await state.member.submit(submission.requests, wait=submission.wait)
+    out = [_out(state.service, edit) for edit in edits]
+    body = EditList(data=out) if submission.many else out[0]
+    return JSONResponse(body.model_dump(), status_code=200 if submission.wait else 202)
 
 
-@reading.get("", response_model=EditList)
+@read_routes.get("", response_model=EditList)
 async def list_edits(request: Request) -> Response:
     """All edits ever posted that the client may see, oldest first."""
-    service = service_of(request)
-    visible = visible_edits(request, service)
-    edits = EditList(data=[_out(service, edit) for edit in service.edits() if visible(edit)])
+    state = edit_state_of(request)
+    sees = viewer_of(request).edit_filter(state.service.edit_sets())
+    visible = filter(sees, state.service.edits())
+    edits = EditList(data=[_out(state.service, edit) for edit in visible])
     return JSONResponse(edits.model_dump())
 
 
-@reading.get(
+@read_routes.get(
     "/{edit_id}",
     response_model=EditOut,
     responses=errors_docs({404: "No edit has that id."}),
 )
 async def get_edit(request: Request, edit_id: str) -> Response:
     """One edit and its status."""
-    service = service_of(request)
-    edit = service.get(edit_id)
-    if not visible_edits(request, service)(edit):
+    state = edit_state_of(request)
+    edit = state.service.get(edit_id)
+    sees = viewer_of(request).edit_filter(state.service.edit_sets())
+    if not sees(edit):
         raise unknown_edit(edit_id)
-    return JSONResponse(_out(service, edit).model_dump())
+    return JSONResponse(_out(state.service, edit).model_dump())
 
 
-@changing.delete(
+@change_routes.delete(
     "/{edit_id}",
     response_model=EditOut,
     responses=errors_docs(
@@ -109,9 +81,9 @@ async def get_edit(request: Request, edit_id: str) -> Response:
 )
 async def roll_back_edit(request: Request, edit_id: str) -> Response:
     """Take an edit back; the answer comes when it is no longer in effect."""
-    service = service_of(request)
-    edit = await member_of(request).roll_back(edit_id)
-    return JSONResponse(_out(service, edit).model_dump())
+    state = edit_state_of(request)
+    edit = await state.member.roll_back(edit_id)
+    return JSONResponse(_out(state.service, edit).model_dump())
 
 
 def _out(service: EditService, edit: Edit) -> EditOut:

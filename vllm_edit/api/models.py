@@ -5,37 +5,33 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from vllm_edit.api.visibility import sees
-from vllm_edit.engine.model_names import ModelNames
-from vllm_edit.service.service import EditService
+from vllm_edit.api.routers import viewer_of
+from vllm_edit.request.edit_state import EditState, find_edit_state
+from vllm_edit.security.visibility import Viewer
 
-reading = APIRouter()
+read_routes = APIRouter()
 
 
-@reading.get("/v1/models")
+@read_routes.get("/v1/models")
 async def list_models(request: Request) -> Response:
     """vLLM's own list, in which the variants are, without those of other tenants."""
-    state = request.app.state
-    listed = (await state.openai_serving_models.show_available_models()).model_dump()
-    service: EditService | None = getattr(state, "edit_service", None)
-    if service is not None:
-        listed["data"] = _visible(request, service, listed["data"])
+    models = request.app.state.openai_serving_models
+    listed = (await models.show_available_models()).model_dump()
+    state = find_edit_state(request.app.state)
+    if state is not None:
+        listed["data"] = _visible(state, viewer_of(request), listed["data"])
     return JSONResponse(listed)
 
 
-def _visible(
-    request: Request, service: EditService, cards: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
+def _visible(state: EditState, viewer: Viewer, cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The cards that the client may see, under the names by which clients ask."""
-    names: ModelNames = request.app.state.edit_front.names
-    see = sees(request)
-    hidden = {edit_set.name for edit_set in service.edit_sets() if not see(edit_set)}
-    shown = []
-    for name, card in zip(names.listed(), cards, strict=True):
-        variant = names.variant_of(name)
+    hidden = {edit_set.name for edit_set in state.service.edit_sets() if not viewer.sees(edit_set)}
+    visible = []
+    for name, card in zip(state.names.listed(), cards, strict=True):
+        variant = state.names.variant_of(name)
         if variant is None:
-            shown.append(card)
+            visible.append(card)
         elif variant not in hidden:
-            # Where an adapter lies on this machine is nobody's business.
-            shown.append({**card, "id": name, "root": cards[0]["root"], "parent": cards[0]["id"]})
-    return shown
+            # The card must not tell where an adapter lies on this machine.
+            visible.append({**card, "id": name, "root": cards[0]["root"], "parent": cards[0]["id"]})
+    return visible

@@ -1,22 +1,16 @@
-"""Schemas of bodies for the OpenAPI page, where they are not FastAPI's own."""
+"""The OpenAPI page, where a route reads its body by itself."""
 
 from typing import Any
 
-from pydantic import BaseModel
+import jsonref
+from pydantic import TypeAdapter
 
 
-def body_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema of a model, whole: what it refers to stands where it does so."""
-    schema = model.model_json_schema()
-    resolved: dict[str, Any] = _resolved(schema, schema.pop("$defs", {}))
-    return resolved
+def body_docs(body: Any) -> dict[str, Any]:
+    """A route's ``openapi_extra`` for a JSON body of a type, a pydantic model or a union.
 
-
-def _resolved(part: Any, parts: dict[str, Any]) -> Any:
-    if isinstance(part, list):
-        return [_resolved(item, parts) for item in part]
-    if not isinstance(part, dict):
-        return part
-    if "$ref" in part:
-        return _resolved(parts[part["$ref"].rpartition("/")[2]], parts)
-    return {name: _resolved(value, parts) for name, value in part.items()}
+    Every reference is replaced by what it refers to: it would lead nowhere on that page.
+    """
+    schema = jsonref.replace_refs(TypeAdapter(body).json_schema(), proxies=False, lazy_load=False)
+    schema.pop("$defs", None)
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

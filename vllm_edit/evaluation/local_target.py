@@ -67,7 +67,7 @@ class LocalTarget:
         return make_retriever(
             replace(self.settings, store=Store(folder)),
             str(self.model),
-            longest=loaded.model.config.get_text_config().max_position_embeddings,
+            context=loaded.model.config.get_text_config().max_position_embeddings,
             count_tokens=lambda text: len(tokenizer.encode(text, add_special_tokens=False)),
         )
 

@@ -1,4 +1,4 @@
-"""The memory of a server, made from its settings."""
+"""The memory of a server and its router, made from the settings."""
 
 from pathlib import Path
 from typing import cast
@@ -7,40 +7,51 @@ from retriever import (
     Demonstration,
     FactLimits,
     FeedbackMemory,
+    HopFormat,
     IkeSettings,
+    Mello,
+    MelloSettings,
     Retriever,
     RetrieverSettings,
     ScopeClassifier,
     SentenceEncoder,
     StoredEncoder,
     load_demonstrations,
+    load_hop_format,
 )
 from retriever.encoder import Dtype
 from retriever.ike.editor import CountTokens
 from retriever.ike.settings import Choice, Slot
+from retriever.mello.settings import Questions
+from retriever.mello.shown import SHOWN
 from retriever.scope.files import SHIPPED
 from vllm_edit import factworld
-from vllm_edit.memory.build_router import mello_settings
+from vllm_edit.memory.hop_writer import HopWriter
 from vllm_edit.memory.method import MemoryMethod
 from vllm_edit.memory.metrics import TimedClassifier, TimedEncoder
+from vllm_edit.memory.router import Router, RoutingBudget
 from vllm_edit.serac.editor import Serac
 from vllm_edit.settings import Settings
+from vllm_edit.vllm_interface.completions import CompletionHandler
 from vllm_edit.vllm_interface.engine import EngineClient, max_model_len, tokenizer
 
 
 def make_memory(
     settings: Settings, model: str, engine: EngineClient, serac: Serac | None
 ) -> MemoryMethod:
-    """Raises RetrieverError for a setting out of its range or a file that cannot be read."""
+    """The memory methods for the checkpoint ``model``.
+
+    Raises RetrieverError for a setting out of its range or a file that cannot be read.
+    """
     retriever = make_retriever(settings, model, max_model_len(engine), _token_counter(engine))
     feedback = FeedbackMemory(retriever.encoder, settings.feedback_likeness)
     return MemoryMethod(retriever, feedback, serac)
 
 
 def make_retriever(
-    settings: Settings, model: str, longest: int, count_tokens: CountTokens
+    settings: Settings, model: str, context: int, count_tokens: CountTokens
 ) -> Retriever:
-    """For a model of `longest` tokens of context. Raises as `make_memory` does."""
+    """The retriever for a model with a context of so many tokens; raises as `make_memory` does."""
     limits = FactLimits(
         subject=settings.max_prompt_chars,
         prompt=settings.max_prompt_chars,
@@ -48,39 +59,69 @@ def make_retriever(
     )
     options = RetrieverSettings(
         threshold=settings.scope_threshold,
-        ike=_ike(settings, longest // 2),
-        mello=mello_settings(settings),
+        ike=_ike(settings, context // 2),
+        mello=_mello(settings),
         limits=limits,
     )
     dtype = cast("Dtype", settings.encoder_dtype)
     sentences = SentenceEncoder(settings.encoder or None, dtype=dtype)
     folder = Path(settings.scope_classifier) if settings.scope_classifier else SHIPPED
     classifier = TimedClassifier(ScopeClassifier(folder, dtype=dtype))
-    shown = _demonstrations(settings, model)
     return Retriever(
         TimedEncoder(sentences),
-        shown,
+        _demonstrations(settings, model),
         options,
         classifier,
         count_tokens,
-        # What requests say is not kept.
+        # Vectors of facts are kept on disk, those of requests are not.
         fact_encoder=StoredEncoder(sentences, settings.folder / "embeddings"),
     )
 
 
-def _ike(settings: Settings, most: int) -> IkeSettings:
+def make_router(
+    settings: Settings, memory: MemoryMethod, model: str, completions: CompletionHandler
+) -> Router:
+    """The router for the checkpoint ``model``.
+
+    Raises InvalidHopFormatError for a file of labels that cannot be read.
+    """
+    hop_format = _hop_format(settings, model)
+    mello = _mello(settings)
+    return Router(
+        memory,
+        Mello(hop_format, mello.max_hops),
+        HopWriter(completions, hop_format, mello.hop_tokens),
+        RoutingBudget(
+            settings.route_budget_ms / 1000 or None, settings.route_over_budget == "fail"
+        ),
+    )
+
+
+def _ike(settings: Settings, max_tokens: int) -> IkeSettings:
     return IkeSettings(
         demonstrations=settings.demonstration_count,
         choice=cast("Choice", settings.demonstration_choice),
         slot=cast("Slot", settings.chat_slot),
-        max_tokens=min(settings.max_added_tokens, most),
+        max_tokens=min(settings.max_added_tokens, max_tokens),
     )
+
+
+def _mello(settings: Settings) -> MelloSettings:
+    questions = cast("Questions", settings.mello_questions)
+    return MelloSettings(questions=questions, max_hops=settings.mello_hops)
 
 
 def _demonstrations(settings: Settings, model: str) -> tuple[Demonstration, ...]:
     if settings.demonstrations:
         return load_demonstrations(Path(settings.demonstrations))
     return tuple(factworld.demonstrations()) if Path(model) == factworld.checkpoint() else ()
+
+
+def _hop_format(settings: Settings, model: str) -> HopFormat:
+    if settings.mello_format:
+        return load_hop_format(Path(settings.mello_format))
+    # The bundled model is trained on the labels; any other must be shown them.
+    return HopFormat() if Path(model) == factworld.checkpoint() else SHOWN
 
 
 def _token_counter(engine: EngineClient) -> CountTokens:

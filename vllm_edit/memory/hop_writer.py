@@ -1,4 +1,4 @@
-"""Asks the served model, or one of its variants, for the hops of a question."""
+"""Lets the served model, or one of its variants, write the hops of a question."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,11 +8,11 @@ from vllm_edit.domain.errors import Unavailable
 from vllm_edit.vllm_interface.completions import CompletionHandler, complete
 
 
-class ServedModel:
+class HopWriter:
     """Short greedy completions by vLLM's own handler, in this process.
 
-    They have the model, and so the variant, and the share of the prefix cache of the request that
-    they are for; the engine batches them with everything else.
+    Each has the model, and so the variant, and the cache salt of the request that it is for. The
+    engine batches them with everything else.
     """
 
     def __init__(
@@ -23,9 +23,9 @@ class ServedModel:
         self._tokens = hop_tokens
 
     async def write(self, text: str, request: Mapping[str, Any]) -> str:
-        """The text's continuation up to a stop, which is part of it.
+        """The continuation of the text, up to and including a stop.
 
-        Nothing where vLLM cannot: it then answers the request itself, in its own words.
+        Empty if vLLM cannot write it: vLLM will then refuse the request itself.
         """
         body = {
             "model": request.get("model"),

@@ -1,4 +1,4 @@
-"""What memory makes of a request: facts in front of it, another model's answer, or nothing."""
+"""What memory does with a request: facts in front of it, another model's answer, or nothing."""
 
 import asyncio
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 from retriever import Decision, Decompose, Delegate, Mello, Message, Messages, Pass, Rewrite
 from retriever.decision import PassReason
 from vllm_edit.domain.errors import RouteOverBudget
-from vllm_edit.memory.hop_writer import ServedModel
+from vllm_edit.memory.hop_writer import HopWriter
 from vllm_edit.memory.method import MemoryMethod
 from vllm_edit.memory.query import MemoryQuery
 from vllm_edit.memory.routing_options import RoutingOptions
@@ -19,10 +19,10 @@ OVER_BUDGET = "over_budget"
 
 
 @dataclass(frozen=True)
-class Budget:
-    """``seconds`` that routing a request may take, and whether the request fails beyond them.
+class RoutingBudget:
+    """The ``seconds`` that the routing of a request may take; None for no limit.
 
-    Otherwise it is served as if no edit concerned it.
+    Beyond them the request ``fails``, or else is served as if no edit concerned it.
     """
 
     seconds: float | None = None
@@ -30,11 +30,11 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Routed:
+class RoutedRequest:
     """A request as it is to be served.
 
     ``decisions`` are those about its chat or about each of its prompts, in order; a single
-    ``Delegate`` is for the counterfactual model. None are made beyond the budget.
+    ``Delegate`` is for the counterfactual model. There are none if the budget was exceeded.
     """
 
     request: dict[str, Any]
@@ -43,15 +43,17 @@ class Routed:
 
     @property
     def used(self) -> list[Rewrite | Delegate]:
+        """The decisions that use edits."""
         return [decision for decision in self.decisions if not isinstance(decision, Pass)]
 
     @property
-    def passes(self) -> list[PassReason]:
+    def pass_reasons(self) -> list[PassReason]:
+        """Why no edit concerns a prompt, for each that none concerns."""
         return [decision.reason for decision in self.decisions if isinstance(decision, Pass)]
 
     @property
-    def answer(self) -> Delegate | None:
-        """What the counterfactual model is to answer from, if it is to."""
+    def delegate(self) -> Delegate | None:
+        """What the counterfactual model is to answer from, if it answers the request."""
         only = self.decisions[0] if len(self.decisions) == 1 else None
         return only if isinstance(only, Delegate) else None
 
@@ -60,45 +62,45 @@ class Router:
     """Asks the memory about requests, and the served model about hops."""
 
     def __init__(
-        self, memory: MemoryMethod, mello: Mello, served: ServedModel, budget: Budget
+        self, memory: MemoryMethod, mello: Mello, hop_writer: HopWriter, budget: RoutingBudget
     ) -> None:
         self._memory = memory
         self._mello = mello
-        self._served = served
+        self._hop_writer = hop_writer
         self._budget = budget
 
     @property
-    def patient(self) -> "Router":
-        """The same without a budget."""
-        return Router(self._memory, self._mello, self._served, Budget())
+    def without_budget(self) -> "Router":
+        """A router that takes as long as it needs."""
+        return Router(self._memory, self._mello, self._hop_writer, RoutingBudget())
 
-    async def route(self, request: Mapping[str, Any], wishes: RoutingOptions) -> Routed:
+    async def route(self, request: Mapping[str, Any], options: RoutingOptions) -> RoutedRequest:
         """Decide on a request as vLLM would get it; raises RouteOverBudget."""
         try:
             async with asyncio.timeout(self._budget.seconds):
-                return await self._route(dict(request), wishes)
+                return await self._route(dict(request), options)
         except TimeoutError as error:
             if not self._budget.fails:
-                return Routed(dict(request), over_budget=True)
+                return RoutedRequest(dict(request), over_budget=True)
             raise RouteOverBudget(
                 "It took too long to see whether an edit concerns the request; ask again, or "
                 "raise --edit-route-budget-ms."
             ) from error
 
-    async def _route(self, request: dict[str, Any], wishes: RoutingOptions) -> Routed:
+    async def _route(self, request: dict[str, Any], options: RoutingOptions) -> RoutedRequest:
         prompt = request.get("prompt")
         if _is_chat(messages := request.get("messages")):
-            query = self._memory.query(messages, wishes.variant)
-            return await self._route_one(request, "messages", query, wishes)
+            query = self._memory.query(messages, options.variant)
+            return await self._route_one(request, "messages", query, options)
         if isinstance(prompt, str):
-            query = self._memory.query(prompt, wishes.variant)
-            return await self._route_one(request, "prompt", query, wishes)
+            query = self._memory.query(prompt, options.variant)
+            return await self._route_one(request, "prompt", query, options)
         if not isinstance(prompt, list) or not all(isinstance(text, str) for text in prompt):
-            return Routed(request)
-        queries = [self._memory.query(text, wishes.variant) for text in prompt]
+            return RoutedRequest(request)
+        queries = [self._memory.query(text, options.variant) for text in prompt]
         parts = await asyncio.gather(
             *(
-                self._route_one({**request, "prompt": text}, "prompt", query, wishes)
+                self._route_one({**request, "prompt": text}, "prompt", query, options)
                 for text, query in zip(prompt, queries, strict=True)
             )
         )
@@ -110,33 +112,33 @@ class Router:
             else part.request["prompt"]
             for decision, query, part in zip(decisions, queries, parts, strict=True)
         ]
-        return Routed({**request, "prompt": texts}, tuple(decisions))
+        return RoutedRequest({**request, "prompt": texts}, tuple(decisions))
 
     async def _route_one(
-        self, request: dict[str, Any], field: str, query: MemoryQuery, wishes: RoutingOptions
-    ) -> Routed:
+        self, request: dict[str, Any], field: str, query: MemoryQuery, options: RoutingOptions
+    ) -> RoutedRequest:
         content: str | Messages = request[field]
-        decision = await query.route(wishes.hops)
+        decision = await query.route(options.hops)
         more: dict[str, Any] = {}
         if isinstance(decision, Decompose):
-            decision, more = await self._hop(decision, request, content, wishes)
+            decision, more = await self._decompose(decision, request, content, options)
             if isinstance(decision, Pass):
                 decision = await query.route_without_hops()
         if isinstance(decision, Pass):
-            decision = await query.with_feedback(wishes.user) or decision
+            decision = await query.with_feedback(options.user) or decision
         if isinstance(decision, Delegate) and not self._can_answer(request):
             decision = await query.put_in_front(decision)
         if isinstance(decision, Rewrite):
             routed = decision.text if decision.messages is None else list(decision.messages)
             request = {**request, field: routed, **more}
-        return Routed(request, (decision,))
+        return RoutedRequest(request, (decision,))
 
-    async def preview(self, content: str | Messages, wishes: RoutingOptions) -> Decision:
-        """What is decided about a prompt or a chat, as far as that is known without generating."""
-        query = self._memory.query(content, wishes.variant)
-        decision = await query.route(wishes.hops)
+    async def preview(self, content: str | Messages, options: RoutingOptions) -> Decision:
+        """The decision about a prompt or a chat, as far as it is known without generating."""
+        query = self._memory.query(content, options.variant)
+        decision = await query.route(options.hops)
         if isinstance(decision, Pass):
-            return await query.with_feedback(wishes.user) or decision
+            return await query.with_feedback(options.user) or decision
         if isinstance(decision, Delegate) and self._memory.counterfactual is None:
             return await query.put_in_front(decision)
         return decision
@@ -144,20 +146,20 @@ class Router:
     def _can_answer(self, request: Mapping[str, Any]) -> bool:
         return self._memory.counterfactual is not None and suits(request)
 
-    async def _hop(
+    async def _decompose(
         self,
         hops: Decompose,
         request: Mapping[str, Any],
         content: str | Messages,
-        wishes: RoutingOptions,
+        options: RoutingOptions,
     ) -> tuple[Pass | Rewrite, dict[str, Any]]:
-        """The rewritten request, and what else of it changes."""
+        """The request behind its hops, and the other fields of it that change."""
         if not isinstance(content, str) and content[-1].get("role") != "user":
             return Pass("out_of_scope"), {}
         solution = await self._mello.solve(
             hops.question,
-            partial(self._served.write, request=request),
-            partial(self._memory.facts_in_scope, variant=wishes.variant),
+            partial(self._hop_writer.write, request=request),
+            partial(self._memory.facts_in_scope, variant=options.variant),
         )
         if solution is None:
             return Pass("out_of_scope"), {}
@@ -166,17 +168,17 @@ class Router:
         if isinstance(content, str):
             more = {"stop": _with_stops(request.get("stop"), solution.stop)}
             return Rewrite(ids, scores, "mello", text=solution.text), more
-        # The answer goes on where the notes of its own turn end.
+        # The served model continues its own turn, which begins with the notes.
         turn = {"role": "assistant", "content": solution.notes}
         more = {"add_generation_prompt": False, "continue_final_message": True}
         return Rewrite(ids, scores, "mello", messages=(*content, turn)), more
 
 
-def _with_stops(wanted: object, more: tuple[str, ...]) -> object:
-    """The client's stops and these; what vLLM will refuse stays as it is."""
-    if wanted is None or isinstance(wanted, str):
-        return [*([wanted] if wanted else []), *more] or None
-    return [*wanted, *more] if isinstance(wanted, list) else wanted
+def _with_stops(stop: object, more: tuple[str, ...]) -> object:
+    """The field ``stop`` of a request with more stops; what vLLM will refuse stays as it is."""
+    if stop is None or isinstance(stop, str):
+        return [*([stop] if stop else []), *more] or None
+    return [*stop, *more] if isinstance(stop, list) else stop
 
 
 def _is_chat(messages: object) -> TypeGuard[list[Message]]:

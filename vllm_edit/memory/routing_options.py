@@ -1,4 +1,4 @@
-"""What a request says of how it is to be routed."""
+"""How a request asks to be routed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,28 +14,30 @@ _WORDS = {"true": True, "false": False}
 
 @dataclass(frozen=True)
 class RoutingOptions:
-    """Of one request, for the variant that it sees."""
+    """The variant that a request sees, and what it says about its routing."""
 
     variant: str
     hops: bool | None = None
-    """Whether it is a question of several hops, if it says so."""
+    """Whether it is a question of several hops; None if it does not say."""
     user: str | None = None
 
 
-def wishes(request: Mapping[str, Any], headers: Mapping[str, str], variant: str) -> RoutingOptions:
+def read_routing_options(
+    request: Mapping[str, Any], headers: Mapping[str, str], variant: str
+) -> RoutingOptions:
     """Read from the request's fields and headers; raises InvalidChoice."""
     user = request.get("user")
     return RoutingOptions(variant, _hops(request, headers), user if isinstance(user, str) else None)
 
 
 def _hops(request: Mapping[str, Any], headers: Mapping[str, str]) -> bool | None:
-    told = request.get(HOPS_FIELD)
-    if told is None and HOPS_HEADER in headers:
-        told = _WORDS.get(headers[HOPS_HEADER].strip().lower(), "")
-    if told is not None and not isinstance(told, bool):
+    hops = request.get(HOPS_FIELD)
+    if hops is None and HOPS_HEADER in headers:
+        hops = _WORDS.get(headers[HOPS_HEADER].strip().lower(), "")
+    if hops is not None and not isinstance(hops, bool):
         raise InvalidChoice(
             f"{HOPS_FIELD} and the header {HOPS_HEADER} are true or false.",
             code="bad_hops",
             field=HOPS_FIELD,
         )
-    return told
+    return hops

@@ -7,7 +7,7 @@ from starlette.types import Message, Receive, Scope
 
 
 async def read(receive: Receive) -> bytes:
-    """The whole body, as far as the client sends it."""
+    """The whole body, or what came of it before the client left."""
     chunks: list[bytes] = []
     while True:
         message = await receive()
@@ -19,27 +19,27 @@ async def read(receive: Receive) -> bytes:
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
-    """A receive that yields ``body`` once and then what the client sends (its disconnect)."""
+    """A receive that returns ``body`` once, and then what the client sends (its disconnect)."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def replayed() -> Message:
+    async def receive_again() -> Message:
         return messages.pop() if messages else await receive()
 
-    return replayed
+    return receive_again
 
 
 def with_length(scope: Scope, length: int) -> Scope:
-    """The scope of the same request with a body of that many bytes."""
+    """The scope of the same request with a body of ``length`` bytes."""
     drop = (b"content-length", b"transfer-encoding")
     headers = [(name, value) for name, value in scope["headers"] if name not in drop]
     return {**scope, "headers": [*headers, (b"content-length", str(length).encode())]}
 
 
 def parse(body: bytes) -> dict[str, Any] | None:
-    """The JSON object in the body; None for anything else, which vLLM answers in its words."""
+    """The JSON object in the body; None for anything else, which vLLM refuses itself."""
     try:
         request = json.loads(body)
-        # Half of a surrogate pair can be written in JSON, but no tokenizer takes it.
+        # JSON can hold half of a surrogate pair, but no tokenizer accepts it.
         json.dumps(request, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None

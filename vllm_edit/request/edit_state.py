@@ -1,22 +1,56 @@
-"""What is asked about every request."""
+"""What the plugin keeps on the app, at ``app.state.edit_state``."""
 
 from dataclasses import dataclass
 
+from starlette.datastructures import Headers, State
+from starlette.requests import Request
+
+from vllm_edit.domain.errors import Unavailable
 from vllm_edit.engine.grace_period import GracePeriod
 from vllm_edit.engine.model_names import ModelNames
 from vllm_edit.memory.method import MemoryMethod
 from vllm_edit.memory.router import Router
+from vllm_edit.replication.member import Member
+from vllm_edit.security.access import Access
+from vllm_edit.security.rate_limit import RateLimiter
 from vllm_edit.security.tenants import Tenants
+from vllm_edit.security.visibility import Viewer, viewer_of
 from vllm_edit.service.service import EditService
+from vllm_edit.settings import Settings
 
 
 @dataclass(frozen=True)
 class EditState:
-    """The parts of a server that requests meet."""
+    """The parts of a server that requests and routes use."""
 
-    service: EditService
-    memory: MemoryMethod
-    names: ModelNames
+    settings: Settings
+    access: Access
     tenants: Tenants
-    grace: GracePeriod
+    limiter: RateLimiter
+    service: EditService
+    member: Member
+    """Makes changes, here or on the server that leads the store."""
+    memory: MemoryMethod
     router: Router
+    names: ModelNames
+    grace: GracePeriod
+
+    def viewer(self, headers: Headers, *, manages_edits: bool) -> Viewer:
+        """See `viewer_of`."""
+        return viewer_of(headers, self.access, self.tenants, manages_edits=manages_edits)
+
+
+def find_edit_state(state: State) -> EditState | None:
+    """The state of a server; None if it was started without an engine."""
+    return getattr(state, "edit_state", None)
+
+
+def edit_state_of(request: Request) -> EditState:
+    """The state of the server that got a request.
+
+    Raises Unavailable if it was started without an engine.
+    """
+    edit_state = find_edit_state(request.app.state)
+    if edit_state is None:
+        raise Unavailable("This server has no engine, so it cannot take edits.")
+    return edit_state

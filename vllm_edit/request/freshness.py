@@ -1,4 +1,4 @@
-"""Read your writes: a request that wants to see a revision waits until it is in effect."""
+"""Read your writes: a request that asks for a revision waits until it is in effect."""
 
 import asyncio
 
@@ -12,11 +12,11 @@ WAIT_SECONDS = 10.0
 
 
 async def require_revision(service: EditService, headers: Headers) -> None:
-    """Return when the revision that the request wants, if it wants one, is in effect.
+    """Wait until the revision that the request asks for, if any, is in effect.
 
     Raises:
-        InvalidChoice: what it names is no revision.
-        RevisionNotReached: it did not come into effect in time.
+        InvalidChoice: the header holds no revision.
+        RevisionNotReached: the revision did not come into effect within `WAIT_SECONDS`.
     """
     text = headers.get(MIN_REVISION_HEADER)
     if text is None:

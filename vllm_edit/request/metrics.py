@@ -1,4 +1,4 @@
-"""What `/metrics` says of variants, beside vLLM's own figures."""
+"""Figures about variants on `/metrics`, beside vLLM's own."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from prometheus_client import Counter, Histogram
 from starlette.types import Message, Send
 
 from retriever.ike.prompt import text_of
-from vllm_edit.memory.router import OVER_BUDGET, Routed
+from vllm_edit.memory.router import OVER_BUDGET, RoutedRequest
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -37,7 +37,7 @@ ROUTING = Histogram(
     "Time to see which memory edits concern a request, hops included",
     buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, *_BUCKETS),
 )
-FIRST = Histogram(
+FIRST_BYTE = Histogram(
     "vllm_edit_first_byte_seconds",
     "Time to the first byte of an answer's body, by variant",
     ["variant"],
@@ -49,51 +49,51 @@ WHOLE = Histogram(
 )  # fmt: skip
 
 
-class Observation:
-    """One request of a variant, as it is answered."""
+class RequestTimer:
+    """The status and the times of one request of a variant, from when it is made."""
 
     def __init__(self, variant: str) -> None:
         self._variant = variant
         self._start = time.perf_counter()
-        self._first = 0.0
+        self._first_byte = 0.0
         self._status = 0
 
     def wrap(self, send: Send) -> Send:
         """A send that notes when the answer comes."""
 
-        async def observed(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._status = message["status"]
-            elif not self._first and message.get("body"):
-                self._first = time.perf_counter() - self._start
+            elif not self._first_byte and message.get("body"):
+                self._first_byte = time.perf_counter() - self._start
             await send(message)
 
-        return observed
+        return send_and_note
 
     @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Around the whole of the request."""
+    def recorded(self) -> Iterator[None]:
+        """Record the request when the block ends; status 499 if no answer began."""
         try:
             yield
         finally:
             REQUESTS.labels(self._variant, str(self._status or 499)).inc()
             WHOLE.labels(self._variant).observe(time.perf_counter() - self._start)
-            if self._first:
-                FIRST.labels(self._variant).observe(self._first)
+            if self._first_byte:
+                FIRST_BYTE.labels(self._variant).observe(self._first_byte)
 
 
-def count(variant: str, request: Mapping[str, Any], routed: Routed) -> None:
-    """Take note of what memory made of a request."""
+def count_routing(variant: str, request: Mapping[str, Any], routed: RoutedRequest) -> None:
+    """Count what memory did with a request."""
     for decision in routed.used:
         HITS.labels(variant, decision.method).inc(len(decision.edit_ids))
-    for reason in [OVER_BUDGET] if routed.over_budget else routed.passes:
+    for reason in [OVER_BUDGET] if routed.over_budget else routed.pass_reasons:
         PASSES.labels(variant, reason).inc()
     if routed.used:
         ADDED.labels(variant).inc(max(0, _length(routed.request) - _length(request)))
 
 
 def _length(request: Mapping[str, Any]) -> int:
-    """Characters of what is asked."""
+    """Characters of the prompt, the prompts or the messages."""
     if (messages := request.get("messages")) is not None:
         return sum(len(text_of(message)) for message in messages)
     prompt = request.get("prompt")
@@ -101,6 +101,6 @@ def _length(request: Mapping[str, Any]) -> int:
 
 
 def forget(variant: str) -> None:
-    """Drop the figures of a variant that is no more."""
-    for metric in (REQUESTS, HITS, PASSES, ADDED, FIRST, WHOLE):
+    """Drop the figures of a variant that no longer exists."""
+    for metric in (REQUESTS, HITS, PASSES, ADDED, FIRST_BYTE, WHOLE):
         metric.remove_by_labels({"variant": variant})

@@ -8,26 +8,28 @@ from starlette.types import Message, Send
 from retriever import Delegate, Rewrite
 
 
-class Labels:
-    """Says the revision, the variant, the edits used, how surely, and the methods of an answer."""
+class ResponseHeaders:
+    """An answer's revision, variant and methods, and the edits used with their scores."""
 
-    def __init__(self, revision: int, variant: str, methods: Sequence[str]) -> None:
+    def __init__(
+        self,
+        revision: int,
+        variant: str,
+        methods: Sequence[str],
+        decisions: Sequence[Rewrite | Delegate],
+    ) -> None:
         self._revision = revision
         self._variant = variant
-        self._methods = list(methods)
+        self._methods = list(dict.fromkeys([*methods, *(each.method for each in decisions)]))
         self._scores: dict[str, float] = {}
-
-    def use(self, decisions: Sequence[Rewrite | Delegate]) -> None:
         for decision in decisions:
             for edit_id, score in zip(decision.edit_ids, decision.scores, strict=True):
                 self._scores.setdefault(edit_id, score)
-            if decision.method not in self._methods:
-                self._methods.append(decision.method)
 
     def wrap(self, send: Send) -> Send:
         """A send that adds the headers."""
 
-        async def labelled(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["x-edit-revision"] = str(self._revision)
@@ -37,4 +39,4 @@ class Labels:
                 headers["x-edit-method"] = ",".join(self._methods)
             await send(message)
 
-        return labelled
+        return send_with_headers

@@ -1,4 +1,4 @@
-"""Which variant a request chooses, or is given."""
+"""Which variant a request sees, and the request that vLLM gets for it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,36 +12,38 @@ HEADER = "x-edit-variant"
 FIELD = "edit_variant"
 
 
-def chosen(names: ModelNames, request: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
-    """The variant that a request chooses by its model, its header or its field, if it does.
+def chosen_variant(
+    names: ModelNames, request: Mapping[str, Any], headers: Mapping[str, str]
+) -> str | None:
+    """The variant that a request chooses by its model, its header or its field, if any.
 
     Raises InvalidChoice if it chooses several, or one of a model that has no variants.
     """
     model = request.get("model")
     by_model = names.variant_of(str(model))
     choices = [by_model, headers.get(HEADER), request.get(FIELD)]
-    found = {str(choice) for choice in choices if choice is not None}
-    if len(found) > 1:
+    variants = {str(choice) for choice in choices if choice is not None}
+    if len(variants) > 1:
         raise InvalidChoice(
-            f"The request chooses the variants {', '.join(sorted(found))} at once; choose one, by "
-            f"the model, the header {HEADER} or the field {FIELD}."
+            f"The request chooses the variants {', '.join(sorted(variants))} at once; choose one, "
+            f"by the model, the header {HEADER} or the field {FIELD}."
         )
-    if found and by_model is None and model not in (None, *names.served):
+    if variants and by_model is None and model not in (None, *names.served):
         raise InvalidChoice(
             f"The model {model!r} has no variants; ask for {' or '.join(names.served)}.",
             field="model",
         )
-    return found.pop() if found else None
+    return variants.pop() if variants else None
 
 
-def given(
+def assigned_variant(
     split: TrafficSplit | None,
     names: ModelNames,
     request: Mapping[str, Any],
     headers: Mapping[str, str],
     client: str,
 ) -> str:
-    """The variant of a request that does not choose."""
+    """The variant of a request that does not choose one; ``client`` is its address."""
     if split is None or request.get("model") not in (None, *names.served):
         return DEFAULT
     key = None
@@ -52,10 +54,12 @@ def given(
     return split.choose(str(key) if key else client)
 
 
-def for_variant(names: ModelNames, request: Mapping[str, Any], variant: str) -> dict[str, Any]:
-    """The request as vLLM must see it to answer it with the variant.
+def request_for_variant(
+    names: ModelNames, request: Mapping[str, Any], variant: str
+) -> dict[str, Any]:
+    """The request as vLLM must get it to answer it with the variant.
 
-    Raises VariantUnavailable where it cannot.
+    Raises VariantUnavailable if it cannot.
     """
     changed = dict(request)
     if variant == DEFAULT:
@@ -65,7 +69,7 @@ def for_variant(names: ModelNames, request: Mapping[str, Any], variant: str) -> 
     model = str(request.get("model") or names.served[0])
     if names.variant_of(model) is None:
         changed["model"] = model_name(model, variant)
-    # What one variant has computed is of no use to another, and no way to look at it.
+    # Another variant must neither use what this one computed nor find out about it.
     if changed.get("cache_salt") is None:
         changed["cache_salt"] = f"variant-{variant}"
     return changed

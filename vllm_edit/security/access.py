@@ -1,5 +1,6 @@
-"""Who may change edits: who sends the admin key; without one, who is on this machine."""
+"""Who may change edits: whoever sends the admin key or, if there is none, this machine."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ ADMIN_HEADER = "X-Edit-Admin-Key"
 
 @dataclass(frozen=True)
 class Access:
-    """``local`` tells that only this machine reaches the server."""
+    """``key`` is the server's admin key; ``local`` says that only this machine reaches it."""
 
     key: HashedKey
     local: bool
@@ -23,15 +24,16 @@ class Access:
         """Whether edits can be changed without a key."""
         return self.local and not self.key
 
-    def check(self, given: bytes | None, origin: str | None) -> None:
-        """Let a change pass, asked for with the key ``given`` and the header ``Origin``.
+    def check(self, key: bytes | None, origin: str | None) -> None:
+        """Check a request that changes edits: the key it sends, and its header ``Origin``.
 
         Raises:
-            Unauthorized: the server has an admin key, and this is not it.
-            Forbidden: it has none and others reach it, or a web page of another place asks.
+            Unauthorized: the server has another admin key.
+            Forbidden: the server has no admin key, and other machines reach it or the request
+                comes from a web page of another host.
         """
         if self.key:
-            if given is None or not self.key.matches(given):
+            if key is None or not self.key.matches(key):
                 raise Unauthorized(
                     "Changing edits needs the admin key of this server: send it in "
                     f"{ADMIN_HEADER} or as Authorization: Bearer."
@@ -44,7 +46,7 @@ class Access:
                 code="admin_key_not_set",
             )
         elif origin is not None and not _is_local(origin):
-            # Browsers let every page send requests to this machine, and name the page.
+            # A browser lets every page send requests to this machine, and names the page's host.
             raise Forbidden(
                 f"A web page of {origin} may not change edits here; start the server with an "
                 "admin key and let the page send it.",
@@ -52,8 +54,18 @@ class Access:
             )
 
 
+def sent_admin_key(headers: Mapping[str, str]) -> bytes | None:
+    """The admin key that a request sends: in its own header, else as a bearer token."""
+    key = headers.get(ADMIN_HEADER)
+    if not key:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        key = token.strip() if scheme.lower() == "bearer" else ""
+    # Header values are bytes, which Starlette shows as Latin-1.
+    return key.encode("latin-1") if key else None
+
+
 def is_loopback(host: str | None) -> bool:
-    """Whether a server that listens on ``host`` (None: everywhere) is reached from here only."""
+    """Whether only this machine reaches a server that listens on ``host`` (None: everywhere)."""
     if host == "localhost":
         return True
     try:

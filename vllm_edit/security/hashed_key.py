@@ -1,4 +1,4 @@
-"""Keys that tell who may do what. Only their hashes are kept."""
+"""Keys of the administrator and of tenants. Only their hashes are kept."""
 
 import hashlib
 import hmac
@@ -12,16 +12,17 @@ _HASHED = re.compile(r"sha256:([0-9a-f]{64})")
 
 
 class HashedKey:
-    """What is left of a key: its SHA-256. Of no key ("") nothing is left, and that is false.
+    """The SHA-256 of a key. An empty ``text`` means that there is no key: false in a condition.
 
-    ``text`` is the key, or ``sha256:`` and its hash in hexadecimal, as ``str`` gives it back.
+    ``text`` is the key itself, or ``sha256:`` and its hash in hexadecimal, which is what ``str``
+    returns.
     """
 
     __slots__ = ("_digest",)
 
     def __init__(self, text: str = "") -> None:
-        if known := _HASHED.fullmatch(text):
-            self._digest = bytes.fromhex(known[1])
+        if hashed := _HASHED.fullmatch(text):
+            self._digest = bytes.fromhex(hashed[1])
         else:
             self._digest = hashlib.sha256(text.encode()).digest() if text else b""
 
@@ -30,9 +31,9 @@ class HashedKey:
         """The key in a file, as `read_key` reads it; raises Unavailable."""
         return cls(read_key(path))
 
-    def matches(self, given: bytes) -> bool:
-        """Whether ``given`` is the key, in a time that tells nothing about it."""
-        digest = hashlib.sha256(given).digest()
+    def matches(self, key: bytes) -> bool:
+        """Whether this is ``key``'s hash; takes the same time for every key."""
+        digest = hashlib.sha256(key).digest()
         return bool(self) and hmac.compare_digest(digest, self._digest)
 
     def __bool__(self) -> bool:
@@ -54,7 +55,7 @@ class HashedKey:
 
 
 def read_key(path: Path) -> str:
-    """The key in a file: its text without the white space around it.
+    """The key in a file: its text without surrounding white space.
 
     Raises:
         Unavailable: the file cannot be read, or holds no key.

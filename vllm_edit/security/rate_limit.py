@@ -1,4 +1,4 @@
-"""How often a client may ask for a change: a token bucket for each."""
+"""How often a client may change edits: a token bucket for each client."""
 
 import time
 from collections.abc import Callable
@@ -6,22 +6,22 @@ from collections.abc import Callable
 from vllm_edit.domain.errors import RateLimited
 
 BURST_SECONDS = 10.0
-"""A client that was quiet may ask at once for what it may ask for in so many seconds."""
+"""A quiet client may send the requests of so many seconds at once."""
 
 _MAX_CLIENTS = 10_000
 
 
 class RateLimiter:
-    """Admits each client ``rate`` times a second on average (0: as often as it likes).
+    """Admits each client ``rate`` times a second on average (0: without a limit).
 
-    ``clock`` gives seconds that never go back.
+    ``clock`` returns seconds that never decrease.
     """
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._interval = 1.0 / rate if rate > 0 else 0.0
         self._burst = max(BURST_SECONDS, self._interval)
         self._clock = clock
-        # When each client's bucket is full again; a client that is not in it has a full one.
+        # When each client's bucket is full again; clients without an entry have a full one.
         self._full_at: dict[str, float] = {}
 
     def admit(self, client: str) -> None:

@@ -1,4 +1,4 @@
-"""Tenants: who sees which edit sets."""
+"""Tenants, who own edit sets, and their keys."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import Self
 
 import yaml
 
-from vllm_edit.domain.edit_set import EditSet
 from vllm_edit.domain.errors import Unauthorized, Unavailable
 from vllm_edit.security.hashed_key import HashedKey
 
@@ -27,35 +26,35 @@ class Tenants:
         Raises Unavailable for anything else, and where two tenants have one key.
         """
         try:
-            told = yaml.safe_load(path.read_text())
+            keys = yaml.safe_load(path.read_text())
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise Unavailable(f"The tenants' keys cannot be read from {path}: {error}") from error
-        if not isinstance(told, dict) or not all(
-            isinstance(name, str) and isinstance(key, str) and key for name, key in told.items()
+        if not isinstance(keys, dict) or not all(
+            isinstance(name, str) and isinstance(key, str) and key for name, key in keys.items()
         ):
             raise Unavailable(f"{path} must hold a mapping of tenants to their keys.")
-        keys = {name: HashedKey(key) for name, key in told.items()}
-        if len(set(keys.values())) < len(keys):
+        hashed = {name: HashedKey(key) for name, key in keys.items()}
+        if len(set(hashed.values())) < len(hashed):
             raise Unavailable(f"Two tenants in {path} have the same key; give each its own.")
-        return cls(keys)
+        return cls(hashed)
 
     def __contains__(self, name: str) -> bool:
         return name in self._keys
 
-    def of(self, key: bytes | None) -> str | None:
-        """The tenant with that key, None without one; raises Unauthorized for an unknown key."""
-        if key is None:
-            return None
-        found = [name for name, known in self._keys.items() if known.matches(key)]
-        if not found:
+    def of(self, key: bytes) -> str:
+        """The tenant with that key; raises Unauthorized if there is none."""
+        names = [name for name, hashed in self._keys.items() if hashed.matches(key)]
+        if not names:
             raise Unauthorized(
                 f"No tenant of this server has the key in {TENANT_HEADER}; send the right one, or "
                 "none to see what is everyone's.",
                 code="unknown_tenant",
             )
-        return found[0]
+        return names[0]
 
 
-def is_visible(edit_set: EditSet, tenant: str | None) -> bool:
-    """Whether requests of the tenant, or of none, see the set."""
-    return edit_set.owner is None or edit_set.owner == tenant
+def sent_tenant_key(headers: Mapping[str, str]) -> bytes | None:
+    """The tenant's key that a request sends, if it sends one."""
+    key = headers.get(TENANT_HEADER)
+    # Header values are bytes, which Starlette shows as Latin-1.
+    return None if key is None else key.encode("latin-1")
