@@ -94,7 +94,6 @@ setup(
         "openai>=2.25",
         "psutil>=5.9",
         "pydantic>=2.9",
-        "pydantic-settings>=2.6",
         "pyyaml>=6.0",
         "pyzmq>=25.0",
         "rich>=13.7",

@@ -1,7 +1,6 @@
 """The README names every setting, command, route and method there is."""
 
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from vllm_edit.weights.method import WeightMethod
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name", [item.name for item in fields(Settings)])
+@pytest.mark.parametrize("name", Settings.model_fields)
 def test_every_setting_is_named(name: str) -> None:
     assert f"`--edit-{name.replace('_', '-')}`" in README
 

@@ -1,7 +1,6 @@
 """Settings come from the environment, and every field has a flag that sets its variable."""
 
 import argparse
-from dataclasses import fields
 
 import pytest
 
@@ -26,9 +25,9 @@ def test_a_flag_becomes_a_variable_and_a_setting() -> None:
 def test_every_field_has_a_flag_with_help() -> None:
     parser = argparse.ArgumentParser()
     add_flags(parser)
-    for item in fields(Settings):
-        assert f"--edit-{item.name.replace('_', '-')}" in parser.format_help()
-        assert variable(item.name) == f"VLLM_EDIT_{item.name.upper()}"
+    for name in Settings.model_fields:
+        assert f"--edit-{name.replace('_', '-')}" in parser.format_help()
+        assert variable(name) == f"VLLM_EDIT_{name.upper()}"
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,18 @@
-"""The server's settings: one dataclass, read from ``VLLM_EDIT_*`` or ``--edit-*`` flags."""
+"""The server's settings, read from ``VLLM_EDIT_*`` or ``--edit-*`` flags."""
 
 import argparse
-import math
 import os
-from collections.abc import Mapping, MutableMapping
-from dataclasses import Field, dataclass, field, fields
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
+
+from annotated_types import Ge, Le
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from retriever.encoder import Dtype
+from retriever.ike.settings import Choice, Slot
+from retriever.mello.settings import Questions
 from retriever.memprompt.feedback import DEFAULT_LIKENESS
 from retriever.settings import DEFAULT_THRESHOLD
 from vllm_edit.domain.errors import Unavailable
@@ -16,199 +20,155 @@ from vllm_edit.security.hashed_key import HashedKey
 from vllm_edit.store import Store
 
 
-def _setting(default: object, help_text: str, **extra: Any) -> Any:
-    return field(default=default, metadata={"help": help_text, **extra})
+def _hash(key: str | HashedKey) -> HashedKey:
+    return key if isinstance(key, HashedKey) else HashedKey(key)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a user can choose. Field ``store`` is flag ``--edit-store`` and ``VLLM_EDIT_STORE``."""
+Count = Annotated[int, Field(ge=0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+Duration = Annotated[float, Field(ge=0)]
 
-    store: Store = _setting(  # noqa: RUF009 - the default cannot be changed
-        Store("vllm-edit-store"),
-        "folder of the ledger and the deltas, or the postgresql:// URL of a database for them",
-    )
-    cache: str = _setting(
-        "vllm-edit-cache", "folder of this server's own files where the store is a database"
-    )
-    bus: str = _setting(
-        "",
-        "address without a port, as tcp://10.0.0.5, at which servers of the same store on other "
-        "machines reach this one (empty: servers on this machine only)",
-    )
-    encoder: str = _setting(
-        "", "sentence encoder, a folder or a hub name (empty: all-MiniLM-L6-v2)"
-    )
-    encoder_dtype: str = _setting(
-        "float32",
-        "what the sentence encoder and the scope classifier compute in; bfloat16 takes half the "
-        "time where the processor has it",
-        choices=get_args(Dtype),
-    )
-    scope_classifier: str = _setting(
-        "", "folder of a scope classifier of your own (empty: the one that is shipped)"
-    )
-    scope_threshold: float = _setting(
-        DEFAULT_THRESHOLD,
-        "least probability that a memory edit concerns a request, 0 to 1",
-        least=0,
-        most=1,
-    )
-    demonstrations: str = _setting(
-        "", "JSON lines of in-context demonstrations (new_fact, prompt, answer)"
-    )
-    demonstration_count: int = _setting(
-        4, "demonstrations put in front of a request in scope", least=0
-    )
-    demonstration_choice: str = _setting(
-        "nearest",
-        "which ones: those most like the fact (nearest), or the same for all requests (fixed), "
-        "which the prefix cache then serves",
-        choices=("nearest", "fixed"),
-    )
-    chat_slot: str = _setting(
-        "user",
-        "where facts stand in a chat: in front of the last user turn, or in the system message",
-        choices=("user", "system"),
-    )
-    max_added_tokens: int = _setting(
-        1024,
-        "most tokens put in front of a request, and never more than half of the context",
-        least=1,
-    )
-    mello_questions: str = _setting(
-        "asked",
-        "which questions are taken apart while there are mello edits: those of requests that ask "
-        "for it (edit_hops), those that name the subject of such an edit too, or all",
-        choices=("asked", "named", "all"),
-    )
-    mello_hops: int = _setting(4, "most subquestions of one question", least=1)
-    mello_format: str = _setting(
-        "", "JSON file of the labels and demonstrations by which questions are taken apart"
-    )
-    feedback_likeness: float = _setting(
-        DEFAULT_LIKENESS,
-        "least cosine of a question and its kind, for memprompt edits",
-        least=-1,
-        most=1,
-    )
-    route_budget_ms: float = _setting(
-        0.0,
-        "milliseconds to see whether an edit concerns a request, hops included (0: any time)",
-        least=0,
-    )
-    route_over_budget: str = _setting(
-        "pass",
-        "what becomes of a request beyond that: served without memory edits (pass), or fail",
-        choices=("pass", "fail"),
-    )
-    serac_url: str = _setting(
-        "",
-        "SERAC's counterfactual model: URL of an OpenAI-compatible server, http://HOST:PORT/v1; "
-        "its key, if it wants one, is VLLM_EDIT_SERAC_KEY or in a file",
-    )
-    serac_name: str = _setting("", "model to ask for at that URL (empty: the first that it lists)")
-    serac_key_file: str = _setting("", "file that holds the key for that URL")
-    serac_model: str = _setting(
-        "",
-        "where there is no URL, the checkpoint of a small counterfactual model, run in a process "
-        "of its own: a folder, or a name in the hub's cache (vllm-edit serac train makes one)",
-    )
-    serac_device: str = _setting("cpu", "device of the counterfactual model's process")
-    serac_threads: int = _setting(1, "CPU threads of the counterfactual model's process", least=1)
-    serac_timeout: float = _setting(
-        60.0,
-        "seconds in which the counterfactual model must give the next piece of an answer",
-        least=0,
-    )
-    statistics_text: str = _setting(
-        "", "text file, folder or Hugging Face dataset that key statistics are made from"
-    )
-    hparams: str = _setting(
-        "", "YAML file of hyperparameters, a mapping for each weight method and for the governor"
-    )
-    pause_mode: str = _setting(
-        "keep",
-        "what a swap does with running requests: keep (recomputed), wait (finished first), abort",
-        choices=("keep", "wait", "abort"),
-    )
-    swap_share: float = _setting(
-        0.1,
-        "most of the time that swaps may take from running requests, by recomputing them; a swap "
-        "waits until then, and shares it with those that come meanwhile (1: none waits)",
-        least=0.001,
-        most=1,
-    )
-    editor: str = _setting(
-        "lazy",
-        "when the editor process loads its copy of the model: with the first weight edit (lazy) "
-        "or with the server (eager)",
-        choices=("lazy", "eager"),
-    )
-    editor_device: str = _setting("cpu", "device of the editor's copy of the model")
-    editor_threads: int = _setting(1, "CPU threads of the editor process", least=1)
-    compute_timeout: float = _setting(
-        600.0, "seconds after which a computation is given up", least=0
-    )
-    probes: str = _setting(
-        "none",
-        "what weight edits are judged by that bring no probes and whose set has none: nothing "
-        "(none), or probes made for them (made)",
-        choices=("none", "made"),
-    )
-    probe_controls: str = _setting(
-        "",
-        "text file of prompts, one a line, that made probes hold every edit to answer as before "
-        "(empty: a dozen with plain answers)",
-    )
-    probe_timeout: float = _setting(
-        30.0,
-        "seconds in which a probe must be answered; beyond them the edit has failed",
-        least=0,
-    )
-    admin_key: HashedKey = _setting(  # noqa: RUF009 - the default cannot be changed
-        HashedKey(),
-        "key that changes of edits need, or sha256: and its hash; rather use the variable or a "
-        "file, since arguments show in process listings",
-    )
-    admin_key_file: str = _setting("", "file that holds the admin key")
-    tenant_keys: str = _setting(
-        "", "YAML file of tenants and their keys, for edit sets that only one tenant sees"
-    )
-    max_body_bytes: int = _setting(1 << 20, "longest body of POST /v1/edits", least=1)
-    max_batch: int = _setting(1000, "most edits in one POST /v1/edits", least=1)
-    max_queue: int = _setting(2000, "most weight edits that wait or are computed", least=0)
-    max_rate: float = _setting(
-        50.0, "most changes a second from one client, on average over 10 s (0: any number)", least=0
-    )
-    max_prompt_chars: int = _setting(2000, "longest prompt or subject of an edit", least=1)
-    max_target_chars: int = _setting(500, "longest target_new or ground_truth of an edit", least=1)
+
+# pydantic-settings would read the process's environment wherever a test or a tool makes Settings.
+class Settings(BaseModel):
+    """What a user can choose. Field ``store`` is flag ``--edit-store`` and ``VLLM_EDIT_STORE``.
+
+    The annotation of a field gives its choices and bounds, the sentence under it its help text.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    store: Annotated[Store, PlainValidator(Store)] = Store("vllm-edit-store")
+    """Folder for the ledger and the deltas, or the postgresql:// URL of a database for them."""
+    cache: str = "vllm-edit-cache"
+    """Folder for this server's own files when the store is a database."""
+    bus: str = ""
+    """Address without a port, such as tcp://10.0.0.5, under which servers on other machines that
+    share the store reach this server (empty: only servers on this machine)."""
+    encoder: str = ""
+    """Sentence encoder: a folder or a hub name (empty: all-MiniLM-L6-v2)."""
+    encoder_dtype: Dtype = "float32"
+    """Number format in which the sentence encoder and the scope classifier compute; bfloat16 takes
+    half the time on a processor that supports it."""
+    scope_classifier: str = ""
+    """Folder of your own scope classifier (empty: the one that comes with vllm-edit)."""
+    scope_threshold: Annotated[float, Field(ge=0, le=1)] = DEFAULT_THRESHOLD
+    """Lowest probability at which a memory edit is taken to concern a request."""
+    demonstrations: str = ""
+    """JSON lines file of in-context demonstrations (new_fact, prompt, answer)."""
+    demonstration_count: Count = 4
+    """Number of demonstrations put in front of a request that an edit concerns."""
+    demonstration_choice: Choice = "nearest"
+    """Which demonstrations: those most like the fact (nearest), or the same ones for all requests
+    (fixed), which the prefix cache can then serve."""
+    chat_slot: Slot = "user"
+    """Where facts go in a chat: in front of the last user turn (user), or in the system message
+    (system)."""
+    max_added_tokens: AtLeastOne = 1024
+    """Most tokens put in front of a request; never more than half of the context."""
+    mello_questions: Questions = "asked"
+    """Which questions are split into subquestions while mello edits exist: only those of requests
+    that ask for it with edit_hops (asked), also those that name the subject of such an edit
+    (named), or all of them (all)."""
+    mello_hops: AtLeastOne = 4
+    """Most subquestions for one question."""
+    mello_format: str = ""
+    """JSON file of the labels and demonstrations used to split questions into subquestions."""
+    feedback_likeness: Annotated[float, Field(ge=-1, le=1)] = DEFAULT_LIKENESS
+    """Lowest cosine similarity at which a memprompt edit applies to a question."""
+    route_budget_ms: Duration = 0.0
+    """Milliseconds allowed for finding out whether an edit concerns a request, subquestions
+    included (0: no limit)."""
+    route_over_budget: Literal["pass", "fail"] = "pass"
+    """What happens to a request that takes longer: it is served without memory edits (pass), or it
+    fails (fail)."""
+    serac_url: str = ""
+    """URL of an OpenAI-compatible server, http://HOST:PORT/v1, that serves SERAC's counterfactual
+    model; if it needs a key, set VLLM_EDIT_SERAC_KEY or name a key file."""
+    serac_name: str = ""
+    """Model to ask for at that URL (empty: the first one that it lists)."""
+    serac_key_file: str = ""
+    """File that holds the key for that URL."""
+    serac_model: str = ""
+    """Without a URL: checkpoint of a small counterfactual model that runs in its own process, a
+    folder or a name in the hub's cache (vllm-edit serac train makes one)."""
+    serac_device: str = "cpu"
+    """Device of the counterfactual model's process."""
+    serac_threads: AtLeastOne = 1
+    """CPU threads of the counterfactual model's process."""
+    serac_timeout: Duration = 60.0
+    """Seconds within which the counterfactual model must send the next piece of an answer."""
+    statistics_text: str = ""
+    """Text file, folder or Hugging Face dataset from which key statistics are computed."""
+    hparams: str = ""
+    """YAML file of hyperparameters: a mapping for each weight method and one for the governor."""
+    pause_mode: Literal["keep", "wait", "abort"] = "keep"
+    """What a swap does with running requests: recompute and continue them (keep), let them finish
+    first (wait), or end them (abort)."""
+    swap_share: Annotated[float, Field(ge=0.001, le=1)] = 0.1
+    """Largest share of the time that swaps may take from running requests by recomputing them; a
+    swap waits to stay below it, and edits that arrive meanwhile join it (1: no swap waits)."""
+    editor: Literal["lazy", "eager"] = "lazy"
+    """When the editor process loads its copy of the model: with the first weight edit (lazy), or
+    when the server starts (eager)."""
+    editor_device: str = "cpu"
+    """Device of the editor's copy of the model."""
+    editor_threads: AtLeastOne = 1
+    """CPU threads of the editor process."""
+    compute_timeout: Duration = 600.0
+    """Seconds after which the computation of a weight edit is given up."""
+    probes: Literal["none", "made"] = "none"
+    """How to judge a weight edit when neither it nor its edit set brings probes: not at all (none),
+    or with probes made for it (made)."""
+    probe_controls: str = ""
+    """Text file of prompts, one per line, whose answers an edit must not change when its probes are
+    made (empty: a dozen prompts with plain answers)."""
+    probe_timeout: Duration = 30.0
+    """Seconds within which a probe must be answered; otherwise the edit fails."""
+    admin_key: Annotated[HashedKey, PlainValidator(_hash)] = HashedKey()
+    """Key required to change edits, or sha256: and its hash; prefer the variable or a file, because
+    process listings show arguments."""
+    admin_key_file: str = ""
+    """File that holds the admin key."""
+    tenant_keys: str = ""
+    """YAML file of tenants and their keys, for edit sets that only one tenant can see."""
+    max_body_bytes: AtLeastOne = 1 << 20
+    """Largest body of POST /v1/edits, in bytes."""
+    max_batch: AtLeastOne = 1000
+    """Most edits in one POST /v1/edits."""
+    max_queue: Count = 2000
+    """Most weight edits that are waiting or being computed at one time."""
+    max_rate: Duration = 50.0
+    """Most changes per second from one client, on average over 10 s (0: no limit)."""
+    max_prompt_chars: AtLeastOne = 2000
+    """Longest prompt or subject of an edit, in characters."""
+    max_target_chars: AtLeastOne = 500
+    """Longest target_new or ground_truth of an edit, in characters."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Read ``VLLM_EDIT_*``; raises Unavailable naming the variable that is not usable."""
-        values: dict[str, Any] = {}
-        for item in fields(cls):
-            text = environment.get(variable(item.name))
-            if text is None:
-                continue
-            try:
-                values[item.name] = _kind(item)(text)
-            except ValueError as error:
-                raise Unavailable(
-                    f"{variable(item.name)}={text!r} is not a {_kind(item).__name__}."
-                ) from error
-            if reason := _unusable(item, values[item.name]):
-                raise Unavailable(f"{variable(item.name)}={text!r} is {reason}.")
-        return cls(**values)
+        """Read ``VLLM_EDIT_*``; raises Unavailable naming the variable that cannot be used."""
+        texts = {
+            name: environment[variable(name)]
+            for name in cls.model_fields
+            if variable(name) in environment
+        }
+        try:
+            return cls.model_validate(texts)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0])
+            raise Unavailable(
+                f"{variable(name)}={texts[name]!r} cannot be used: {first['msg']}."
+            ) from error
 
     @property
     def folder(self) -> Path:
-        """Where the server's files are: the store, or the cache beside a database."""
+        """Where the server's files are: the store, or the cache if the store is a database."""
         return Path(self.cache if self.store.shared else self.store)
 
     def find_admin_key(self) -> HashedKey:
-        """The admin key as given or from its file; raises Unavailable where that has none."""
+        """The admin key, given or from its file; raises Unavailable if the file holds none."""
         if self.admin_key and self.admin_key_file:
             raise Unavailable("There are two admin keys: give the key or a file of it, not both.")
         if self.admin_key_file:
@@ -216,21 +176,41 @@ class Settings:
         return self.admin_key
 
 
-def _kind(item: "Field[Any]") -> type:
-    """The type of a field, as its default has it."""
-    kind: type = type(item.default)
-    return kind
+@dataclass(frozen=True)
+class SettingDescription:
+    """One setting as help texts and documentation show it; ``bounds`` is "" for none."""
+
+    flag: str
+    variable: str
+    type: type
+    choices: tuple[str, ...]
+    default: Any
+    bounds: str
+    sentence: str
 
 
-def _unusable(item: "Field[Any]", value: Any) -> str | None:
-    """Why the field cannot have the value, if it cannot."""
-    choices = item.metadata.get("choices")
-    if choices and value not in choices:
-        return f"none of {', '.join(choices)}"
-    least, most = item.metadata.get("least"), item.metadata.get("most", math.inf)
-    if least is None or least <= value <= most:
-        return None
-    return f"below {least:g}" if most == math.inf else f"not between {least:g} and {most:g}"
+def describe_settings() -> Iterator[SettingDescription]:
+    """Every setting, in order."""
+    for name, item in Settings.model_fields.items():
+        annotation: Any = item.annotation
+        choices = get_args(annotation)  # Only a Literal has arguments.
+        yield SettingDescription(
+            flag=f"--edit-{name.replace('_', '-')}",
+            variable=variable(name),
+            type=str if choices else annotation,
+            choices=choices,
+            default=item.default,
+            bounds=_bounds(item.metadata),
+            sentence=" ".join((item.description or "").split()),
+        )
+
+
+def _bounds(metadata: list[Any]) -> str:
+    least = next((f"{item.ge:g}" for item in metadata if isinstance(item, Ge)), "")
+    most = next((f"{item.le:g}" for item in metadata if isinstance(item, Le)), "")
+    if most:
+        return f"{least} to {most}"
+    return f"{least} or more" if least else ""
 
 
 def variable(name: str) -> str:
@@ -239,10 +219,10 @@ def variable(name: str) -> str:
 
 
 def keep_hash_only(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Put the hash of the admin key, if there is one, in the place of the key or its file.
+    """Replace the admin key, or the name of its file, by the key's hash.
 
-    Processes started from now on do not learn the key. Raises Unavailable for settings that are
-    not usable.
+    Processes started from now on cannot see the key. Raises Unavailable for settings that cannot
+    be used.
     """
     key = Settings.from_environment(environment).find_admin_key()
     environment.pop(variable("admin_key_file"), None)
@@ -252,14 +232,14 @@ def keep_hash_only(environment: MutableMapping[str, str] = os.environ) -> None:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add one ``--edit-*`` flag for every field; a flag not given leaves the variable alone."""
     group = parser.add_argument_group("edits", "settings of vllm-edit")
-    for item in fields(Settings):
+    for setting in describe_settings():
         group.add_argument(
-            f"--edit-{item.name.replace('_', '-')}",
-            dest=variable(item.name),
-            type=_kind(item),
-            choices=item.metadata.get("choices"),
+            setting.flag,
+            dest=setting.variable,
+            type=setting.type,
+            choices=setting.choices or None,
             default=argparse.SUPPRESS,
-            help=f"{item.metadata['help']} (default: {item.default!r})",
+            help=f"{setting.sentence} (default: {setting.default!r})",
         )
 
 

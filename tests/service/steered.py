@@ -12,7 +12,7 @@ from vllm_edit.domain.probe import Probes
 from vllm_edit.domain.variant import DEFAULT
 from vllm_edit.ledger import Ledger
 from vllm_edit.probes.gate import ProbeGate
-from vllm_edit.service.service import EditService
+from vllm_edit.service.service import MAX_QUEUE, EditService
 from vllm_edit.service.validation import EditValidator
 from vllm_edit.settings import Settings
 
@@ -119,7 +119,7 @@ class Steered:
 async def running(
     path: Path,
     method: Steered,
-    max_queue: int = Settings.max_queue,
+    max_queue: int = MAX_QUEUE,
     gate: ProbeGate | None = None,
     probes: Probes | None = None,
 ) -> AsyncIterator[EditService]:

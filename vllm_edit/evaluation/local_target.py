@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from retriever import Fact, InvalidFactError, Retriever, Rewrite
@@ -65,7 +65,7 @@ class LocalTarget:
     def _retriever(self, loaded: Loaded, folder: Path) -> Retriever:
         tokenizer = loaded.tokenizer
         return make_retriever(
-            replace(self.settings, store=Store(folder)),
+            self.settings.model_copy(update={"store": Store(folder)}),
             str(self.model),
             context=loaded.model.config.get_text_config().max_position_embeddings,
             count_tokens=lambda text: len(tokenizer.encode(text, add_special_tokens=False)),

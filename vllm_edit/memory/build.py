@@ -1,7 +1,6 @@
 """The memory of a server and its router, made from the settings."""
 
 from pathlib import Path
-from typing import cast
 
 from retriever import (
     Demonstration,
@@ -19,10 +18,7 @@ from retriever import (
     load_demonstrations,
     load_hop_format,
 )
-from retriever.encoder import Dtype
 from retriever.ike.editor import CountTokens
-from retriever.ike.settings import Choice, Slot
-from retriever.mello.settings import Questions
 from retriever.mello.shown import SHOWN
 from retriever.scope.files import SHIPPED
 from vllm_edit import factworld
@@ -63,7 +59,7 @@ def make_retriever(
         mello=_mello(settings),
         limits=limits,
     )
-    dtype = cast("Dtype", settings.encoder_dtype)
+    dtype = settings.encoder_dtype
     sentences = SentenceEncoder(settings.encoder or None, dtype=dtype)
     folder = Path(settings.scope_classifier) if settings.scope_classifier else SHIPPED
     classifier = TimedClassifier(ScopeClassifier(folder, dtype=dtype))
@@ -100,15 +96,14 @@ def make_router(
 def _ike(settings: Settings, max_tokens: int) -> IkeSettings:
     return IkeSettings(
         demonstrations=settings.demonstration_count,
-        choice=cast("Choice", settings.demonstration_choice),
-        slot=cast("Slot", settings.chat_slot),
+        choice=settings.demonstration_choice,
+        slot=settings.chat_slot,
         max_tokens=min(settings.max_added_tokens, max_tokens),
     )
 
 
 def _mello(settings: Settings) -> MelloSettings:
-    questions = cast("Questions", settings.mello_questions)
-    return MelloSettings(questions=questions, max_hops=settings.mello_hops)
+    return MelloSettings(questions=settings.mello_questions, max_hops=settings.mello_hops)
 
 
 def _demonstrations(settings: Settings, model: str) -> tuple[Demonstration, ...]:

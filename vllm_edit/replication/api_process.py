@@ -2,7 +2,6 @@
 
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 from vllm_edit.engine.adapter_files import AdapterFiles
 from vllm_edit.engine.adapters import Adapters
@@ -10,7 +9,7 @@ from vllm_edit.engine.grace_period import GracePeriod
 from vllm_edit.engine.model_names import ModelNames
 from vllm_edit.engine.pace import Pace
 from vllm_edit.engine.served_variants import ServedVariants
-from vllm_edit.engine.swap import PauseMode, Swapper
+from vllm_edit.engine.swap import Swapper
 from vllm_edit.ledger import Ledger
 from vllm_edit.replication.bus import Address, Bus
 from vllm_edit.replication.follower import Connection
@@ -41,7 +40,7 @@ class Owner:
         self.grace = SharedGracePeriod(self._siblings) if self._siblings else GracePeriod()
         pace = Pace(partial(vllm_engine.running_requests, engine), settings.swap_share)
         self.served = ServedVariants(
-            Swapper(engine, cast("PauseMode", settings.pause_mode), pace=pace),
+            Swapper(engine, settings.pause_mode, pace=pace),
             Adapters(engine, names, AdapterFiles(model, scratch), self.grace),
         )
 

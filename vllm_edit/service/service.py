@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+MAX_QUEUE = Settings().max_queue
 _RETRY_SECONDS = 5.0
 
 
@@ -43,7 +44,7 @@ class EditService:
         ledger: Ledger,
         methods: Sequence[Method],
         guard: EditValidator,
-        max_queue: int = Settings.max_queue,
+        max_queue: int = MAX_QUEUE,
         gate: ProbeGate | None = None,
         probes: Probes | None = None,
     ) -> None:
