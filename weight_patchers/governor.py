@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from weight_patchers.delta import Delta, LowRank, ParameterChange
+from weight_patchers.delta import Delta
+from weight_patchers.delta_sum import sum_deltas
 from weight_patchers.errors import GovernorRefused, InvalidHyperparameters
 
 GOVERNOR = "governor"
@@ -96,11 +96,10 @@ def relative_norms(deltas: Sequence[Delta], base: Mapping[str, Tensor]) -> dict[
 
     `base` holds the unedited W by the parameter's name, in either orientation.
     """
-    changes: dict[str, list[ParameterChange]] = {}
-    for delta in deltas:
-        for name, change in delta.changes.items():
-            changes.setdefault(name, []).append(change)
-    return {name: float(_norm(found) / base[name].norm().cpu()) for name, found in changes.items()}
+    return {
+        name: float(change.norm() / base[name].norm().cpu())
+        for name, change in sum_deltas(deltas).items()
+    }
 
 
 def _figures(
@@ -116,22 +115,3 @@ def _figures(
 
 def _passes(figure: float, bound: float | None) -> bool:
     return bound is not None and not figure <= bound
-
-
-def _norm(changes: Sequence[ParameterChange]) -> Tensor:
-    """||sum of the changes||_F, float64.
-
-    That of low-rank ones is made from the Gram matrices of their factors, without the product:
-    ||U V^T||_F^2 = sum of (U^T U) * (V^T V).
-    """
-    factors = [change for change in changes if isinstance(change, LowRank)]
-    if len(factors) < len(changes):
-        total = torch.zeros_like(changes[0].dense())
-        for change in changes:
-            total += change.dense()
-        norm: Tensor = torch.linalg.vector_norm(total, dtype=torch.float64)
-        return norm
-    u = torch.cat([factor.u for factor in factors], dim=1).double()
-    v = torch.cat([factor.v for factor in factors], dim=1).double()
-    # What cancels may leave less than zero.
-    return ((u.T @ u) * (v.T @ v)).sum().clamp_min(0).sqrt()

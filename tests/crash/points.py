@@ -74,9 +74,9 @@ def _computed(happened: Happened) -> None:
 
 def _staging(happened: Happened) -> None:
     """A worker has built one of the tensors of a swap."""
-    from vllm_edit.engine.payload import Update
+    from weight_patchers.delta_sum import DeltaSum
 
-    _after(Update, "added_to", happened)
+    _after(DeltaSum, "added_to", happened)
 
 
 def _committing(happened: Happened) -> None:

@@ -7,8 +7,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from vllm_edit.engine.payload import total
 from weight_patchers import Delta
+from weight_patchers.delta_sum import sum_deltas
 
 VOCABULARY, HIDDEN, INNER, LAYERS = 96, 64, 160, 2
 
@@ -60,8 +60,8 @@ def merged(base: Path, deltas: Sequence[Delta], folder: Path) -> Path:
     for path in base.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     tensors = load_file(base / "model.safetensors")
-    for name, update in total(deltas, touched=()).items():
-        tensors[name] = update.added_to(tensors[name])
+    for name, change in sum_deltas(deltas).items():
+        tensors[name] = change.added_to(tensors[name])
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 

@@ -71,7 +71,7 @@ def _spoil(path: Path) -> None:
 
 def _swap(llm: Any, number: int, files: list[str], live: list[str]) -> tuple[str, list[str]]:
     """Every step of a swap on the one rank there is; returns the first fault, and what is live."""
-    from vllm_edit.engine.payload import pack, total
+    from vllm_edit.engine.payload import live_sums, pack
     from weight_patchers import Delta
 
     def step(name: str, *args: Any) -> dict[str, Any]:
@@ -79,9 +79,9 @@ def _swap(llm: Any, number: int, files: list[str], live: list[str]) -> tuple[str
         found: dict[str, Any] = reply
         return found
 
-    updates = total([Delta.load(Path(file)) for file in files], touched=live)
-    after = sorted(name for name, update in updates.items() if not update.is_pristine)
-    reply = step("edit_stage", pack(updates), sorted(updates))
+    sums = live_sums([Delta.load(Path(file)) for file in files], touched=live)
+    after = sorted(name for name, change in sums.items() if not change.is_empty)
+    reply = step("edit_stage", pack(sums), sorted(sums))
     while not reply["ready"]:
         reply = step("edit_built")
     if reply["fault"]:

@@ -1,4 +1,4 @@
-"""The autograd copy of the model, in float32, and what it is brought back to."""
+"""The autograd copy of the model, in float32, on which deltas are computed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,15 +12,16 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from vllm_edit.processes.load_model import load
 from weight_patchers import Delta, fingerprint
 from weight_patchers.controls import Controls
+from weight_patchers.delta_sum import sum_deltas
 from weight_patchers.governor import Bounds, Verdict, judge, relative_norms
 
 
 @dataclass(eq=False)
 class Loaded:
-    """The model holds base + the deltas it was last made to hold by `apply` or `judge`.
+    """The model, which holds the base + the deltas of the last `apply` or `judge`.
 
-    `pristine` are copies of whatever was ever written, so no rounding adds up; `controls`
-    remembers what the base says.
+    `pristine` holds the base's values of every parameter that was ever changed, so that rounding
+    errors do not add up. `controls` holds what the base answers to the control prompts.
     """
 
     model: PreTrainedModel
@@ -31,7 +32,7 @@ class Loaded:
 
     @classmethod
     def from_folder(cls, folder: Path, device: str) -> "Loaded":
-        """Load a checkpoint folder. Raises Unavailable, or PatcherError for one of no use."""
+        """Load a checkpoint folder; raises Unavailable or PatcherError if that is impossible."""
         identity = fingerprint(folder)
         model, tokenizer = load(folder, device)
         return cls(model, tokenizer, identity, Controls.watch(model, tokenizer))
@@ -40,23 +41,18 @@ class Loaded:
         """Make the weights equal to base + the sum of the deltas, float32."""
         for delta in deltas:
             delta.require_base(self.fingerprint)
-        for name in {name for delta in deltas for name in delta.changes}:
-            if name not in self.pristine:
-                self.pristine[name] = self.model.get_parameter(name).detach().clone()
+        changes = sum_deltas(deltas)
+        for name in changes.keys() - self.pristine.keys():
+            self.pristine[name] = self.model.get_parameter(name).detach().clone()
         with torch.no_grad():
             for name, base in self.pristine.items():
-                total = base.clone()
-                for delta in deltas:
-                    if name in delta.changes:
-                        factor = delta.changes[name]
-                        dense = factor.dense().to(base.device)
-                        total += dense.T if factor.transposed else dense
-                self.model.get_parameter(name).copy_(total)
+                weight = changes[name].added_to(base) if name in changes else base
+                self.model.get_parameter(name).copy_(weight)
 
     def judge(self, deltas: Sequence[Delta], bounds: Bounds) -> Verdict:
-        """Apply the deltas and hold what they do together against the bounds.
+        """Apply the deltas and compare their common effect with the bounds.
 
-        Raises GovernorRefused when they pass one to refuse at.
+        Raises GovernorRefused when it passes a bound to refuse at.
         """
         self.apply(deltas)
         norms = relative_norms(deltas, self.pristine)

@@ -10,11 +10,12 @@ from typing import Any, Protocol
 from vllm_edit.domain.errors import SwapFailed
 from vllm_edit.engine.metrics import SWAPPING
 from vllm_edit.engine.pace import Pace
-from vllm_edit.engine.payload import Update, chunks, pack, total
+from vllm_edit.engine.payload import chunks, live_sums, pack
 from vllm_edit.engine.ranks import Ranks
 from vllm_edit.engine.step_reply import Reply
 from vllm_edit.vllm_interface.engine import PauseMode
 from weight_patchers import Delta
+from weight_patchers.delta_sum import DeltaSum
 
 __all__ = ["Meanwhile", "PauseMode", "Swapper", "Timing"]
 
@@ -118,12 +119,12 @@ class Swapper:
             if self.stopped:
                 raise SwapFailed(self.stopped, code=STOPPED)
             self._require_one_base(deltas)
-            wanted = await asyncio.to_thread(total, deltas, self._live)
+            sums = await asyncio.to_thread(live_sums, deltas, self._live)
             self._version = self._version or await self._ranks.version()
-            if wanted or meanwhile is not None:
+            if sums or meanwhile is not None:
                 if self._pace and mode == "keep" and not self._taking_back(deltas):
                     await self._pace.rest()
-                await self._swap(wanted, version, mode, meanwhile or _Nothing())
+                await self._swap(sums, version, mode, meanwhile or _Nothing())
             else:
                 await self._ranks.set_version(version)
             self._version, self._served = version, tuple(deltas)
@@ -133,10 +134,10 @@ class Swapper:
         return all(any(delta is served for served in self._served) for delta in deltas)
 
     async def _swap(
-        self, wanted: dict[str, Update], version: str, mode: PauseMode, meanwhile: Meanwhile
+        self, sums: dict[str, DeltaSum], version: str, mode: PauseMode, meanwhile: Meanwhile
     ) -> None:
         staged = time.perf_counter()
-        await self._stage(wanted)
+        await self._stage(sums)
         paused = time.perf_counter()
         await self._take_effect(version, mode, meanwhile)
         self.timing = Timing(staged, paused, time.perf_counter())
@@ -144,7 +145,7 @@ class Swapper:
             self._pace.resumed(paused)
         SWAPPING.labels("stage").observe(paused - staged)
         SWAPPING.labels("pause").observe(self.timing.resumed - paused)
-        self._live = frozenset(n for n, update in wanted.items() if not update.is_pristine)
+        self._live = frozenset(n for n, change in sums.items() if not change.is_empty)
         await self._finish()
 
     def _require_one_base(self, deltas: Sequence[Delta]) -> None:
@@ -152,16 +153,16 @@ class Swapper:
         if len(bases | ({self._fingerprint} - {None})) > 1:
             raise SwapFailed("A live delta was computed for another base. Roll it back.")
 
-    async def _stage(self, updates: dict[str, Update]) -> None:
+    async def _stage(self, sums: dict[str, DeltaSum]) -> None:
         """Have every rank build the new weights; nothing is served otherwise meanwhile."""
         self._number += 1
-        data = await asyncio.to_thread(pack, updates)
+        data = await asyncio.to_thread(pack, sums)
         try:
             *parts, last = chunks(data)
             for part in parts:
                 await self._ranks.call("edit_receive", self._number, part)
-            replies = await self._ranks.call("edit_stage", self._number, last, sorted(updates))
-            _require_placed(updates, await self._built(replies))
+            replies = await self._ranks.call("edit_stage", self._number, last, sorted(sums))
+            _require_placed(sums, await self._built(replies))
         except SwapFailed:
             await self._finish()
             raise

@@ -10,9 +10,10 @@ import torch
 from vllm_edit.domain.errors import SwapFailed
 from vllm_edit.engine.checkpoint import Checkpoint, resolve
 from vllm_edit.engine.device import beside_serving, wait_for
-from vllm_edit.engine.payload import Update, unpack
+from vllm_edit.engine.payload import unpack
 from vllm_edit.engine.placement import Placement, place, with_siblings
 from vllm_edit.engine.replacement import Replacement, assemble, columns
+from weight_patchers.delta_sum import DeltaSum
 
 _GRACE = 0.002
 """Seconds that the engine's steps may wait for a swap that is built quickly."""
@@ -171,15 +172,15 @@ class ServedWeights:
         return base
 
 
-def _patched(name: str, base: torch.Tensor, update: Update | None) -> torch.Tensor:
-    if update is None or update.is_pristine:
+def _patched(name: str, base: torch.Tensor, change: DeltaSum | None) -> torch.Tensor:
+    if change is None or change.is_empty:
         return base
-    if update.shape != base.shape:
+    if change.shape != base.shape:
         raise SwapFailed(
-            f"The delta of {name} is {update.shape} but the base tensor is "
+            f"The delta of {name} is {change.shape} but the base tensor is "
             f"{tuple(base.shape)}; it was computed for another model."
         )
-    return update.added_to(base)
+    return change.added_to(base)
 
 
 def _require_same(

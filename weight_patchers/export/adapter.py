@@ -78,20 +78,18 @@ def _require_linear(request: Request, parameter: str) -> None:
 
 def _fit(request: Request, parameter: str, rank: int | None) -> tuple[LowRank, float]:
     """The factors of a parameter's summed changes, and their relative error."""
-    changes = request.changes[parameter]
-    low = [change for change in changes if isinstance(change, LowRank)]
-    exact = len(low) == len(changes)
-    if exact and (rank is None or sum(change.rank for change in low) <= rank):
-        u = torch.cat([change.u for change in low], dim=1)
-        v = torch.cat([change.v for change in low], dim=1)
+    transposed = request.changes[parameter][0].transposed
+    change = request.sum(parameter)
+    if change.dense is None and (rank is None or change.rank <= rank):
+        u, v = (change.right, change.left) if transposed else (change.left, change.right)
         return LowRank(u, v), 0.0
     if rank is None:
         raise CannotExport(
             f"{parameter} is changed by a dense delta, and an adapter holds low-rank ones only: "
             "export a merged checkpoint, or give a rank to approximate it with"
         )
-    total = request.total(parameter)
-    u, s, vh = torch.linalg.svd(total.T if changes[0].transposed else total, full_matrices=False)
+    total = change.total()
+    u, s, vh = torch.linalg.svd(total.T if transposed else total, full_matrices=False)
     root = s[:rank].sqrt()
     error = s[rank:].norm() / s.norm().clamp_min(torch.finfo(s.dtype).tiny)
     return LowRank(u[:, :rank] * root, vh[:rank].T * root), float(error)

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from weight_patchers.delta import Delta
+from weight_patchers.delta_sum import DeltaSum
 from weight_patchers.errors import CannotExport
 from weight_patchers.export.folder import whole
 from weight_patchers.export.request import Request
@@ -41,9 +42,9 @@ def to_checkpoint(deltas: Sequence[Delta], base: Path, output: Path) -> None:
     with whole(output) as folder:
         _copy(base, folder)
         for parameter, tensors in stored.items():
-            total = request.total(parameter)
+            change = request.sum(parameter)
             for tensor in tensors:
-                _add(folder / files[tensor].relative_to(base), tensor, total)
+                _add(folder / files[tensor].relative_to(base), tensor, change)
 
 
 def _files_by_tensor(base: Path) -> dict[str, Path]:
@@ -89,11 +90,11 @@ def _is_other_weights(path: Path) -> bool:
     return path.suffix in _OTHER_WEIGHTS or path.name.endswith(".bin.index.json")
 
 
-def _add(path: Path, name: str, total: Tensor) -> None:
-    """Add `total` to one tensor of a safetensors file, in float32 and in the tensor's place."""
+def _add(path: Path, name: str, change: DeltaSum) -> None:
+    """Add the change to one tensor of a safetensors file, in float32 and in the tensor's place."""
     with safe_open(path, framework="pt") as file:
         base: Tensor = file.get_tensor(name)
-    changed = (base.float() + total).to(base.dtype)
+    changed = change.added_to(base).to(base.dtype)
     if not bool(torch.isfinite(changed).all()):
         raise CannotExport(f"the edited {name} has values too large for {base.dtype}")
     with path.open("r+b") as stream:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from weight_patchers.delta import Delta, ParameterChange
+from weight_patchers.delta_sum import DeltaSum, changes_of
 from weight_patchers.errors import CannotExport, CorruptDelta, UnreadableCheckpoint
 from weight_patchers.fingerprint import fingerprint
 
@@ -47,24 +47,17 @@ class Request:
     @classmethod
     def trusting(cls, deltas: Sequence[Delta], base: Path, model: PreTrainedModel) -> "Request":
         """As `of`, for deltas that were computed for this very base; nothing is checked."""
-        changes: dict[str, list[ParameterChange]] = {}
-        for delta in deltas:
-            for name, change in delta.changes.items():
-                changes.setdefault(name, []).append(change)
-        return cls(base, model, changes)
+        return cls(base, model, changes_of(deltas))
 
     def names(self, parameter: str) -> list[str]:
         """All names of the parameter with that name: more than one where weights are tied."""
-        tied = self.model.get_parameter(parameter)
+        weight = self.model.get_parameter(parameter)
         named = self.model.named_parameters(remove_duplicate=False)
-        return [name for name, found in named if found is tied]
+        return [name for name, other in named if other is weight]
 
-    def total(self, parameter: str) -> Tensor:
-        """The sum of the parameter's changes, float32, in the checkpoint's orientation."""
-        total = torch.zeros(self.model.get_parameter(parameter).shape)
-        for change in self.changes[parameter]:
-            total += change.dense().T if change.transposed else change.dense()
-        return total
+    def sum(self, parameter: str) -> DeltaSum:
+        """The sum of the parameter's changes."""
+        return DeltaSum.of(self.changes[parameter])
 
     def _require_fit(self) -> None:
         shapes = {n: tuple(p.shape) for n, p in self.model.named_parameters(remove_duplicate=False)}
