@@ -1,1 +1,1 @@
-"""The REST surface under /v1/edits: the only part that knows HTTP and pydantic."""
+"""The REST routes under /v1/edits: the only part that knows FastAPI and pydantic."""

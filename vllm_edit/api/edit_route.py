@@ -1,4 +1,4 @@
-"""POST /v1/edits/route: what would become of a request, without generating anything."""
+"""POST /v1/edits/route: how a request would be served, without generating anything."""
 
 import json
 from typing import Any

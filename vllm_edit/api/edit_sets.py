@@ -24,14 +24,14 @@ _UNKNOWN = {404: "There is no such edit set."}
     openapi_extra=body_docs(EditSetIn),
     responses=errors_docs(
         {
-            400: "The name or the owner cannot be.",
-            409: "There is one of that name.",
+            400: "The name or the owner is not valid.",
+            409: "A set of that name exists.",
             413: "The body is too long; nothing was changed.",
         }
     ),
 )
 async def create_edit_set(request: Request) -> Response:
-    """Make an empty set; post edits into it with their field `edit_set`."""
+    """Make an empty set; edits join it by their field `edit_set`."""
     state = edit_state_of(request)
     body = await read_body(request, EditSetIn, state.settings)
     if body.owner is not None and body.owner not in state.tenants:
@@ -72,15 +72,15 @@ async def get_edit_set(request: Request, name: str) -> Response:
         {
             **_UNKNOWN,
             400: "The body is not understood; nothing was changed.",
-            409: "Default traffic cannot see this set, or probes of its edits were answered "
-            "badly there; nothing was changed.",
+            409: "Default traffic cannot see this set, or its edits failed their probes there; "
+            "nothing was changed.",
             413: "The body is too long; nothing was changed.",
             500: "The engine refused; everything is as it was.",
         }
     ),
 )
 async def change_edit_set(request: Request, name: str) -> Response:
-    """Activate a set for default traffic or deactivate it; freeze or thaw it."""
+    """Activate or deactivate a set for default traffic; freeze or thaw it."""
     state = edit_state_of(request)
     body = await read_body(request, EditSetPatch, state.settings)
     edit_set = state.service.edit_set(name)
@@ -103,7 +103,7 @@ async def change_edit_set(request: Request, name: str) -> Response:
     ),
 )
 async def delete_edit_set(request: Request, name: str) -> Response:
-    """Take back all edits of a set at once, and end it."""
+    """Take back all edits of a set at once, and delete it."""
     state = edit_state_of(request)
     edit_set = await state.member.delete_set(name)
     return JSONResponse(_out(state, edit_set).model_dump())

@@ -23,7 +23,7 @@ _NO_SPLIT = {404: "Default traffic is not split."}
     openapi_extra=body_docs(SplitIn),
     responses=errors_docs(
         {
-            400: "There can be no such split; nothing was changed.",
+            400: "The split is not valid; nothing was changed.",
             404: "There is no such variant; nothing was changed.",
             413: "The body is too long; nothing was changed.",
         }
@@ -46,7 +46,7 @@ async def get_split(request: Request) -> Response:
 
 @change_routes.delete("", response_model=SplitOut, responses=errors_docs(_NO_SPLIT))
 async def delete_split(request: Request) -> Response:
-    """Show default traffic the default variant again."""
+    """Stop splitting: default traffic sees the default variant again."""
     state = edit_state_of(request)
     split = _split(state)
     await state.member.set_split(None)

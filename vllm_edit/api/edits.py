@@ -22,12 +22,15 @@ change_routes = change_router("/v1/edits")
     response_model=EditOut | EditList,
     openapi_extra=body_docs(EditIn | list[EditIn] | Batch),
     responses={
-        200: {"model": EditOut | EditList, "description": "With wait: how each edit ended."},
+        200: {
+            "model": EditOut | EditList,
+            "description": "With wait: each edit when it is active or has failed.",
+        },
         **errors_docs(
             {
-                400: "The edit breaks a rule; nothing was changed.",
+                400: "The edit is not valid; nothing was changed.",
                 404: "There is no such edit set; nothing was changed.",
-                409: "The set takes no edits, or contradicts another; nothing was changed.",
+                409: "The set is frozen, or two edits exclude each other; nothing was changed.",
                 413: "The body is too long; nothing was changed.",
             }
         ),
@@ -45,7 +48,7 @@ async def create_edits(request: Request) -> Response:
 
 @read_routes.get("", response_model=EditList)
 async def list_edits(request: Request) -> Response:
-    """All edits ever posted that the client may see, oldest first."""
+    """All edits that the client may see, oldest first, those that have ended included."""
     state = edit_state_of(request)
     sees = viewer_of(request).edit_filter(state.service.edit_sets())
     visible = filter(sees, state.service.edits())
@@ -75,12 +78,12 @@ async def get_edit(request: Request, edit_id: str) -> Response:
         {
             404: "No edit has that id.",
             409: "It is not in effect, so it cannot be taken back.",
-            500: "The rest of its batch cannot do without it; it is as it was.",
+            500: "The rest of its batch could not be computed without it; nothing was changed.",
         }
     ),
 )
 async def roll_back_edit(request: Request, edit_id: str) -> Response:
-    """Take an edit back; the answer comes when it is no longer in effect."""
+    """Take an edit back; the response comes when it is no longer in effect."""
     state = edit_state_of(request)
     edit = await state.member.roll_back(edit_id)
     return JSONResponse(_out(state.service, edit).model_dump())

@@ -1,4 +1,4 @@
-"""GET /v1/models in the place of vLLM's: the models and variants that the client may see."""
+"""GET /v1/models, which replaces vLLM's: the models and variants that the client may see."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ read_routes = APIRouter()
 
 @read_routes.get("/v1/models")
 async def list_models(request: Request) -> Response:
-    """vLLM's own list, in which the variants are, without those of other tenants."""
+    """vLLM's own list, variants included, but for those that the client may not see."""
     models = request.app.state.openai_serving_models
     listed = (await models.show_available_models()).model_dump()
     state = find_edit_state(request.app.state)

@@ -1,4 +1,4 @@
-"""What /v1/edits and /v1/edit-sets read and write of probes."""
+"""Probes in the bodies of requests and responses."""
 
 from collections.abc import Sequence
 from typing import Annotated, Self
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vllm_edit.domain.probe import Probes, Score, scores_to_json
 
 MAX_PROBES = 32
-"""Of one kind, of one edit."""
+"""Most prompts of one kind for one edit."""
 
 _DEFAULT = Probes()
 
@@ -16,22 +16,25 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class SetProbesIn(BaseModel):
-    """What the edits of a set are judged by that bring no probes."""
+    """The probes of those edits of a set that have none of their own."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     unchanged: list[str] = Field(
-        [], max_length=MAX_PROBES, description="Prompts that should be answered as before."
+        [], max_length=MAX_PROBES, description="Prompts whose answers must not change."
     )
-    made: bool = Field(_DEFAULT.made, description="Whether to make more of both kinds.")
+    made: bool = Field(
+        _DEFAULT.made, description="Whether the server makes more prompts of both kinds."
+    )
     reliability: Share = Field(
-        _DEFAULT.reliability, description="Least share of right answers to the edit's own prompt."
+        _DEFAULT.reliability,
+        description="Smallest share of right answers to the edit's own prompt.",
     )
     generalization: Share = Field(
-        _DEFAULT.generalization, description="Least share of right answers to rephrasings."
+        _DEFAULT.generalization, description="Smallest share of right answers to rephrasings."
     )
     locality: Share = Field(
-        _DEFAULT.locality, description="Least share of answers that stay as they were."
+        _DEFAULT.locality, description="Smallest share of answers that do not change."
     )
 
     def probes(self) -> Probes:
@@ -39,25 +42,25 @@ class SetProbesIn(BaseModel):
 
 
 class ProbesIn(SetProbesIn):
-    """What an edit is judged by before it is active; below a share it is taken back."""
+    """What an edit must pass to become active; it is taken back if a share is too small."""
 
     rephrasings: list[str] = Field(
-        [], max_length=MAX_PROBES, description="Prompts that should be answered with target_new."
+        [], max_length=MAX_PROBES, description="Prompts whose answer must become target_new."
     )
 
 
 class ScoreOut(BaseModel):
-    """What came of probes of one kind."""
+    """The score of the probes of one kind."""
 
     measure: str = Field(description="reliability, generalization or locality.")
-    made: bool = Field(description="Whether the prompts were made.")
-    asked: int = Field(description="How many prompts.")
-    value: float = Field(description="The share that was answered as it should be.")
+    made: bool = Field(description="Whether the server made the prompts.")
+    asked: int = Field(description="The number of prompts.")
+    value: float = Field(description="The share with the right answer.")
     threshold: float
 
 
 class ProbesOut(BaseModel):
-    """What an edit, or an edit of a set, is judged by."""
+    """The probes of an edit or of an edit set."""
 
     rephrasings: list[str]
     unchanged: list[str]
@@ -72,7 +75,7 @@ class ProbesOut(BaseModel):
 
 
 class JudgedOut(ProbesOut):
-    """The same and what came of it, once the probes were asked."""
+    """The probes of an edit, and their scores once it was judged."""
 
     scores: list[ScoreOut]
 

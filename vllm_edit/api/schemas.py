@@ -1,4 +1,4 @@
-"""What /v1/edits reads and writes."""
+"""The bodies of requests and responses."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from vllm_edit.domain.edit import Edit, EditRequest
 from vllm_edit.domain.edit_set import EditSet
 
 MAX_ALIASES = FactLimits().aliases
-"""Of one edit."""
+"""Most aliases of one edit."""
 
 
 class EditIn(BaseModel):
@@ -21,22 +21,27 @@ class EditIn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     method: str = Field(description="How it takes effect, for example ike or rome.")
-    prompt: str = Field(description="A text that the new answer continues; contains the subject.")
-    subject: str = Field(description="What the fact is about, exactly as written in the prompt.")
+    prompt: str = Field(
+        description="A text that ends where the answer begins; contains the subject."
+    )
+    subject: str = Field(description="What the fact is about, exactly as in the prompt.")
     target_new: str = Field(description="The right answer.")
-    ground_truth: str | None = Field(None, description="The answer given so far, if known.")
+    ground_truth: str | None = Field(
+        None, description="The answer that the model gives without the edit, if known."
+    )
     aliases: list[str] = Field(
         [], max_length=MAX_ALIASES, description="Other names of the subject, for memory edits."
     )
     user: str | None = Field(
-        None, description="With memprompt: the only user, as requests name it, that it is for."
+        None, description="With memprompt: the only user whose requests it is for."
     )
-    edit_set: str | None = Field(None, description="The set that it belongs to, if to one.")
+    edit_set: str | None = Field(None, description="The edit set that it belongs to, if any.")
     pause_mode: Literal["keep", "wait", "abort"] | None = Field(
-        None, description="What its swaps do with running requests, if not as for other edits."
+        None,
+        description="What its weight swaps do with running requests; the server's default if null.",
     )
     probes: ProbesIn | None = Field(
-        None, description="What it is judged by; without, what its set's edits are."
+        None, description="The probes that it is judged by; those of its edit set if null."
     )
     wait: bool = Field(False, description="Answer when the edit is active or has failed.")
 
@@ -56,7 +61,7 @@ class EditIn(BaseModel):
 
 
 class Batch(BaseModel):
-    """Several facts, recorded all or none."""
+    """Several facts; either all are recorded or none."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -72,7 +77,7 @@ class FailureOut(BaseModel):
 
 
 class EditOut(BaseModel):
-    """An edit and what became of it."""
+    """An edit and its state."""
 
     id: str
     object: Literal["edit"] = "edit"
@@ -83,21 +88,27 @@ class EditOut(BaseModel):
     target_new: str
     ground_truth: str | None
     aliases: list[str]
-    user: str | None = Field(description="The only user that it is for, if for one.")
-    edit_set: str | None = Field(description="The set that it belongs to, if to one.")
+    user: str | None = Field(description="The only user whose requests it is for, if any.")
+    edit_set: str | None = Field(description="The edit set that it belongs to, if any.")
     pause_mode: str | None
-    batch: str | None = Field(description="The same for edits that were computed together.")
-    superseded_by: str | None = Field(description="While superseded: the later edit of the fact.")
-    revision: int = Field(description="The ledger's revision of the latest change of status.")
+    batch: str | None = Field(description="Edits that were computed together have the same batch.")
+    superseded_by: str | None = Field(
+        description="While it is superseded: the later edit of the same fact."
+    )
+    revision: int = Field(description="The ledger's revision at the latest change of its status.")
     created_at: float = Field(description="Seconds since the epoch.")
     updated_at: float = Field(description="Seconds since the epoch.")
     error: FailureOut | None = None
-    warnings: list[str] = Field(description="While active: what it, with others, may have cost.")
+    warnings: list[str] = Field(
+        description="While it is active: harm that it may have done, alone or with other edits."
+    )
     drift: float | None = Field(
-        description="While active, of a weight edit: mean KL(base || edited) on the control "
+        description="For an active weight edit: the mean KL(base || edited) on the control "
         "prompts, in nats, with all edits that were in effect when it was computed."
     )
-    probes: JudgedOut | None = Field(description="What it was judged by, and the scores.")
+    probes: JudgedOut | None = Field(
+        description="The probes that it was judged by, and their scores."
+    )
 
     @classmethod
     def of(cls, edit: Edit, warnings: Sequence[str], drift: float | None) -> Self:
@@ -127,12 +138,12 @@ class EditOut(BaseModel):
 
 
 class ErrorDetail(BaseModel):
-    """What went wrong and what to do next."""
+    """What went wrong, and what to do next."""
 
     message: str
     type: str
-    param: str | None = Field(description="The field at fault, if one is.")
-    code: str = Field(description="A stable word for programs.")
+    param: str | None = Field(description="The field at fault, if any.")
+    code: str = Field(description="A stable code for programs.")
 
 
 class ErrorOut(BaseModel):
@@ -154,19 +165,19 @@ class EditSetIn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: str = Field(description="1 to 64 letters, digits, dots, dashes and underscores.")
-    owner: str | None = Field(None, description="The only tenant whose requests see it.")
+    owner: str | None = Field(None, description="The tenant whose requests alone see it.")
     probes: SetProbesIn | None = Field(
-        None, description="What those of its edits are judged by that bring no probes."
+        None, description="The probes of its edits that have none of their own."
     )
 
 
 class EditSetPatch(BaseModel):
-    """What is to change of an edit set."""
+    """A change of an edit set."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     active: bool | None = Field(None, description="Whether default traffic sees it.")
-    frozen: bool | None = Field(None, description="Whether no edit may join or leave it.")
+    frozen: bool | None = Field(None, description="Whether edits can neither be added nor removed.")
 
 
 class EditSetOut(BaseModel):
@@ -177,9 +188,11 @@ class EditSetOut(BaseModel):
     owner: str | None
     active: bool
     frozen: bool
-    probes: ProbesOut | None = Field(description="Those of its edits that bring none.")
-    unavailable: str | None = Field(description="Why requests cannot choose it, if they cannot.")
-    revision: int = Field(description="The ledger's revision of its latest change.")
+    probes: ProbesOut | None = Field(
+        description="The probes of its edits that have none of their own."
+    )
+    unavailable: str | None = Field(description="Why requests cannot choose it; null if they can.")
+    revision: int = Field(description="The ledger's revision at its latest change.")
     created_at: float = Field(description="Seconds since the epoch.")
     updated_at: float = Field(description="Seconds since the epoch.")
 
@@ -196,12 +209,12 @@ class EditSetList(BaseModel):
 
 
 class SplitIn(BaseModel):
-    """How traffic that does not choose is split."""
+    """How traffic that does not choose a variant is split."""
 
     model_config = ConfigDict(extra="forbid")
 
-    weights: dict[str, float] = Field(description="A share for each variant.")
-    by: str = Field("user", description="What requests are told apart by: user, client, header:X.")
+    weights: dict[str, float] = Field(description="A relative share for each variant.")
+    by: str = Field("user", description="What a request is assigned by: user, client or header:X.")
 
 
 class SplitOut(BaseModel):
@@ -213,38 +226,38 @@ class SplitOut(BaseModel):
 
 
 class RouteIn(BaseModel):
-    """A request whose way is to be seen: a text or a chat."""
+    """A request to route without serving it: a text or a chat."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     text: str | None = Field(None, description="The prompt of a completion.")
     messages: list[dict[str, Any]] | None = Field(None, description="The messages of a chat.")
-    model: str | None = Field(None, description="The model that it would ask for.")
-    variant: str | None = Field(None, description="The variant that it would choose.")
-    user: str | None = Field(None, description="The user that it would name.")
-    edit_hops: bool | None = Field(None, description="Whether it takes several hops, if it says.")
+    model: str | None = Field(None, description="The model that the request names.")
+    variant: str | None = Field(None, description="The variant that the request chooses.")
+    user: str | None = Field(None, description="The user that the request names.")
+    edit_hops: bool | None = Field(
+        None, description="Whether the question takes several hops, if the request says so."
+    )
 
 
 class RoutedEditOut(BaseModel):
     """An edit that concerns a request."""
 
     id: str
-    score: float = Field(description="How surely it does, 0 to 1.")
+    score: float = Field(description="The probability that it concerns the request, 0 to 1.")
 
 
 class RouteOut(BaseModel):
-    """What would become of a request."""
+    """How a request would be served."""
 
     object: Literal["edit_route"] = "edit_route"
     variant: str
-    revision: int = Field(description="The ledger's revision of the latest change in effect.")
-    method: str | None = Field(None, description="The method of the edits, if any concerns it.")
-    reason: str | None = Field(None, description="Why no edit concerns it, if none does.")
-    hops: bool = Field(
-        False, description="Whether the model would first be asked to take the question apart."
-    )
-    edits: list[RoutedEditOut] = Field([], description="The edits used, the surest first.")
-    text: str | None = Field(None, description="The prompt as the model would get it.")
+    revision: int = Field(description="The ledger's revision in effect.")
+    method: str | None = Field(None, description="The method of the edits that concern it, if any.")
+    reason: str | None = Field(None, description="Why no edit concerns it, if so.")
+    hops: bool = Field(False, description="Whether the model would first take the question apart.")
+    edits: list[RoutedEditOut] = Field([], description="The edits used, the most probable first.")
+    text: str | None = Field(None, description="The prompt that the model would get.")
     messages: list[dict[str, Any]] | None = Field(
-        None, description="The messages as the model would get them."
+        None, description="The messages that the model would get."
     )

@@ -1,1 +1,1 @@
-"""Memory edits: which facts concern a request, and what becomes of it."""
+"""Memory edits: which facts concern a request, and what is served instead of it."""

@@ -1,44 +1,25 @@
 """Memory methods: facts retrieved and put in front of generation."""
 
 import asyncio
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Hashable, Sequence
 
-from starlette.types import Receive, Send
-
-from retriever import Fact, FeedbackMemory, InvalidFactError, Messages, Retriever
+from retriever import FeedbackMemory, InvalidFactError, Messages, Retriever
 from retriever.mello.hops import Hit
 from vllm_edit.domain.edit import Edit, EditRequest
 from vllm_edit.domain.errors import InvalidEdit
 from vllm_edit.domain.method import EditsByVariant, MethodChange
 from vllm_edit.domain.variant import DEFAULT
+from vllm_edit.memory.counterfactual import Counterfactual
 from vllm_edit.memory.query import MemoryQuery, as_edit_errors
 from vllm_edit.memory.variant_memory import MEMPROMPT, VariantMemory, fact_of
 
 SERAC = "serac"
 
 
-class Counterfactual(Protocol):
-    """The model that answers for SERAC."""
-
-    async def answer(
-        self,
-        path: str,
-        request: Mapping[str, Any],
-        facts: Sequence[Fact],
-        send: Send,
-        receive: Receive | None = None,
-    ) -> None:
-        """Answer a request to the path from its facts, or raise EditError and send nothing."""
-
-    async def close(self) -> None:
-        """Let go of the model."""
-
-
 class MemoryMethod:
-    """Keeps a retriever for each variant equal to its memory edits, and asks it about requests.
+    """Keeps a memory for each variant equal to its edits, and asks it about requests.
 
-    They are siblings of the one given, which stays empty.
+    All of them share the models and settings of ``retriever`` and ``feedback``, which stay empty.
     """
 
     names = frozenset({"ike", "mello", MEMPROMPT, SERAC})
@@ -57,9 +38,9 @@ class MemoryMethod:
 
     @property
     def offered(self) -> frozenset[str]:
-        """The methods of new edits: SERAC only where there is a counterfactual model.
+        """The methods of new edits: SERAC only if there is a counterfactual model.
 
-        Edits from when there was one are put in front of the served model instead.
+        Without one, existing SERAC edits are put in front of requests to the served model.
         """
         return self.names if self.counterfactual else self.names - {SERAC}
 
@@ -87,7 +68,7 @@ class MemoryMethod:
 
     def fact(self, request: EditRequest) -> Hashable:
         about = fact_of("any", request).about
-        # Feedback on a question takes the place of no fact, nor of another user's feedback.
+        # Feedback replaces neither a fact nor another user's feedback.
         return (MEMPROMPT, request.user, about) if request.method == MEMPROMPT else about
 
     def warnings(self, edit_id: str) -> Sequence[str]:
@@ -102,7 +83,7 @@ class MemoryMethod:
 
     @property
     def edits_by_variant(self) -> EditsByVariant:
-        return {variant: list(known.edits.values()) for variant, known in self._variants.items()}
+        return {variant: list(memory.edits.values()) for variant, memory in self._variants.items()}
 
     async def tidy(self, edits: Sequence[Edit]) -> None:
         pass
@@ -114,13 +95,13 @@ class MemoryMethod:
         return True
 
     async def apply(self, change: MethodChange, computed: None, revision: int) -> None:
-        # The new facts hide those of which they are later versions, which can then go unseen.
+        # New facts hide the versions that they replace, so these can be removed afterwards.
         with as_edit_errors():
             for variant in change.variants:
-                known = self._variants.setdefault(variant, self._empty.sibling())
-                await asyncio.to_thread(known.add, change.coming)
+                memory = self._variants.setdefault(variant, self._empty.sibling())
+                await asyncio.to_thread(memory.add, change.coming)
                 for edit in change.leaving:
-                    await asyncio.to_thread(known.remove, edit)
+                    await asyncio.to_thread(memory.remove, edit)
 
     async def drop(self, variant: str) -> None:
         self._variants.pop(variant, None)
@@ -133,15 +114,17 @@ class MemoryMethod:
             await self.counterfactual.close()
 
     def empty(self, variant: str = DEFAULT) -> bool:
-        """Whether no request of the variant can be concerned by any edit."""
-        return len(self._variants.get(variant, self._empty)) == 0
+        """Whether the variant has no memory edits."""
+        return len(self._of(variant)) == 0
 
     def query(self, request: str | Messages, variant: str = DEFAULT) -> MemoryQuery:
-        """Ask the variant's edits about a prompt or a chat."""
-        return MemoryQuery(self._variants.get(variant, self._empty), request)
+        """A query to the variant's edits about a prompt or a chat."""
+        return MemoryQuery(self._of(variant), request)
 
     async def facts_in_scope(self, question: str, variant: str = DEFAULT) -> Sequence[Hit]:
         """The variant's facts in scope of a question, the surest first."""
-        memory = self._variants.get(variant, self._empty)
         with as_edit_errors():
-            return await asyncio.to_thread(memory.facts.facts_in_scope, question)
+            return await asyncio.to_thread(self._of(variant).facts.facts_in_scope, question)
+
+    def _of(self, variant: str) -> VariantMemory:
+        return self._variants.get(variant, self._empty)

@@ -1,4 +1,4 @@
-"""What `/metrics` says of the time that the retriever's models take."""
+"""The time that the retriever's models take, on `/metrics`."""
 
 from collections.abc import Sequence
 

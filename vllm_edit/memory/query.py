@@ -1,4 +1,4 @@
-"""What the edits of one variant have to say about one request."""
+"""One request, and the memory edits of one variant."""
 
 import asyncio
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from vllm_edit.memory.variant_memory import VariantMemory
 
 
 class MemoryQuery:
-    """A prompt or a chat, taken apart once for all that is asked about it.
+    """Asks a variant's memory about one prompt or chat, which is taken apart once.
 
     All methods raise ComputeFailed if a model of the retriever fails.
     """
@@ -23,7 +23,7 @@ class MemoryQuery:
 
     async def route(self, hops: bool | None = None) -> Decision:
         """See `Retriever.route`."""
-        # A thread costs more than most requests do.
+        # Most requests pass in less time than a thread takes to start.
         if quick := self._memory.facts.quick_pass(self._parsed):
             return quick
         with as_edit_errors():
@@ -40,7 +40,7 @@ class MemoryQuery:
             return await asyncio.to_thread(self._memory.facts.put_in_front, delegate, self._request)
 
     async def with_feedback(self, user: str | None = None) -> Rewrite | None:
-        """The request behind feedback on questions like it, if there is any."""
+        """The request behind feedback on similar questions; None if there is none."""
         feedback = self._memory.feedback
         if not len(feedback):
             return None

@@ -1,4 +1,4 @@
-"""What the memory of one variant holds."""
+"""The memory of one variant."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,21 +12,21 @@ MEMPROMPT = "memprompt"
 
 @dataclass(frozen=True)
 class VariantMemory:
-    """Facts, feedback, and the edits that they come from, by id."""
+    """The variant's facts and feedback, and by id the ``edits`` that they come from."""
 
     facts: Retriever
     feedback: FeedbackMemory
     edits: dict[str, Edit] = field(default_factory=dict)
 
     def sibling(self) -> "VariantMemory":
-        """Empty, with the same models and settings."""
+        """An empty memory with the same models and settings."""
         return VariantMemory(self.facts.sibling(), self.feedback.sibling())
 
     def __len__(self) -> int:
         return len(self.facts) + len(self.feedback)
 
     def add(self, edits: Sequence[Edit]) -> None:
-        """Take edits in, oldest first."""
+        """Add edits, oldest first."""
         feedback = [edit for edit in edits if edit.request.method == MEMPROMPT]
         facts = [edit for edit in edits if edit.request.method != MEMPROMPT]
         self.facts.add_many([fact_of(edit.id, edit.request) for edit in facts])
@@ -34,7 +34,7 @@ class VariantMemory:
         self.edits.update({edit.id: edit for edit in edits})
 
     def remove(self, edit: Edit) -> None:
-        """Take an edit out."""
+        """Remove an edit."""
         if edit.request.method == MEMPROMPT:
             self.feedback.remove(edit.id)
         else:
@@ -57,6 +57,6 @@ def fact_of(fact_id: str, request: EditRequest) -> Fact:
 
 def _feedback(edit: Edit) -> Feedback:
     request = edit.request
-    # The subject is what varies within a kind of question.
+    # Questions of one kind differ in their subject only.
     kind = mask(request.prompt, request.subject, "").strip()
     return Feedback(edit.id, kind or request.prompt, request.target_new, request.user)

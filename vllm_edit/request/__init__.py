@@ -1,1 +1,1 @@
-"""The way of a request: which variant it sees, which facts are put in front of it."""
+"""What happens to a request before vLLM answers it: its variant, its facts, its headers."""

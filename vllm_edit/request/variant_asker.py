@@ -10,7 +10,7 @@ from starlette.types import Message
 from retriever import Delegate
 from vllm_edit.domain.errors import EditError, Unavailable
 from vllm_edit.engine.model_names import ModelNames
-from vllm_edit.memory.method import Counterfactual
+from vllm_edit.memory.counterfactual import Counterfactual
 from vllm_edit.memory.router import Router
 from vllm_edit.memory.routing_options import RoutingOptions
 from vllm_edit.probes.gate import Answers
