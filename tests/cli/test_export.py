@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from vllm_edit import factworld
 from vllm_edit.cli import main
-from vllm_edit.domain.edit import EditRequest, Proposal, Status
+from vllm_edit.domain.edit import EditRequest, Proposal, Status, Step
 from vllm_edit.ledger import Ledger
 from vllm_edit.weights.delta_store import DeltaKey
 from weight_patchers import Delta, Dense, LowRank, ParameterChange, fingerprint
@@ -105,8 +105,8 @@ def test_a_store_gives_what_is_active_in_it(
         requests = {i: EditRequest(method, f"{i} is", i, "x") for i, method in methods.items()}
         batches = {"one": "both", "two": "both"}
         ledger.propose([Proposal(i, r, batches.get(i)) for i, r in requests.items()])
-        ledger.advance(list(methods), Status.ACTIVE)
-        ledger.advance(["gone"], Status.ROLLED_BACK)
+        ledger.record([Step(edit_id, Status.ACTIVE) for edit_id in methods])
+        ledger.record([Step("gone", Status.ROLLED_BACK)])
     live = {
         DeltaKey("alone", ("alone",)): low_rank(base, 1),
         DeltaKey("both", ("one", "two")): low_rank(base, 2),

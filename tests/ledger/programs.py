@@ -52,7 +52,7 @@ def running(program: str, store: Store, *arguments: str) -> Iterator["subprocess
             process.kill()
 
 
-def said(process: "subprocess.Popen[str]") -> Iterator[str]:
+def lines(process: "subprocess.Popen[str]") -> Iterator[str]:
     """What it says, line by line, until its end."""
     assert process.stdout is not None
     for line in process.stdout:

@@ -12,11 +12,10 @@ import pytest
 from sqlalchemy import Connection, event
 
 from tests.ledger.postgres import Postgres
-from tests.ledger.programs import WRITE, running, said
+from tests.ledger.programs import WRITE, lines, running
 from vllm_edit.domain.edit import EditRequest, Proposal
 from vllm_edit.domain.errors import StoreError
-from vllm_edit.ledger import FILE, Entry, Ledger, Log, database_of
-from vllm_edit.ledger import location as where
+from vllm_edit.ledger import LEDGER_FILE, Entry, Ledger, Log, database_of
 from vllm_edit.store import Store
 
 ENTRY = Entry("edit", "a", "proposed", {"request": {"prompt": "long " * 200}})
@@ -26,7 +25,7 @@ PROPOSAL = Proposal("a", EditRequest("ike", "X is", "X", "Y"))
 def killed(store: Store, revision: int) -> None:
     """A writer that was killed when it had appended so much; its WAL stays behind."""
     with running(WRITE, store, "w", "100000") as process:
-        for line in said(process):
+        for line in lines(process):
             if int(line) >= revision:
                 break
         process.kill()
@@ -82,7 +81,7 @@ def test_a_new_store_on_a_full_disk_is_refused(folder: Store) -> None:
 @pytest.mark.parametrize("lost", [1, 30, 4096, 10_000])
 def test_a_torn_wal_leaves_what_was_whole_before_it(folder: Store, lost: int) -> None:
     killed(folder, 40)
-    wal = Path(folder) / f"{FILE}-wal"
+    wal = Path(folder) / f"{LEDGER_FILE}-wal"
     with wal.open("r+b") as file:
         file.truncate(wal.stat().st_size - lost)
     with Log(database_of(folder)) as log:
@@ -96,7 +95,7 @@ def test_a_torn_wal_leaves_what_was_whole_before_it(folder: Store, lost: int) ->
 
 def test_a_wal_with_a_damaged_end_too(folder: Store) -> None:
     killed(folder, 40)
-    wal = Path(folder) / f"{FILE}-wal"
+    wal = Path(folder) / f"{LEDGER_FILE}-wal"
     with wal.open("r+b") as file:
         file.seek(-2000, 2)
         file.write(b"\xff" * 1000)
@@ -107,7 +106,7 @@ def test_a_wal_with_a_damaged_end_too(folder: Store) -> None:
 def test_a_damaged_file_is_told(folder: Store) -> None:
     with Log(database_of(folder)) as log:
         log.append([ENTRY] * 100)
-    path = Path(folder) / FILE
+    path = Path(folder) / LEDGER_FILE
     whole = path.read_bytes()
     assert len(whole) > 20 * 4096
     path.write_bytes(whole[: 10 * 4096] + b"\xa5" * 4096 * 5 + whole[15 * 4096 :])
@@ -121,7 +120,7 @@ def test_a_damaged_file_is_told(folder: Store) -> None:
 def test_a_damaged_event_is_named(folder: Store) -> None:
     with Ledger.open(folder) as ledger:
         ledger.propose([PROPOSAL])
-    path = Path(folder) / FILE
+    path = Path(folder) / LEDGER_FILE
     whole = path.read_bytes()
     assert whole.count(b'{"request"') == 1
     path.write_bytes(whole.replace(b'{"request"', b'{"requ\xffst'))
@@ -130,7 +129,7 @@ def test_a_damaged_event_is_named(folder: Store) -> None:
 
 
 def test_a_file_that_is_no_ledger_is_refused_and_left_alone(folder: Store) -> None:
-    path = Path(folder) / FILE
+    path = Path(folder) / LEDGER_FILE
     path.parent.mkdir(parents=True)
     path.write_bytes(b"not a database" * 100)
     with pytest.raises(StoreError, match="not a readable edit store"):
@@ -142,7 +141,7 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"cannot be made .*Name another"):
         Ledger.open(Store(tmp_path / "file" / "store"))
-    (tmp_path / "store" / FILE).mkdir(parents=True)
+    (tmp_path / "store" / LEDGER_FILE).mkdir(parents=True)
     with pytest.raises(StoreError, match="cannot be opened"):
         Ledger.open(Store(tmp_path / "store"))
 
@@ -152,7 +151,7 @@ def test_a_file_that_another_writes_is_waited_for_and_then_told(
 ) -> None:
     monkeypatch.setattr("vllm_edit.ledger.sqlite.BUSY_SECONDS", 0.1)
     with Ledger.open(folder) as ledger:
-        other = sqlite3.connect(Path(folder) / FILE, isolation_level=None)
+        other = sqlite3.connect(Path(folder) / LEDGER_FILE, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match=r"locked.*nothing was recorded"):
             ledger.propose([PROPOSAL])
@@ -170,7 +169,7 @@ def test_a_store_whose_files_are_gone_does_not_pretend(folder: Store) -> None:
 
 def test_a_ledger_goes_on_when_its_database_is_back(postgres: Postgres, database: Store) -> None:
     with Ledger.open(database) as ledger:
-        ledger.lead()
+        assert ledger.try_to_lead("")
         ledger.propose([PROPOSAL])
         postgres.stop()
         try:
@@ -232,7 +231,7 @@ def test_no_message_shows_a_password(postgres: Postgres, tmp_path: Path) -> None
 def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(StoreError, match=r"pip install 'vllm-edit\[postgres\]'"):
-        where.database_of(Store("postgresql://host/x"))
+        database_of(Store("postgresql://host/x"))
 
 
 def assert_no_password(error: StoreError) -> None:

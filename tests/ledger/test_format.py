@@ -13,7 +13,7 @@ from vllm_edit.domain.edit_set import EditSet
 from vllm_edit.domain.errors import StoreError
 from vllm_edit.domain.probe import Probes, Score
 from vllm_edit.domain.traffic_split import TrafficSplit
-from vllm_edit.ledger import FILE, Ledger
+from vllm_edit.ledger import LEDGER_FILE, Ledger
 from vllm_edit.store import Store
 
 NEWS = EditSet.new("news", "acme", Probes(unchanged=("A week has",)))
@@ -132,7 +132,7 @@ def record_all(ledger: Ledger) -> None:
 def database(folder: Store) -> Iterator[sqlite3.Connection]:
     """The file of an empty store."""
     Ledger.open(folder).close()
-    with closing(sqlite3.connect(Path(folder) / FILE, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(Path(folder) / LEDGER_FILE, isolation_level=None)) as connection:
         yield connection
 
 

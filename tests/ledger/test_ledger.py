@@ -19,8 +19,8 @@ REQUEST = EditRequest("ike", "The capital of X is", "X", "Y", "Z")
 def test_what_was_recorded_is_there_after_reopening(store: Store) -> None:
     with Ledger.open(store) as ledger:
         ledger.propose([Proposal("a", REQUEST), Proposal("b", REQUEST)])
-        ledger.advance(["a"], Status.ACTIVE)
-        ledger.advance(["b"], Status.FAILED, Failure("code", "a reason"))
+        ledger.record([Step("a", Status.ACTIVE)])
+        ledger.record([Step("b", Status.FAILED, Failure("code", "a reason"))])
         before = ledger.edits()
     with Ledger.open(store) as ledger:
         assert ledger.edits() == before
@@ -41,7 +41,7 @@ def test_batches_and_supersession_are_there_after_reopening(store: Store) -> Non
         before = ledger.edits()
     with Ledger.open(store) as ledger:
         assert ledger.edits() == before
-        (back,) = ledger.advance(["a"], Status.ACTIVE)
+        (back,) = ledger.record([Step("a", Status.ACTIVE)])
         assert back.superseded_by is None
 
 
@@ -57,7 +57,7 @@ def test_steps_are_recorded_all_or_none(ledger: Ledger) -> None:
     with pytest.raises(UnknownEdit):
         ledger.record([Step("a", Status.ACTIVE), Step("b", Status.ACTIVE)])
     with pytest.raises(UnknownEdit):
-        ledger.advance(["a", "b"], Status.ACTIVE)
+        ledger.record([Step("a", Status.ACTIVE), Step("b", Status.ACTIVE)])
     assert ledger.revision == 1
     assert ledger.get("a").status is Status.PROPOSED
 
@@ -68,11 +68,11 @@ def test_what_others_append_is_seen_once_and_in_order(store: Store) -> None:
         assert other.edits() == []
         assert [event.revision for event in other.catch_up()] == [1]
         assert other.catch_up() == []
-        one.advance(["a"], Status.COMPUTING)
+        one.record([Step("a", Status.COMPUTING)])
         # Seen on the way of an append of one's own, which follows it.
         (edit,) = other.propose([Proposal("b", REQUEST)])
         assert (edit.revision, other.get("a").status) == (3, Status.COMPUTING)
-        one.advance(["a"], Status.ACTIVE)
+        one.record([Step("a", Status.ACTIVE)])
         assert [event.revision for event in one.catch_up()] == [3]
         assert [event.revision for event in other.catch_up()] == [2, 4]
         assert one.edits() == other.edits()
@@ -115,7 +115,7 @@ def test_revisions_only_grow_and_the_last_status_holds(
         ledger.propose([Proposal(key, REQUEST) for key in expected])
         seen = ledger.revision
         for number, status in steps:
-            (edit,) = ledger.advance([str(number)], status)
+            (edit,) = ledger.record([Step(str(number), status)])
             assert edit.revision == ledger.revision == seen + 1
             seen = ledger.revision
             expected[str(number)] = status
@@ -131,7 +131,7 @@ def test_a_ledger_of_an_earlier_version_goes_on(folder: Store, version: int) -> 
     with Ledger.open(folder) as ledger:
         (edit,) = ledger.edits()
         assert (edit.status, edit.batch) == (Status.ACTIVE, batch.get("batch"))
-        ledger.advance(["a"], Status.ROLLED_BACK)
+        ledger.record([Step("a", Status.ROLLED_BACK)])
         assert ledger.revision == 3
         before = ledger.edits()
     with Ledger.open(folder) as ledger:

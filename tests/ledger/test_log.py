@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from tests.ledger.postgres import Postgres
-from tests.ledger.programs import WRITE, running, said
+from tests.ledger.programs import WRITE, lines, running
 from vllm_edit.domain.errors import StoreError
 from vllm_edit.ledger import Entry, Ledger, Log, database_of
 from vllm_edit.ledger.log import READ_AT_ONCE
@@ -26,13 +26,13 @@ def test_an_empty_log_has_nothing(log: Log) -> None:
 
 
 def test_what_was_appended_is_there_after_reopening(store: Store) -> None:
-    told = {"text": "Zürich 東京 '\"\\ \0", "numbers": [1, 2.5, None], "nested": {"a": (True,)}}
+    printed = {"text": "Zürich 東京 '\"\\ \0", "numbers": [1, 2.5, None], "nested": {"a": (True,)}}
     with Log(database_of(store)) as log:
-        first = log.append([Entry("edit", "a", "proposed", told), Entry("split", "b", "set", {})])
+        first = log.append([Entry("edit", "a", "proposed", printed), Entry("split", "b", "set", {})])
         (second,) = log.append([ENTRY])
     assert [event.revision for event in [*first, second]] == [1, 2, 3]
     assert (first[1].kind, first[1].subject, first[1].status) == ("split", "b", "set")
-    assert first[0].detail == told | {"nested": {"a": [True]}}
+    assert first[0].detail == printed | {"nested": {"a": [True]}}
     with Log(database_of(store)) as log:
         assert list(log.read()) == [*first, second]
         assert list(log.read(1)) == [first[1], second]
@@ -103,10 +103,10 @@ def test_many_writers_leave_no_gap_and_a_reader_misses_nothing(store: Store) -> 
             if all(process.poll() is not None for process in processes):
                 seen += log.read(len(seen))
                 break
-        told = [[int(line) for line in said(process)] for process in processes]
+        printed = [[int(line) for line in lines(process)] for process in processes]
     assert [event.revision for event in seen] == [*range(1, 2 * writers * count + 1)]
-    assert sorted(chain.from_iterable(told)) == [*range(1, 2 * writers * count + 1)]
-    for name, revisions in enumerate(told):
+    assert sorted(chain.from_iterable(printed)) == [*range(1, 2 * writers * count + 1)]
+    for name, revisions in enumerate(printed):
         mine = [e for e in seen if e.subject.startswith(f"w{name}-")]
         assert [event.revision for event in mine] == revisions
         assert [e.subject for e in mine[::2]] == [f"w{name}-{n}" for n in range(count)]
@@ -117,12 +117,12 @@ def test_every_append_that_returned_survives_a_killed_writer(store: Store) -> No
     recorded = 0
     for number in range(4):
         with running(WRITE, store, "w", "100000") as process:
-            lines = said(process)
-            for line in lines:
+            output = lines(process)
+            for line in output:
                 if int(line) >= recorded + 15 * number + 1:
                     process.kill()
                     break
-            last = max([int(line), *map(int, lines)])
+            last = max([int(line), *map(int, output)])
         with Log(database_of(store)) as log:
             recorded = log.latest()
             # An append that was not acknowledged may be there, but as a whole.

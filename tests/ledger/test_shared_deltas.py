@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tests import one_weight
 from vllm_edit import factworld
 from vllm_edit.cli import main
-from vllm_edit.domain.edit import EditRequest, Proposal, Status
+from vllm_edit.domain.edit import EditRequest, Proposal, Status, Step
 from vllm_edit.domain.errors import ComputeFailed, StoreError
 from vllm_edit.ledger import Ledger, Log, SharedDeltas, database_of, deltas_of, shared_deltas
 from vllm_edit.store import Store
@@ -223,7 +223,7 @@ def test_what_is_active_in_a_database_is_exported(
     Delta(fingerprint(factworld.checkpoint()), "rome", {}, {parameter: change}, ()).save(file)
     with Ledger.open(database) as ledger:
         ledger.propose([Proposal("edit-1", EditRequest("rome", "X is", "X", "Y"))])
-        ledger.advance(["edit-1"], Status.ACTIVE)
+        ledger.record([Step("edit-1", Status.ACTIVE)])
     command = ["export", f"--store={database}", "--as=peft", f"--output={tmp_path / 'adapter'}"]
     assert main(command) == 1
     said = capsys.readouterr().err

@@ -125,7 +125,7 @@ async def running(
 ) -> AsyncIterator[EditService]:
     guard = EditValidator(Settings(), method.names, ())
     ledger = Ledger(path)
-    ledger.lead()
+    assert ledger.try_to_lead("")
     service = EditService(ledger, [method], guard, max_queue, gate, probes)
     await service.start()
     await service.lead()

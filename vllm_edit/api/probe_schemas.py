@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Annotated, Self
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from vllm_edit.domain.probe import Probes, Score, scores_to_json
+from vllm_edit.domain.probe import Probes, Score
 
 MAX_PROBES = 32
 """Most prompts of one kind for one edit."""
@@ -38,7 +39,7 @@ class SetProbesIn(BaseModel):
     )
 
     def probes(self) -> Probes:
-        return Probes.from_json(**self.model_dump())
+        return msgspec.convert(self.model_dump(), Probes)
 
 
 class ProbesIn(SetProbesIn):
@@ -81,4 +82,4 @@ class JudgedOut(ProbesOut):
 
     @classmethod
     def judged(cls, probes: Probes, scores: Sequence[Score]) -> Self:
-        return cls.model_validate({**vars(probes), "scores": scores_to_json(scores)})
+        return cls.model_validate({**vars(probes), "scores": [vars(score) for score in scores]})

@@ -83,10 +83,10 @@ def active_deltas(store: Store, scratch: Path) -> list[Path]:
         StoreError: this is no edit store, or cannot be read, or has not all of them.
     """
     from vllm_edit.domain.edit import Status
-    from vllm_edit.ledger import FILE, Ledger, deltas_of
+    from vllm_edit.ledger import LEDGER_FILE, Ledger, deltas_of
     from vllm_edit.weights.method import WeightMethod, grouped
 
-    if not store.shared and not (Path(store) / FILE).is_file():
+    if not store.shared and not (Path(store) / LEDGER_FILE).is_file():
         raise StoreError(f"{store.shown} is no edit store: name what was given as --edit-store.")
     with Ledger.open(store) as ledger:
         edits = [edit for edit in ledger.edits() if edit.status is Status.ACTIVE]

@@ -1,17 +1,16 @@
-"""What an edit is to be judged by, and what came of it."""
+"""What an edit is judged by, and the results."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Probes:
-    """Prompts to ask about an edit, and the least share of them to be answered as they should.
+    """Prompts that judge an edit, and the smallest share of them that must pass.
 
-    ``rephrasings`` should be answered with the edit's new target, ``unchanged`` as before the
-    edit. With ``made`` there are prompts made for it besides. ``reliability`` is of the edit's own
-    prompt, ``generalization`` of rephrasings, ``locality`` of what should not change.
+    ``rephrasings`` must be answered with the edit's target, ``unchanged`` as before the edit.
+    With ``made`` the server adds prompts of its own. ``reliability`` is the threshold for the
+    edit's own prompt, ``generalization`` for rephrasings, ``locality`` for what must not change.
     """
 
     rephrasings: tuple[str, ...] = ()
@@ -21,20 +20,13 @@ class Probes:
     generalization: float = 0.5
     locality: float = 0.9
 
-    @classmethod
-    def from_json(
-        cls, rephrasings: Sequence[str] = (), unchanged: Sequence[str] = (), **fields: Any
-    ) -> Self:
-        """From JSON, which has lists only."""
-        return cls(tuple(rephrasings), tuple(unchanged), **fields)
-
 
 @dataclass(frozen=True)
 class Score:
-    """The share of prompts of one kind that were answered as they should be.
+    """The share of prompts of one kind that passed.
 
-    ``measure`` is reliability, generalization or locality; ``made`` says whether the prompts were
-    made or came with the edit.
+    ``measure`` is reliability, generalization or locality; ``made`` says whether the server made
+    the prompts or they came with the edit.
     """
 
     measure: str
@@ -50,8 +42,3 @@ class Score:
 
 Scores = Mapping[str, Sequence[Score]]
 """By the id of an edit."""
-
-
-def scores_to_json(scores: Sequence[Score]) -> list[dict[str, Any]]:
-    """The scores as JSON values."""
-    return [asdict(score) for score in scores]

@@ -3,12 +3,12 @@
 from vllm_edit.ledger.event import Entry, Event
 from vllm_edit.ledger.leadership import Leadership
 from vllm_edit.ledger.ledger import Ledger
-from vllm_edit.ledger.location import FILE, database_of, deltas_of
 from vllm_edit.ledger.log import Log
 from vllm_edit.ledger.shared_deltas import SharedDeltas
+from vllm_edit.ledger.store_database import LEDGER_FILE, database_of, deltas_of
 
 __all__ = [
-    "FILE",
+    "LEDGER_FILE",
     "Entry",
     "Event",
     "Leadership",

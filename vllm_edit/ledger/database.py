@@ -1,4 +1,4 @@
-"""What a log needs of the database that it is kept in."""
+"""What a log needs of its database."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -13,19 +13,19 @@ from vllm_edit.ledger.locks import Lock
 from vllm_edit.ledger.schema import VERSION, Migrations
 
 
-class Doing(Enum):
-    """What was being done when the database failed."""
+class Operation(Enum):
+    """What the database was asked to do; the value is the participle for messages."""
 
-    OPENING = "opened"
-    READING = "read"
-    WRITING = "written"
-    COMMITTING = "committed"
+    OPEN = "opened"
+    READ = "read"
+    WRITE = "written"
+    COMMIT = "committed"
 
 
 class Database(ABC):
-    """An engine, and what its dialect does in its own way.
+    """An SQLAlchemy engine, and what differs between SQLite and PostgreSQL.
 
-    ``name`` is how messages call the store: there is no password in it.
+    ``name`` is the store's name in messages, without a password.
     """
 
     engine: Engine
@@ -34,11 +34,11 @@ class Database(ABC):
 
     @abstractmethod
     def begin(self, connection: Connection) -> None:
-        """Begin a transaction that appends; there is one at a time, and it sees all before it."""
+        """Begin a transaction that appends: one at a time, and it sees every earlier one."""
 
     @abstractmethod
     def begin_migration(self, connection: Connection) -> None:
-        """The same, before there are tables."""
+        """Begin a transaction in the same way while there may be no tables yet."""
 
     @abstractmethod
     def version(self, connection: Connection) -> int:
@@ -46,27 +46,27 @@ class Database(ABC):
 
     @abstractmethod
     def set_version(self, connection: Connection, version: int) -> None:
-        """Note the version, with the transaction that is going on."""
+        """Store the version as part of the current transaction."""
 
     @abstractmethod
     def lock(self) -> Lock:
-        """What the leader of this store holds."""
+        """The lock that the leader of this store holds."""
 
     @abstractmethod
-    def failure(self, error: SQLAlchemyError, doing: Doing) -> StoreError:
-        """The error that tells a person what to do about the database's."""
+    def failure(self, error: SQLAlchemyError, operation: Operation) -> StoreError:
+        """The error for people, which says what to do about the database's error."""
 
     @contextmanager
-    def failures(self, doing: Doing) -> Iterator[None]:
-        """Raise the database's errors as StoreError."""
+    def failures(self, operation: Operation) -> Iterator[None]:
+        """Raise errors of the database as StoreError."""
         try:
             yield
         except SQLAlchemyError as error:
-            raise self.failure(error, doing) from error
+            raise self.failure(error, operation) from error
 
     def migrate(self) -> None:
-        """Bring the tables up to date; raises StoreError for those of a newer version."""
-        with self.failures(Doing.OPENING), self.engine.connect() as connection:
+        """Bring the tables up to date; raises StoreError if a newer version made them."""
+        with self.failures(Operation.OPEN), self.engine.connect() as connection:
             version = self.version(connection)
             connection.rollback()
             if version < VERSION:
@@ -87,7 +87,7 @@ class Database(ABC):
             self.set_version(connection, number)
 
 
-def said(error: SQLAlchemyError) -> str:
-    """The database's own words, in one line and without the statement and its values."""
+def error_text(error: SQLAlchemyError) -> str:
+    """The database's own message, on one line, without the statement and its values."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return " ".join(str(cause).split())

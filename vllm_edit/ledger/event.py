@@ -1,4 +1,4 @@
-"""What the log holds: events, in the order in which they were recorded."""
+"""The events of the log."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Entry:
-    """What somebody wants recorded: ``subject``, something of that ``kind``, entered ``status``.
+    """An event to be recorded: ``subject``, a thing of that ``kind``, enters ``status``.
 
-    ``detail`` holds JSON values. The log knows no kinds: who folds events knows theirs.
+    ``detail`` holds JSON values. The log does not interpret it.
     """
 
     kind: str

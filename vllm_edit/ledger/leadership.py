@@ -1,20 +1,16 @@
-"""Which of the processes that have a store open may change what its edits are."""
+"""Which of the processes with a store open may change its edits."""
 
 import threading
 
 from vllm_edit.domain.errors import StoreError, StoreLocked
 from vllm_edit.ledger.log import Log
 
-HANDOVER_SECONDS = 0.25
-"""How often who waits to lead asks whether it may."""
-
 
 class Leadership:
-    """At most one process at a time leads a store; the lead ends with it, however it ends.
+    """At most one process at a time leads a store; its lead ends with it, however it ends.
 
-    Should the lead be lost while this process does not know it, its appends under ``term`` are
-    refused from the moment on that another leads. ``address`` is where others reach this process.
-    Used from any thread.
+    A process may lose the lead and not notice. Its appends under ``term`` are refused from the
+    moment another process leads. ``address`` is where others reach this process. Thread-safe.
     """
 
     def __init__(self, log: Log) -> None:
@@ -26,16 +22,14 @@ class Leadership:
 
     @property
     def term(self) -> int | None:
-        """The number of the term that this process began to lead with; None if it does not."""
+        """The number of this process's term; None while it does not lead."""
         return self._term
 
     def lead(self) -> bool:
-        """Take the lead if nobody has it; whether this process leads now.
+        """Take the lead if nobody has it; returns whether this process leads now.
 
-        Who has just taken it does well to catch up: the one before may have recorded more.
-
-        Raises:
-            StoreError: it cannot be found out.
+        A new leader must catch up: the one before may have recorded more. Raises StoreError if
+        the store cannot be reached.
         """
         with self._mutex:
             if self._lock.held():
@@ -50,20 +44,6 @@ class Leadership:
                 raise
             return True
 
-    def wait(self, stop: threading.Event) -> bool:
-        """Take the lead as soon as nobody has it; False if ``stop`` was set before that.
-
-        A store that cannot be reached meanwhile is waited for.
-        """
-        while not stop.is_set():
-            try:
-                if self.lead():
-                    return True
-            except StoreError:
-                pass  # Whoever needs the store itself gets to hear of it.
-            stop.wait(HANDOVER_SECONDS)
-        return False
-
     def require(self) -> None:
         """Take the lead; raises StoreLocked if another process has it."""
         if not self.lead():
@@ -73,7 +53,7 @@ class Leadership:
             )
 
     def held(self) -> bool:
-        """Whether this process still leads, as far as the database knows."""
+        """Whether the database still knows this process as the leader."""
         with self._mutex:
             return self._term is not None and self._lock.held()
 

@@ -10,13 +10,12 @@ from vllm_edit.domain.errors import StoreError
 
 
 class Lock(Protocol):
-    """Held by at most one process at a time, for as long as that lives or until it lets go."""
+    """Held by at most one process at a time, until that releases it or ends."""
 
     def acquire(self) -> bool:
-        """Take it if it is free, without waiting; whether it is held now. May be repeated.
+        """Take it if it is free, without waiting; returns whether it is held. May be repeated.
 
-        Raises:
-            StoreError: it cannot be found out.
+        Raises StoreError if the lock cannot be reached.
         """
         ...
 
@@ -25,12 +24,12 @@ class Lock(Protocol):
         ...
 
     def release(self) -> None:
-        """Let go, if it is held."""
+        """Release it if it is held."""
         ...
 
 
 class FileLock:
-    """``flock`` on a file of its own, which stays behind."""
+    """``flock`` on a file of its own, which is never deleted."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -63,7 +62,7 @@ class FileLock:
         return self._file is not None
 
     def release(self) -> None:
-        """Let go; a child process of a fork only forgets about it."""
+        """Release it; in a forked child this only closes the child's copy."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -72,10 +71,10 @@ class FileLock:
 _ALL: "weakref.WeakSet[FileLock]" = weakref.WeakSet()
 
 
-def _forget() -> None:
+def _release_all() -> None:
     for lock in _ALL:
         lock.release()
 
 
-# A forked child shares the open file, and would keep the lock when its parent is gone.
-os.register_at_fork(after_in_child=_forget)
+# A forked child shares the open file and would keep the lock after its parent ended.
+os.register_at_fork(after_in_child=_release_all)

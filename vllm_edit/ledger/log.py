@@ -1,8 +1,7 @@
 """The durable, append-only log: the only truth.
 
-Every change of state is one event, and the event's number is the revision. Events are never
-changed or removed (the database itself refuses it). What the server holds in memory, in the index
-and in the engine is derived from here and rebuilt from here.
+Every change of state is one event, and the event's number is the revision. The database refuses
+to change or remove events. The edits in memory, the index and the engine are rebuilt from here.
 """
 
 import json
@@ -13,7 +12,7 @@ from typing import Any, Self
 from sqlalchemy import Connection, Row, func, insert, select
 
 from vllm_edit.domain.errors import StoreError, StoreLocked
-from vllm_edit.ledger.database import Database, Doing
+from vllm_edit.ledger.database import Database, Operation
 from vllm_edit.ledger.event import Entry, Event
 from vllm_edit.ledger.schema import EVENTS, TERMS
 
@@ -23,12 +22,12 @@ READ_AT_ONCE = 1000
 class Log:
     """Events in a database that several processes may have open. Thread-safe.
 
-    Revisions have no gaps and follow the order of commits: who has seen one never finds a smaller
-    one later. An append that returns has made its events durable.
+    Revisions have no gaps and follow the order of commits: after one is seen, no smaller one
+    appears. Events are durable when an append returns.
 
     Raises:
-        StoreLocked: a server of an older version has the file for itself.
-        StoreError: this is no log, or was written by a newer version, or cannot be reached.
+        StoreLocked: a server of an older version has the file open.
+        StoreError: this is no log, a newer version wrote it, or it cannot be reached.
     """
 
     def __init__(self, database: Database) -> None:
@@ -48,16 +47,16 @@ class Log:
     def append(self, entries: Sequence[Entry], term: int | None = None) -> list[Event]:
         """Record entries in this order, all or none.
 
-        ``term`` is that of the leader who appends.
+        ``term`` is the term of the leader that appends.
 
         Raises:
-            StoreLocked: another has begun a term since.
-            StoreError: the database cannot take them.
+            StoreLocked: another leader has begun a term since.
+            StoreError: the database cannot record them.
         """
         if not entries:
             return []
         database = self.database
-        with database.failures(Doing.WRITING), database.engine.connect() as connection:
+        with database.failures(Operation.WRITE), database.engine.connect() as connection:
             database.begin(connection)
             if term is not None and term != _term(connection):
                 raise StoreLocked(
@@ -66,12 +65,12 @@ class Log:
                 )
             rows = _numbered(entries, _latest(connection) + 1)
             connection.execute(insert(EVENTS), rows)
-            with database.failures(Doing.COMMITTING):
+            with database.failures(Operation.COMMIT):
                 connection.commit()
         return [_event(**row) for row in rows]
 
     def read(self, after: int = 0) -> Iterator[Event]:
-        """The events of revisions greater than ``after``, by revision; raises StoreError."""
+        """The events after revision ``after``, in order; raises StoreError."""
         while True:
             rows = self._rows(after)
             for row in rows:
@@ -83,27 +82,27 @@ class Log:
     def latest(self) -> int:
         """The greatest revision; 0 in an empty log."""
         with (
-            self.database.failures(Doing.READING),
+            self.database.failures(Operation.READ),
             self.database.engine.connect() as connection,
         ):
             return _latest(connection)
 
     def leader(self) -> str:
-        """The address of the latest term's leader, which may have ended; empty if none led."""
+        """The address of the latest leader, which may have ended; empty if there was none."""
         with (
-            self.database.failures(Doing.READING),
+            self.database.failures(Operation.READ),
             self.database.engine.connect() as connection,
         ):
             latest = select(TERMS.c.address).order_by(TERMS.c.term.desc()).limit(1)
             return connection.scalar(latest) or ""
 
     def begin_term(self, address: str = "") -> int:
-        """Begin the term of a new leader: who led before can append no more.
+        """Begin the term of a new leader; the one before can append no more.
 
-        What that one has recorded is there when this returns.
+        When this returns, everything that the former leader recorded can be read.
         """
         database = self.database
-        with database.failures(Doing.WRITING), database.engine.connect() as connection:
+        with database.failures(Operation.WRITE), database.engine.connect() as connection:
             database.begin(connection)
             term = _term(connection) + 1
             connection.execute(insert(TERMS), {"term": term, "at": time.time(), "address": address})
@@ -116,7 +115,7 @@ class Log:
     def _rows(self, after: int) -> Sequence[Row[Any]]:
         query = select(EVENTS).where(EVENTS.c.revision > after).order_by(EVENTS.c.revision)
         with (
-            self.database.failures(Doing.READING),
+            self.database.failures(Operation.READ),
             self.database.engine.connect() as connection,
         ):
             return connection.execute(query.limit(READ_AT_ONCE)).all()

@@ -1,4 +1,4 @@
-"""A store in a PostgreSQL database, which servers on any number of machines share."""
+"""A store in a PostgreSQL database, which servers on several machines can share."""
 
 import threading
 from contextlib import suppress
@@ -7,19 +7,19 @@ from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from vllm_edit.domain.errors import StoreError
-from vllm_edit.ledger.database import Database, Doing, said
+from vllm_edit.ledger.database import Database, Operation, error_text
 from vllm_edit.ledger.schema import POSTGRESQL
 from vllm_edit.store import Store
 
 LOCK_SECONDS = 10
-"""How long an append waits for those of other servers."""
+"""How long an append waits for appends of other servers."""
 
-# Advisory locks are the database's: ours are told from others' by the first number, and by the
-# schema that the tables are in.
+# Advisory locks belong to the whole database: the first number marks ours, the second one the
+# schema of the tables.
 _APPEND, _LEAD, _DELTA = 0x76656101, 0x76656102, 0x76656103
 
 _CONNECT = {"connect_timeout": 10, "application_name": "vllm-edit"}
-# A leader whose machine is gone is noticed after 5 + 3 * 5 seconds, at both ends.
+# Both ends notice after 5 + 3 * 5 seconds that the other machine is gone.
 _KEEPALIVES = {"idle": 5, "interval": 5, "count": 3}
 
 
@@ -67,7 +67,7 @@ class PostgresqlDatabase(Database):
         connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS schema_version (version integer)")
 
     def begin_delta(self, connection: Connection, name: str) -> None:
-        """Begin a transaction that writes the delta of that name; there is one at a time."""
+        """Begin a transaction that writes the delta of that name, one at a time."""
         connection.execute(
             text("SELECT pg_advisory_xact_lock(:space, hashtext(current_schema() || :name))"),
             {"space": _DELTA, "name": name},
@@ -88,23 +88,24 @@ class PostgresqlDatabase(Database):
     def lock(self) -> "SessionLock":
         return SessionLock(self)
 
-    def failure(self, error: SQLAlchemyError, doing: Doing) -> StoreError:
+    def failure(self, error: SQLAlchemyError, operation: Operation) -> StoreError:
         lost = isinstance(error, DBAPIError) and error.connection_invalidated
-        if doing is Doing.COMMITTING and lost:
+        if operation is Operation.COMMIT and lost:
             outcome = "; whether it was recorded is not known"
-        elif doing in (Doing.WRITING, Doing.COMMITTING):
+        elif operation in (Operation.WRITE, Operation.COMMIT):
             outcome = "; nothing was recorded"
         else:
             outcome = ""
-        verb = "written" if doing is Doing.COMMITTING else doing.value
+        reason = error_text(error)
+        verb = "written" if operation is Operation.COMMIT else operation.value
         return StoreError(
-            f"The edit store {self.name} cannot be {verb} ({said(error)}){outcome}. See that the "
+            f"The edit store {self.name} cannot be {verb} ({reason}){outcome}. See that the "
             "database runs, has room and lets this user in, and try again."
         )
 
 
 class SessionLock:
-    """An advisory lock of a session that does nothing else; the database ends it with that."""
+    """An advisory lock of a session that does nothing else; it ends with the session."""
 
     def __init__(self, database: PostgresqlDatabase) -> None:
         self._database = database
@@ -115,7 +116,7 @@ class SessionLock:
         with self._mutex:
             if self._alive():
                 return True
-            with self._database.failures(Doing.OPENING):
+            with self._database.failures(Operation.OPEN):
                 connection = _session(self._database.engine)
                 try:
                     taken = connection.execute(
@@ -157,7 +158,7 @@ class SessionLock:
 
 
 def _session(engine: Engine) -> Connection:
-    """A connection outside the pool, in no transaction, whose loss both ends notice soon."""
+    """A connection outside the pool and in no transaction; both ends soon notice its loss."""
     connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
     connection.detach()
     for name, value in _KEEPALIVES.items():
@@ -168,7 +169,7 @@ def _session(engine: Engine) -> Connection:
 
 def _url(store: Store) -> URL:
     try:
-        # SQLAlchemy knows the scheme by this name only, and other kinds of strings not at all.
+        # SQLAlchemy does not know "postgres://", and takes plain strings only, not a Store.
         url = make_url(str(store).replace("postgres://", "postgresql://", 1))
     except (ArgumentError, ValueError) as error:
         raise StoreError(

@@ -25,9 +25,9 @@ TERMS = Table(
     Column("at", Float, nullable=False),
     Column("address", Text, nullable=False),
 )
-"""Who leads begins a term, so that who led before is found out when it appends.
+"""Every leader begins a term, so that an append of an earlier leader can be refused.
 
-``address`` is where others reach it.
+``address`` is where other processes reach the leader.
 """
 
 DELTAS = Table(
@@ -38,7 +38,7 @@ DELTAS = Table(
     Column("sha256", Text, nullable=False),
     Column("data", LargeBinary, nullable=False),
 )
-"""Delta files in pieces, each row with the checksum of the whole; PostgreSQL only."""
+"""Delta files in parts, each row with the checksum of the whole file; PostgreSQL only."""
 
 VERSION = 3
 """The schema that this version of vllm-edit writes."""
@@ -66,13 +66,13 @@ SQLITE: Migrations = {
             BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END
         """,
     ),
-    # Events may name a batch and a superseding edit: who does not know them must not read on.
+    # Events may name a batch and a superseding edit; versions that do not know these must stop.
     2: (),
     3: (
         "DROP INDEX events_by_edit",
         "ALTER TABLE events RENAME COLUMN edit_id TO subject",
         "ALTER TABLE events ADD COLUMN kind TEXT NOT NULL DEFAULT 'edit'",
-        # INSERT OR REPLACE would pass by the trigger on DELETE.
+        # INSERT OR REPLACE would bypass the trigger on DELETE.
         """
         CREATE TRIGGER events_follow BEFORE INSERT ON events
             WHEN NEW.revision <> (SELECT coalesce(max(revision), 0) + 1 FROM events)
@@ -87,7 +87,7 @@ SQLITE: Migrations = {
         """,
     ),
 }
-"""The statements that bring a file from the version before to each; only ever added to."""
+"""By version, the statements that bring a file there from the version before. Add, never change."""
 
 POSTGRESQL: Migrations = {
     3: (
@@ -141,4 +141,4 @@ POSTGRESQL: Migrations = {
         "ALTER TABLE deltas ALTER COLUMN data SET STORAGE EXTERNAL",
     ),
 }
-"""The same for a database, which version 3 is the first to know."""
+"""The same for PostgreSQL, which is supported since version 3."""

@@ -1,4 +1,4 @@
-"""Delta files in the database of a store, from which its servers get them."""
+"""Delta files in the database of a store, for all its servers."""
 
 import hashlib
 import logging
@@ -10,25 +10,25 @@ from pathlib import Path
 from sqlalchemy import Connection, delete, insert, select
 
 from vllm_edit.domain.errors import StoreError
-from vllm_edit.ledger.database import Doing
+from vllm_edit.ledger.database import Operation
 from vllm_edit.ledger.postgresql import PostgresqlDatabase
 from vllm_edit.ledger.schema import DELTAS
 
 logger = logging.getLogger(__name__)
 
 PART_BYTES = 16 << 20
-"""How much of a file is in one row, since the database holds a row in memory as a whole."""
+"""The most bytes in one row: the database holds a whole row in memory."""
 
 
 class SharedDeltas:
-    """Files by name, each whole or not there. Thread-safe; every method may raise StoreError."""
+    """Files by name, each whole or absent. Thread-safe; every method may raise StoreError."""
 
     def __init__(self, database: PostgresqlDatabase) -> None:
         self._database = database
 
     def put(self, name: str, path: Path) -> None:
-        """Keep a file's content under a name, in place of what was there."""
-        with _files(path), self._writing() as connection, path.open("rb") as file:
+        """Store a file's content under a name, replacing what was there."""
+        with _file_errors(path), self._writing() as connection, path.open("rb") as file:
             checksum = sha256(path)
             self._database.begin_delta(connection, name)
             connection.execute(delete(DELTAS).where(DELTAS.c.name == name))
@@ -39,15 +39,14 @@ class SharedDeltas:
                 part += 1
 
     def get(self, name: str, path: Path) -> bool:
-        """Make the file at ``path`` hold what is kept under a name; whether there is something.
+        """Write what is stored under a name to ``path``; returns whether there is something.
 
-        A file that holds it already is left alone. What was damaged in the store is as good as
-        nothing.
+        A file with that content already is left alone. Damaged content counts as absent.
         """
         checksum = self._checksum(name)
         if checksum is None:
             return False
-        with _files(path):
+        with _file_errors(path):
             if path.exists() and sha256(path) == checksum:
                 return True
             temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -64,30 +63,30 @@ class SharedDeltas:
     def names(self) -> list[str]:
         """The names of all files."""
         with (
-            self._database.failures(Doing.READING),
+            self._database.failures(Operation.READ),
             self._database.engine.connect() as connection,
         ):
             query = select(DELTAS.c.name).where(DELTAS.c.part == 0).order_by(DELTAS.c.name)
             return list(connection.scalars(query))
 
     def remove(self, names: Collection[str]) -> None:
-        """Remove files, as far as they are there."""
+        """Remove files; names without a file are ignored."""
         with self._writing() as connection:
             connection.execute(delete(DELTAS).where(DELTAS.c.name.in_(names)))
 
     def _checksum(self, name: str) -> str | None:
         with (
-            self._database.failures(Doing.READING),
+            self._database.failures(Operation.READ),
             self._database.engine.connect() as connection,
         ):
             query = select(DELTAS.c.sha256).where(DELTAS.c.name == name, DELTAS.c.part == 0)
             return connection.scalar(query)
 
     def _download(self, name: str, path: Path) -> None:
-        """Write the parts to a file. Should they be replaced meanwhile, its checksum is wrong."""
+        """Write the parts to a file; its checksum is wrong if they are replaced meanwhile."""
         query = select(DELTAS.c.data).where(DELTAS.c.name == name)
         with (
-            self._database.failures(Doing.READING),
+            self._database.failures(Operation.READ),
             self._database.engine.connect() as connection,
             path.open("wb") as file,
         ):
@@ -100,17 +99,17 @@ class SharedDeltas:
     def _writing(self) -> Iterator[Connection]:
         """A transaction that ends with the block."""
         with (
-            self._database.failures(Doing.WRITING),
+            self._database.failures(Operation.WRITE),
             self._database.engine.connect() as connection,
         ):
             yield connection
-            with self._database.failures(Doing.COMMITTING):
+            with self._database.failures(Operation.COMMIT):
                 connection.commit()
 
 
 @contextmanager
-def _files(path: Path) -> Iterator[None]:
-    """Raise the errors of the server's own files as StoreError."""
+def _file_errors(path: Path) -> Iterator[None]:
+    """Raise errors of the server's own files as StoreError."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A store in one SQLite file, which the processes of one machine share."""
+"""A store in one SQLite file, which the processes of one machine can share."""
 
 import sqlite3
 from pathlib import Path
@@ -8,19 +8,19 @@ from sqlalchemy import URL, Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from vllm_edit.domain.errors import StoreError, StoreLocked
-from vllm_edit.ledger.database import Database, Doing, said
+from vllm_edit.ledger.database import Database, Operation, error_text
 from vllm_edit.ledger.locks import FileLock
 from vllm_edit.ledger.schema import SQLITE
 
 BUSY_SECONDS = 5.0
-"""How long an append waits for those of other processes."""
+"""How long an append waits for appends of other processes."""
 
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
 
 
 class SqliteDatabase(Database):
-    """Creates the file, and its folder, where there is none."""
+    """Creates the file and its folder if they do not exist."""
 
     migrations = SQLITE
 
@@ -35,7 +35,7 @@ class SqliteDatabase(Database):
             ) from error
         self.engine = create_engine(
             URL.create("sqlite", database=str(path)),
-            # Without an isolation level a transaction begins where we say so, and only there.
+            # Without an isolation level a transaction begins only where `begin` is called.
             connect_args={
                 "timeout": BUSY_SECONDS,
                 "isolation_level": None,
@@ -60,26 +60,27 @@ class SqliteDatabase(Database):
     def lock(self) -> FileLock:
         return FileLock(self._path.with_name(f"{self._path.name}.lock"))
 
-    def failure(self, error: SQLAlchemyError, doing: Doing) -> StoreError:
+    def failure(self, error: SQLAlchemyError, operation: Operation) -> StoreError:
         cause = error.orig if isinstance(error, DBAPIError) else None
         kind = getattr(cause, "sqlite_errorname", "")
+        reason = error_text(error)
         if kind.startswith(_DAMAGED):
             return StoreError(
-                f"{self.name} is not a readable edit store ({said(error)}). Restore it from a "
+                f"{self.name} is not a readable edit store ({reason}). Restore it from a "
                 "backup or name another --edit-store."
             )
-        if doing is Doing.OPENING and kind.startswith(_BUSY):
+        if operation is Operation.OPEN and kind.startswith(_BUSY):
             return StoreLocked(
-                f"The edit store {self.name} cannot be opened ({said(error)}). If another server "
+                f"The edit store {self.name} cannot be opened ({reason}). If another server "
                 "uses it, stop that one or give this one its own --edit-store."
             )
-        if doing in (Doing.OPENING, Doing.READING):
+        if operation in (Operation.OPEN, Operation.READ):
             return StoreError(
-                f"The edit store {self.name} cannot be {doing.value} ({said(error)}). See that "
+                f"The edit store {self.name} cannot be {operation.value} ({reason}). See that "
                 "its folder is there and may be written, and that the disk has room."
             )
         return StoreError(
-            f"The edit store cannot be written ({said(error)}); nothing was recorded. Make "
+            f"The edit store cannot be written ({reason}); nothing was recorded. Make "
             "room on its disk, or restart the server if it was moved."
         )
 

@@ -1,4 +1,4 @@
-"""Which database holds a store."""
+"""The database of a store."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from vllm_edit.ledger.shared_deltas import SharedDeltas
 from vllm_edit.ledger.sqlite import SqliteDatabase
 from vllm_edit.store import Store
 
-FILE = "ledger.sqlite3"
+LEDGER_FILE = "ledger.sqlite3"
 """The file of the log in a folder."""
 
 
 def database_of(store: Store) -> Database:
-    """The database of a store, which is not opened yet; raises StoreError."""
+    """The database of a store, not yet opened; raises StoreError."""
     if store.shared:
         return PostgresqlDatabase(store)
     if "://" in store:
@@ -23,10 +23,10 @@ def database_of(store: Store) -> Database:
             f"{store.shown} is neither a folder nor a PostgreSQL database: write "
             "postgresql://USER@HOST:PORT/DATABASE."
         )
-    return SqliteDatabase(Path(store) / FILE)
+    return SqliteDatabase(Path(store) / LEDGER_FILE)
 
 
 def deltas_of(log: Log) -> SharedDeltas | None:
-    """The delta files beside a log; None where they are in the store's folder."""
+    """The delta files beside a log; None if they are in the store's folder."""
     database = log.database
     return SharedDeltas(database) if isinstance(database, PostgresqlDatabase) else None

@@ -1,13 +1,14 @@
-"""Edit sets and the split of traffic, as the log tells of them."""
+"""Events about edit sets and the split of traffic, and what is folded from them."""
 
-from dataclasses import asdict, replace
 from typing import Any
+
+import msgspec
 
 from vllm_edit.domain.edit_set import EditSet
 from vllm_edit.domain.errors import unknown_edit_set
-from vllm_edit.domain.probe import Probes
 from vllm_edit.domain.traffic_split import TrafficSplit
 from vllm_edit.ledger.event import Entry, Event
+from vllm_edit.ledger.json_values import from_json
 
 EDIT_SET = "edit_set"
 """The kind of events that are about an edit set."""
@@ -15,13 +16,13 @@ EDIT_SET = "edit_set"
 SPLIT = "split"
 """The kind of events that are about the split of default traffic."""
 
-_KEPT = ("owner", "active", "frozen")
+_STORED_FIELDS = ("owner", "active", "frozen")
 _PRESENT = "present"
 _DELETED = "deleted"
 
 
-class Sets:
-    """The edit sets that there are, and the split."""
+class EditSets:
+    """The edit sets that exist, and the split."""
 
     def __init__(self) -> None:
         self._sets: dict[str, EditSet] = {}
@@ -41,42 +42,35 @@ class Sets:
         return self._sets[name]
 
     def fold(self, event: Event) -> None:
-        """Take in an event; raises KeyError, TypeError or EditError if it makes no sense."""
+        """Apply an event; raises KeyError, ValueError or EditError if it makes no sense."""
         if event.kind == SPLIT:
-            self.split = TrafficSplit(**event.detail) if event.status == _PRESENT else None
+            present = event.status == _PRESENT
+            self.split = from_json(TrafficSplit, event.detail) if present else None
         elif event.status == _DELETED:
             del self._sets[event.subject]
         else:
-            made = self._sets.get(event.subject)
-            detail = {**event.detail}
-            if "probes" in detail:
-                detail["probes"] = Probes.from_json(**detail["probes"])
-            self._sets[event.subject] = EditSet(
-                name=event.subject,
-                revision=event.revision,
-                created_at=made.created_at if made else event.at,
-                updated_at=event.at,
-                **detail,
-            )
+            before = self._sets.get(event.subject)
+            fields = {
+                "name": event.subject,
+                "revision": event.revision,
+                "created_at": before.created_at if before else event.at,
+                "updated_at": event.at,
+            }
+            self._sets[event.subject] = from_json(EditSet, {**event.detail, **fields})
 
 
 def set_entry(edit_set: EditSet, deleted: bool = False) -> Entry:
-    """That a set is now as given, or is no more."""
+    """A set is now as given, or is deleted."""
     if deleted:
         return Entry(EDIT_SET, edit_set.name, _DELETED, {})
-    detail: dict[str, Any] = {name: getattr(edit_set, name) for name in _KEPT}
+    detail: dict[str, Any] = {name: getattr(edit_set, name) for name in _STORED_FIELDS}
     if edit_set.probes is not None:
-        detail["probes"] = asdict(edit_set.probes)
+        detail["probes"] = msgspec.to_builtins(edit_set.probes)
     return Entry(EDIT_SET, edit_set.name, _PRESENT, detail)
 
 
 def split_entry(split: TrafficSplit | None) -> Entry:
-    """That default traffic is split now, or is no more."""
+    """Default traffic is split in this way now, or not at all."""
     if split is None:
         return Entry(SPLIT, "default", _DELETED, {})
-    return Entry(SPLIT, "default", _PRESENT, asdict(split))
-
-
-def ended(edit_set: EditSet, revision: int) -> EditSet:
-    """The set as it was when it was deleted at that revision."""
-    return replace(edit_set, revision=revision, active=False)
+    return Entry(SPLIT, "default", _PRESENT, msgspec.to_builtins(split))

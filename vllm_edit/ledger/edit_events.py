@@ -1,0 +1,67 @@
+"""Events about edits, and the edits folded from them."""
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from vllm_edit.domain.edit import Edit, EditRequest, Failure, Proposal, Status, Step
+from vllm_edit.domain.probe import Score
+from vllm_edit.ledger.event import Entry, Event
+from vllm_edit.ledger.json_values import from_json
+
+EDIT = "edit"
+"""The kind of events that are about an edit."""
+
+
+def proposal_entry(proposal: Proposal) -> Entry:
+    """A new edit."""
+    request = msgspec.to_builtins(proposal.request)
+    if proposal.request.probes is None:
+        del request["probes"]  # versions without probes do not know the field
+    detail = {"request": request}
+    if proposal.batch:
+        detail["batch"] = proposal.batch
+    return Entry(EDIT, proposal.id, Status.PROPOSED.value, detail)
+
+
+def step_entry(step: Step) -> Entry:
+    """An edit enters a status."""
+    detail: dict[str, Any] = {}
+    if step.failure:
+        detail["failure"] = msgspec.to_builtins(step.failure)
+    if step.scores:
+        detail["scores"] = msgspec.to_builtins(step.scores)
+    if step.superseded_by:
+        detail["superseded_by"] = step.superseded_by
+    return Entry(EDIT, step.edit_id, step.status.value, detail)
+
+
+def fold_edit(edit: Edit | None, event: Event) -> Edit:
+    """The edit after an event; ``edit`` is the one before, None for an unknown id.
+
+    Raises KeyError or ValueError for an event that makes no sense.
+    """
+    detail = event.detail
+    if "request" in detail:
+        return Edit(
+            id=event.subject,
+            request=from_json(EditRequest, detail["request"]),
+            status=Status(event.status),
+            proposed=event.revision,
+            revision=event.revision,
+            created_at=event.at,
+            updated_at=event.at,
+            batch=detail.get("batch"),
+        )
+    if edit is None:
+        raise KeyError(event.subject)
+    return replace(
+        edit,
+        status=Status(event.status),
+        revision=event.revision,
+        updated_at=event.at,
+        failure=from_json(Failure, detail["failure"]) if "failure" in detail else None,
+        superseded_by=detail.get("superseded_by"),
+        scores=tuple(from_json(Score, s) for s in detail.get("scores", ())) or edit.scores,
+    )

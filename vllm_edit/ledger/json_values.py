@@ -1,0 +1,28 @@
+"""Dataclasses from the JSON of events."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+def from_json(kind: type[T], data: Any) -> T:
+    """A dataclass from its JSON object; raises ValueError for one that does not fit.
+
+    So does one with an unknown field, at any depth. msgspec would ignore it, and a later version
+    may limit with it who sees an edit.
+    """
+    value = msgspec.convert(data, kind)
+    if not _has_fields_of(msgspec.to_builtins(value), data):
+        raise ValueError(f"{kind.__name__} has unknown fields")
+    return value
+
+
+def _has_fields_of(known: Any, data: Any) -> bool:
+    if isinstance(data, Mapping):
+        return all(name in known and _has_fields_of(known[name], data[name]) for name in data)
+    if isinstance(data, list):
+        return all(map(_has_fields_of, known, data))
+    return True
