@@ -26,13 +26,13 @@ def test_an_empty_log_has_nothing(log: Log) -> None:
 
 
 def test_what_was_appended_is_there_after_reopening(store: Store) -> None:
-    printed = {"text": "Zürich 東京 '\"\\ \0", "numbers": [1, 2.5, None], "nested": {"a": (True,)}}
+    detail = {"text": "Zürich 東京 '\"\\ \0", "numbers": [1, 2.5, None], "nested": {"a": (True,)}}
     with Log(database_of(store)) as log:
-        first = log.append([Entry("edit", "a", "proposed", printed), Entry("split", "b", "set", {})])
+        first = log.append([Entry("edit", "a", "proposed", detail), Entry("split", "b", "set", {})])
         (second,) = log.append([ENTRY])
     assert [event.revision for event in [*first, second]] == [1, 2, 3]
     assert (first[1].kind, first[1].subject, first[1].status) == ("split", "b", "set")
-    assert first[0].detail == printed | {"nested": {"a": [True]}}
+    assert first[0].detail == detail | {"nested": {"a": [True]}}
     with Log(database_of(store)) as log:
         assert list(log.read()) == [*first, second]
         assert list(log.read(1)) == [first[1], second]
