@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check fmt factworld relock clean
+.PHONY: help setup demo test test-slow check fmt docs factworld relock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -27,14 +27,19 @@ test: setup ## run the tests but the slow ones; ARGS="-k ledger" passes argument
 test-slow: setup ## run the slow tests: whole servers killed, many engines, hundreds of edits
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
-check: setup ## lint, formatting, types
+check: setup ## lint, formatting, types, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 
 fmt: setup ## format and fix what can be fixed
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: setup ## write the table of settings and build the site in site/; a dead link fails
+	@$(BIN)/python -m scripts.settings_table
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 factworld: setup ## train the bundled model again (up to two hours on two cores)
 	@$(BIN)/python -m vllm_edit.factworld.train
@@ -43,5 +48,5 @@ relock: setup ## renew requirements/cpu.lock within setup.py's bounds
 	@$(BIN)/python requirements/relock.py
 
 clean: ## remove .venv and everything that was built
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,39 +2,32 @@
 
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.pages import DOCS, blocks
 from vllm_edit.cli import main
 from vllm_edit.processes.server import ServerProcess
 
-GUIDE = (Path(__file__).parents[1] / "docs" / "ab.md").read_text(encoding="utf-8")
 URL = "http://localhost:8000"
 
 pytestmark = [pytest.mark.slow, pytest.mark.engine, pytest.mark.timeout(1200)]
-
-
-def blocks() -> Iterator[tuple[str, str]]:
-    """The language and text of each code block."""
-    for found in re.finditer(r"```(bash|python)\n(.*?)```", GUIDE, re.DOTALL):
-        yield found[1], found[2]
 
 
 def test_the_guide_does_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (_, serve), *steps = blocks()
-    flags = re.sub(r"--port \d+", "", serve.removeprefix("vllm-edit serve"))
+    serve, *steps = blocks(DOCS / "ab.md")
+    flags = re.sub(r"--port \d+", "", serve.text.removeprefix("vllm-edit serve"))
     names: dict[str, Any] = {}
     with ServerProcess(shlex.split(flags), tmp_path / "server.log") as server:
-        for language, text in steps:
-            step = text.replace(URL, server.url)
-            if language == "python":
+        for block in steps:
+            step = block.text.replace(URL, server.url)
+            if block.language == "python":
                 exec(step, names)  # noqa: S102 - our own guide
                 continue
             command, _, output = step.partition(">")
