@@ -1,42 +1,27 @@
 """Writes the table of settings in docs/settings.md: `python -m scripts.settings_table`."""
 
-from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
-from vllm_edit.settings import Settings
+from vllm_edit.settings import SettingDescription, describe_settings
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 BEGIN = "<!-- settings: written by `make docs` -->\n"
 END = "<!-- end of settings -->\n"
 
 
-def table() -> str:
-    """One row for each setting: its flag, default, allowed values and meaning."""
-    rows = ["| flag | default | values | meaning |", "|---|---|---|---|"]
-    for item in fields(Settings):
-        flag = f"`--edit-{item.name.replace('_', '-')}`"
-        default = f"`{item.default}`" if str(item.default) else ""
-        cells = (flag, default, _values(item.metadata), item.metadata["help"])
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n"
-
-
-def _values(metadata: Mapping[str, Any]) -> str:
-    if choices := metadata.get("choices"):
-        return ", ".join(f"`{choice}`" for choice in choices)
-    least, most = metadata.get("least"), metadata.get("most")
-    if least is None:
-        return ""
-    return f"{least:g} or more" if most is None else f"{least:g} to {most:g}"
-
-
 def page(text: str) -> str:
-    """The page with the table between its two marks."""
+    """The page with the table of now between its two marks."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    head = "| flag | default | values | meaning |\n|---|---|---|---|\n"
+    rows = "".join(map(_row, describe_settings()))
+    return f"{before}{BEGIN}\n{head}{rows}\n{END}{after}"
+
+
+def _row(setting: SettingDescription) -> str:
+    default = f"`{setting.default}`" if str(setting.default) else ""
+    values = ", ".join(f"`{choice}`" for choice in setting.choices) or setting.bounds
+    return f"| `{setting.flag}` | {default} | {values} | {setting.sentence} |\n"
 
 
 if __name__ == "__main__":
