@@ -31,6 +31,7 @@ from vllm_edit.serac.build import build as build_serac
 from vllm_edit.service.service import EditService
 from vllm_edit.service.validation import EditValidator
 from vllm_edit.settings import Settings, keep_hash_only
+from vllm_edit.vllm_interface.completions import CompletionHandler
 from vllm_edit.vllm_interface.engine import EngineClient, tokenizer
 from vllm_edit.weights.delta_store import DeltaStore
 from vllm_edit.weights.hyperparameters import read_hyperparameters
@@ -63,49 +64,55 @@ class EditPlugin:
         join_vllm()
         keep_hash_only()
         settings = Settings.from_environment()
-        access, tenants = _access(settings, args), _tenants(settings)
-        ledger = Ledger.open(settings.store)
-        scratch = tempfile.TemporaryDirectory(prefix="vllm-edit-")
-        serac = build_serac(settings, Path(scratch.name), Path(args.model))
-        memory = make_memory(settings, args.model, engine_client, serac)
-        router = make_router(settings, memory, args.model, state.openai_serving_completion)
-        names = ModelNames(state.openai_serving_models)
-        names.alias(DEFAULT)
-        model = resolve(args.model, args.revision)
-        process = await api_process(engine_client, names, settings, Path(scratch.name), model)
-        weights = _weights(settings, model, process, ledger, scratch)
-        asker = VariantAsker(
-            state.openai_serving_completion,
-            router.without_budget,
-            names,
-            serac,
-            settings.probe_timeout,
-        )
-        service = EditService(
-            ledger,
-            (memory, weights),
-            EditValidator(settings, memory.offered | weights.names, _special_tokens(engine_client)),
-            settings.max_queue,
-            ProbeGate(asker, controls(settings.probe_controls, Path(args.model))),
-            Probes(made=True) if settings.probes == "made" else None,
-        )
-        state.edit_state = EditState(
-            settings=settings,
-            access=access,
-            tenants=tenants,
-            limiter=RateLimiter(settings.max_rate),
-            service=service,
-            member=await process.join(service, ledger),
-            memory=memory,
-            router=router,
-            names=names,
-            grace=process.grace,
-        )
+        edit_state = await _start(settings, engine_client, state, args)
+        state.edit_state = edit_state
         logger.info(
             "Edits are kept in %s; revision %d is served.",
             settings.store.shown,
-            service.served_revision,
+            edit_state.service.served_revision,
         )
+
+
+async def _start(
+    settings: Settings, engine: EngineClient, vllm_state: State, args: Namespace
+) -> EditState:
+    access, tenants = _access(settings, args), _tenants(settings)
+    ledger = Ledger.open(settings.store)
+    scratch = tempfile.TemporaryDirectory(prefix="vllm-edit-")
+    names = ModelNames(vllm_state.openai_serving_models)
+    names.alias(DEFAULT)
+
+    completions: CompletionHandler = vllm_state.openai_serving_completion
+    serac = build_serac(settings, Path(scratch.name), Path(args.model))
+    memory = make_memory(settings, args.model, engine, serac)
+    router = make_router(settings, memory, args.model, completions)
+
+    model = resolve(args.model, args.revision)
+    process = await api_process(engine, names, settings, Path(scratch.name), model)
+    weights = _weights(settings, model, process, ledger, scratch)
+
+    methods = memory.offered | weights.names
+    asker = VariantAsker(completions, router.without_budget, names, serac, settings.probe_timeout)
+    service = EditService(
+        ledger,
+        (memory, weights),
+        EditValidator(settings, methods, _special_tokens(engine)),
+        settings.max_queue,
+        ProbeGate(asker, controls(settings.probe_controls, Path(args.model))),
+        Probes(made=True) if settings.probes == "made" else None,
+    )
+    return EditState(
+        settings=settings,
+        access=access,
+        tenants=tenants,
+        limiter=RateLimiter(settings.max_rate),
+        service=service,
+        member=await process.join(service, ledger),
+        memory=memory,
+        router=router,
+        names=names,
+        grace=process.grace,
+    )
 
 
 def _access(settings: Settings, args: Namespace) -> Access:
