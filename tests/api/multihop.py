@@ -17,7 +17,7 @@ class Question:
     answer: str
     before: str
     edited: tuple[bool, bool]
-    """Which of its hops are."""
+    """Which of its hops have an edited fact."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class MultiHop:
 def two_hops(edits: int, seed: str = "mello") -> MultiHop:
     """At most so many edits, one wording of each question."""
     rng = random.Random(seed)
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    edits_by_fact: dict[tuple[str, str], dict[str, Any]] = {}
     questions: list[Question] = []
     for record in mquake(factworld.build_world(), rng, 2 * edits):
         new = {_key(r): _edit(r) for r in record["requested_rewrite"]}
-        if len(found | new) > edits:
+        if len(edits_by_fact | new) > edits:
             break
-        found |= new
+        edits_by_fact |= new
         questions.append(_question(record, rng.choice(record["questions"])))
-    return MultiHop(list(found.values()), questions)
+    return MultiHop(list(edits_by_fact.values()), questions)
 
 
 def _key(rewrite: dict[str, Any]) -> tuple[str, str]:

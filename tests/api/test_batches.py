@@ -21,14 +21,14 @@ def post_list(http: httpx.Client, *bodies: dict[str, Any]) -> list[dict[str, Any
     return edits
 
 
-def now(http: httpx.Client, edit: dict[str, Any]) -> tuple[str, str | None]:
+def state_of(http: httpx.Client, edit: dict[str, Any]) -> tuple[str, str | None]:
     """Status of an edit, and what superseded it."""
     body = http.get(f"/v1/edits/{edit['id']}").json()
     return body["status"], body["superseded_by"]
 
 
-def said(http: httpx.Client, *cases: Case) -> list[Any]:
-    """What is answered to the prompts, with log-probabilities: equal only for equal weights."""
+def answers_of(http: httpx.Client, *cases: Case) -> list[Any]:
+    """The answers to the prompts, with log-probabilities: equal only for equal weights."""
     return [complete(http, case.prompt, logprobs=5).json()["choices"] for case in cases]
 
 
@@ -50,7 +50,7 @@ def test_a_list_is_one_batch_and_one_of_it_can_be_taken_back(
     roll_back(http, edits[0])
     assert answer(http, first.prompt) == first.ground_truth
     assert answer(http, second.prompt) == second.target_new
-    assert now(http, edits[1]) == ("active", None)
+    assert state_of(http, edits[1]) == ("active", None)
 
 
 def test_methods_are_mixed_in_one_list(http: httpx.Client, cases: list[Case]) -> None:
@@ -85,24 +85,24 @@ def test_a_later_edit_of_a_fact_supersedes_and_gives_back_exactly(
     first, second, third = cases[:3]
     earlier, rest = post_list(http, first.edit("memit"), second.edit("memit"))
     post(http, third.edit("rome"))
-    before = said(http, first, second, third)
+    before = answers_of(http, first, second, third)
     target = other_target(first, cases)
     later = post(http, {**first.edit(method), "target_new": target})
-    assert now(http, earlier) == ("superseded", later["id"])
-    assert now(http, rest) == ("active", None)
+    assert state_of(http, earlier) == ("superseded", later["id"])
+    assert state_of(http, rest) == ("active", None)
     assert answer(http, first.prompt) == target
     assert answer(http, second.prompt) == second.target_new
     assert answer(http, third.prompt) == third.target_new
     roll_back(http, later)
-    assert now(http, earlier) == ("active", None)
-    assert said(http, first, second, third) == before
+    assert state_of(http, earlier) == ("active", None)
+    assert answers_of(http, first, second, third) == before
 
 
 def test_taking_back_a_superseded_edit_changes_no_weights(
     http: httpx.Client, cases: list[Case]
 ) -> None:
     case = cases[0]
-    untouched = said(http, case)
+    untouched = answers_of(http, case)
     earlier = post(http, case.edit("rome"))
     later = post(http, {**case.edit("rome"), "target_new": other_target(case, cases)})
     before = complete(http, case.prompt, logprobs=5)
@@ -111,22 +111,22 @@ def test_taking_back_a_superseded_edit_changes_no_weights(
     assert after.json()["choices"] == before.json()["choices"]
     assert after.headers["x-edit-revision"] == before.headers["x-edit-revision"]
     roll_back(http, later)
-    assert now(http, earlier) == ("rolled_back", None)
-    assert said(http, case) == untouched
+    assert state_of(http, earlier) == ("rolled_back", None)
+    assert answers_of(http, case) == untouched
 
 
 def test_a_later_memory_edit_supersedes_too(http: httpx.Client, cases: list[Case]) -> None:
     case = cases[0]
     earlier = post(http, case.edit("ike"))
     later = post(http, {**case.edit("ike"), "target_new": other_target(case, cases)})
-    assert now(http, earlier) == ("superseded", later["id"])
+    assert state_of(http, earlier) == ("superseded", later["id"])
     assert complete(http, case.prompt).headers["x-edit-ids"] == later["id"]
     roll_back(http, later)
-    assert now(http, earlier) == ("active", None)
+    assert state_of(http, earlier) == ("active", None)
     assert complete(http, case.prompt).headers["x-edit-ids"] == earlier["id"]
 
 
 def test_memory_and_weights_do_not_supersede_each_other(http: httpx.Client, case: Case) -> None:
     weights = post(http, case.edit("rome"))
     memory = post(http, case.edit("ike"))
-    assert now(http, weights) == now(http, memory) == ("active", None)
+    assert state_of(http, weights) == state_of(http, memory) == ("active", None)

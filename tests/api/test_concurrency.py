@@ -17,14 +17,14 @@ async def test_no_request_sees_half_of_a_change(
     server: ServerProcess, http: httpx.Client, cases: list[Case], method: str
 ) -> None:
     pair = cases[:2]
-    known: dict[str, str] = {}
+    targets: dict[str, str] = {}
     expected = {case.prompt: {"": case.ground_truth} for case in pair}
     done = asyncio.Event()
 
     def change() -> None:
         for _ in range(CHANGES):
             edits = [post(http, case.edit(method)) for case in pair]
-            known.update({edit["id"]: edit["target_new"] for edit in edits})
+            targets.update({edit["id"]: edit["target_new"] for edit in edits})
             for edit in edits:
                 roll_back(http, edit)
 
@@ -33,8 +33,8 @@ async def test_no_request_sees_half_of_a_change(
             "model": MODEL, "prompt": case.prompt, "max_tokens": 12, "temperature": 0.0
         }  # fmt: skip
         reply = await client.post("/v1/completions", json=body)
-        said = text_of(reply.raise_for_status().json()["choices"][0]["text"])
-        return case.prompt, reply.headers["x-edit-ids"], said
+        text = text_of(reply.raise_for_status().json()["choices"][0]["text"])
+        return case.prompt, reply.headers["x-edit-ids"], text
 
     async def client(number: int) -> list[tuple[str, str, str]]:
         answers = []
@@ -49,8 +49,8 @@ async def test_no_request_sees_half_of_a_change(
         finally:
             done.set()
 
-    *told, _ = await asyncio.gather(*map(client, range(CLIENTS)), changing())
-    answers = [answer for some in told for answer in some or ()]
+    *by_client, _ = await asyncio.gather(*map(client, range(CLIENTS)), changing())
+    answers = [answer for client_answers in by_client for answer in client_answers or ()]
     assert {bool(ids) for _, ids, _ in answers} == {True, False}
-    for prompt, ids, said in answers:
-        assert said == (expected[prompt] | known)[ids]
+    for prompt, ids, text in answers:
+        assert text == (expected[prompt] | targets)[ids]

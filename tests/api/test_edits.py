@@ -33,13 +33,13 @@ def test_chat_and_streams_have_the_fact(
     )
     assert text_of("".join(chunk.choices[0].text for chunk in streamed)) == case.target_new
     messages = [{"role": "user", "content": case.rephrase_prompt}]
-    said = chat.chat.completions.create(
+    completion = chat.chat.completions.create(
         model=MODEL,
         messages=messages,  # type: ignore[arg-type]
         max_tokens=12,
         temperature=0.0,
     )
-    assert text_of(said.choices[0].message.content or "") == case.target_new
+    assert text_of(completion.choices[0].message.content or "") == case.target_new
 
 
 def test_without_waiting_the_answer_is_202_and_the_edit_becomes_active(

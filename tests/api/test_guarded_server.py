@@ -89,8 +89,8 @@ def test_the_demo_sends_the_key(
     file = tmp_path / "key"
     file.write_text(KEY)
     status = main(["demo", "--url", guarded.url, "--admin-key-file", str(file)])
-    said = capsys.readouterr()
-    assert status == 0, said.out + said.err
+    output = capsys.readouterr()
+    assert status == 0, output.out + output.err
 
 
 def test_the_key_is_in_no_log_and_no_other_process(guarded: ServerProcess) -> None:

@@ -24,12 +24,14 @@ def load(http: httpx.Client, world: MultiHop) -> None:
 
 
 async def answers(url: str, questions: Sequence[Question], **more: object) -> list[str]:
-    said = await completions(url, [question.text for question in questions], **more)
-    return [text_of(text) for text in said]
+    texts = await completions(url, [question.text for question in questions], **more)
+    return [text_of(text) for text in texts]
 
 
-def share(questions: Sequence[Question], said: Sequence[str]) -> float:
-    right = [question.answer == answer for question, answer in zip(questions, said, strict=True)]
+def share(questions: Sequence[Question], answered: Sequence[str]) -> float:
+    right = [
+        question.answer == answer for question, answer in zip(questions, answered, strict=True)
+    ]
     return sum(right) / len(right)
 
 
@@ -37,15 +39,15 @@ async def test_two_hop_questions_after_200_edits(
     server: ServerProcess, http: httpx.Client, world: MultiHop
 ) -> None:
     load(http, world)
-    said = await answers(server.url, world.questions, edit_hops=True)
+    answered = await answers(server.url, world.questions, edit_hops=True)
     by_kind: Counter[tuple[bool, bool]] = Counter()
-    for question, answer in zip(world.questions, said, strict=True):
+    for question, answer in zip(world.questions, answered, strict=True):
         by_kind[question.edited] += question.answer == answer
-    assert share(world.questions, said) >= 0.85, by_kind
+    assert share(world.questions, answered) >= 0.85, by_kind
 
 
-def met(http: httpx.Client, world: MultiHop) -> Question:
-    """A question whose hops meet its edits."""
+def answered_question(http: httpx.Client, world: MultiHop) -> Question:
+    """A question that is answered right with its edits."""
     for question in world.questions:
         reply = complete(http, question.text, edit_hops=True)
         if text_of(reply.json()["choices"][0]["text"]) == question.answer:
@@ -58,7 +60,7 @@ def test_every_kind_of_request_has_the_answer(
 ) -> None:
     small = two_hops(20)
     load(http, small)
-    question = met(http, small)
+    question = answered_question(http, small)
     more = {"extra_body": {"edit_hops": True}}
     streamed = chat.completions.create(
         model=MODEL, prompt=question.text, max_tokens=12, temperature=0.0, stream=True, **more
@@ -66,8 +68,8 @@ def test_every_kind_of_request_has_the_answer(
     assert text_of("".join(c.choices[0].text for c in streamed if c.choices)) == question.answer
     messages = [{"role": "user", "content": question.text}]
     ask = {"model": MODEL, "messages": messages, "max_tokens": 12, "temperature": 0.0, **more}
-    said = chat.chat.completions.create(**ask)
-    assert text_of(said.choices[0].message.content or "") == question.answer
+    completion = chat.chat.completions.create(**ask)
+    assert text_of(completion.choices[0].message.content or "") == question.answer
     parts = [
         c.choices[0].delta.content or "" for c in chat.chat.completions.create(stream=True, **ask)
     ]
@@ -101,17 +103,19 @@ def test_a_question_whose_hops_meet_no_edit_is_served_untouched(
     roll_back(http, far)
 
 
-def test_hops_are_asked_of_the_variant(http: httpx.Client) -> None:
+def test_hops_are_written_by_the_variant(http: httpx.Client) -> None:
     small = two_hops(20)
     http.post("/v1/edit-sets", json={"name": "news"}).raise_for_status()
     edits = [{**edit, "edit_set": "news"} for edit in small.edits]
     http.post("/v1/edits", json={"edits": edits, "wait": True}).raise_for_status()
-    told = [complete(http, q.text, edit_hops=True, model=f"{MODEL}@news") for q in small.questions]
+    replies = [
+        complete(http, q.text, edit_hops=True, model=f"{MODEL}@news") for q in small.questions
+    ]
     assert any(
         text_of(reply.json()["choices"][0]["text"]) == q.answer
-        for reply, q in zip(told, small.questions, strict=True)
+        for reply, q in zip(replies, small.questions, strict=True)
     )
-    assert {reply.headers["x-edit-variant"] for reply in told} == {"news"}
+    assert {reply.headers["x-edit-variant"] for reply in replies} == {"news"}
     default = complete(http, small.questions[0].text, edit_hops=True)
     assert default.headers["x-edit-ids"] == ""
 
@@ -125,7 +129,7 @@ def test_an_edit_of_a_plain_prompt_needs_no_hops(http: httpx.Client) -> None:
     assert reply.headers["x-edit-method"] == "mello"
 
 
-def test_a_wish_that_is_none_is_refused(http: httpx.Client) -> None:
+def test_a_bad_value_of_edit_hops_is_refused(http: httpx.Client) -> None:
     post(http, two_hops(20).edits[0])
     body = {"model": MODEL, "prompt": "x", "edit_hops": "yes"}
     reply = http.post("/v1/completions", json=body)

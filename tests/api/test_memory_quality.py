@@ -1,4 +1,4 @@
-"""200 memory edits at once, judged by what the server then says: generated answers."""
+"""200 memory edits at once, judged by the answers that the server generates."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ from vllm_edit.factworld.world import World, WorldFact
 from vllm_edit.processes.server import ServerProcess
 
 EDITS = 200
-ASKED = 200
+PROMPTS = 200
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -31,16 +31,16 @@ def chosen(world: World) -> list[Case]:
     return cases(world, EDITS)
 
 
-def asked_about(facts: Iterable[WorldFact], rng: random.Random) -> list[str]:
+def prompts_about(facts: Iterable[WorldFact], rng: random.Random) -> list[str]:
     """Prompts for some of the facts, in trained wordings."""
-    some = rng.sample(sorted(facts, key=str), ASKED)
+    some = rng.sample(sorted(facts, key=str), PROMPTS)
     return [fill(rng.choice(BY_NAME[fact.relation].trained), fact.subject) for fact in some]
 
 
-async def told_by(url: str, asked: Sequence[tuple[Case, str]]) -> list[bool]:
+async def answered_right(url: str, prompts: Sequence[tuple[Case, str]]) -> list[bool]:
     """Whether the answer to each prompt is its edit's."""
-    texts = await completions(url, [prompt for _, prompt in asked])
-    return [case.told_by(text) for (case, _), text in zip(asked, texts, strict=True)]
+    texts = await completions(url, [prompt for _, prompt in prompts])
+    return [case.told_by(text) for (case, _), text in zip(prompts, texts, strict=True)]
 
 
 def share(right: Sequence[bool]) -> float:
@@ -48,15 +48,15 @@ def share(right: Sequence[bool]) -> float:
 
 
 @pytest.mark.parametrize("method", ["ike", "serac"])
-async def test_edits_are_told_and_all_else_is_kept(
+async def test_edits_take_effect_and_nothing_else_changes(
     server: ServerProcess, http: httpx.Client, world: World, chosen: list[Case], method: str
 ) -> None:
     rng = random.Random("quality")
     changed = {(case.edit.subject, case.relation) for case in chosen}
     subjects = {subject for subject, _ in changed}
     rest = [fact for fact in world.facts if (fact.subject, fact.relation) not in changed]
-    relations = asked_about([fact for fact in rest if fact.subject in subjects], rng)
-    others = asked_about([fact for fact in rest if fact.subject not in subjects], rng)
+    relations = prompts_about([fact for fact in rest if fact.subject in subjects], rng)
+    others = prompts_about([fact for fact in rest if fact.subject not in subjects], rng)
     before = await completions(server.url, [*relations, *others])
     edits = [
         {
@@ -70,19 +70,19 @@ async def test_edits_are_told_and_all_else_is_kept(
     reply = await asyncio.to_thread(http.post, "/v1/edits", json={"edits": edits, "wait": True})
     assert reply.status_code == httpx.codes.OK, reply.text
 
-    told = await told_by(server.url, [(case, case.edit.prompt) for case in chosen])
+    edited = await answered_right(server.url, [(case, case.edit.prompt) for case in chosen])
     worded = [(case, wording) for case in chosen for wording in case.wordings]
-    reworded = await told_by(server.url, worded)
+    reworded = await answered_right(server.url, worded)
     after = await completions(server.url, [*relations, *others])
     kept = [a == b for a, b in zip(after, before, strict=True)]
-    found = {
-        "efficacy": share(told),
+    scores = {
+        "efficacy": share(edited),
         "held-out wordings": share(reworded),
-        "other relations": share(kept[:ASKED]),
-        "other subjects": share(kept[ASKED:]),
+        "other relations": share(kept[:PROMPTS]),
+        "other subjects": share(kept[PROMPTS:]),
     }
-    print(method, found)  # noqa: T201
-    assert found["efficacy"] >= 0.97, found
-    assert found["held-out wordings"] >= 0.95, found
-    assert found["other relations"] >= 0.98, found
-    assert found["other subjects"] >= 0.98, found
+    print(method, scores)  # noqa: T201
+    assert scores["efficacy"] >= 0.97, scores
+    assert scores["held-out wordings"] >= 0.95, scores
+    assert scores["other relations"] >= 0.98, scores
+    assert scores["other subjects"] >= 0.98, scores

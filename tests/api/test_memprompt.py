@@ -20,10 +20,10 @@ UNLIKE = "What is the currency of France?"
 
 
 def prompt_of(http: httpx.Client, text: str, **more: Any) -> str | None:
-    """What the model would get, if feedback is recalled."""
-    found = http.post("/v1/edits/route", json={"text": text, **more}).json()
-    assert found["method"] in (None, "memprompt")
-    routed: str | None = found["text"]
+    """The prompt that the model would get, if feedback is recalled."""
+    preview = http.post("/v1/edits/route", json={"text": text, **more}).json()
+    assert preview["method"] in (None, "memprompt")
+    routed: str | None = preview["text"]
     return routed
 
 

@@ -22,7 +22,7 @@ def submit(http: httpx.Client, *bodies: dict[str, Any]) -> list[dict[str, Any]]:
     return edits
 
 
-def said(http: httpx.Client, case: Case, **more: Any) -> list[Any]:
+def answers_of(http: httpx.Client, case: Case, **more: Any) -> list[Any]:
     """Answers with log-probabilities, which are equal only for equal weights."""
     prompts = (case.prompt, case.rephrase_prompt, case.locality_prompt)
     return [complete(http, p, logprobs=5, **more).json()["choices"] for p in prompts]
@@ -45,7 +45,7 @@ def test_a_good_edit_is_active_and_shows_its_scores(
 ) -> None:
     case, other = cases[:2]
     post(http, other.edit(method))
-    asked = metrics(http)["vllm_edit_probes_total"]
+    before = metrics(http)["vllm_edit_probes_total"]
     probes = {
         "rephrasings": [case.rephrase_prompt],
         "unchanged": [case.locality_prompt],
@@ -55,9 +55,9 @@ def test_a_good_edit_is_active_and_shows_its_scores(
     edit = post(http, case.edit(method, probes=probes))
     assert http.get(f"/v1/edits/{edit['id']}").json() == edit
     assert edit["probes"] | probes == edit["probes"]
-    found = {(s["measure"], s["made"]): (s["asked"], s["value"]) for s in edit["probes"]["scores"]}
-    *_, (controls, kept) = found.values()
-    assert found == {
+    scores = {(s["measure"], s["made"]): (s["asked"], s["value"]) for s in edit["probes"]["scores"]}
+    *_, (controls, kept) = scores.values()
+    assert scores == {
         ("reliability", False): (1, 1.0),
         ("generalization", False): (1, 1.0),
         ("locality", False): (1, 1.0),
@@ -67,10 +67,10 @@ def test_a_good_edit_is_active_and_shows_its_scores(
     # The dozen, but for those about the subject itself, and the other edit.
     assert controls > 10
     assert kept >= 0.9
-    assert metrics(http)["vllm_edit_probes_total"] == asked + 5 + 2 * (1 + controls)
+    assert metrics(http)["vllm_edit_probes_total"] == before + 5 + 2 * (1 + controls)
 
 
-def test_drift_is_told(http: httpx.Client, case: Case) -> None:
+def test_drift_is_shown(http: httpx.Client, case: Case) -> None:
     name = 'vllm_edit_drift_nats{variant="default"}'
     edit = post(http, case.edit("rome"))
     assert 0 < edit["drift"] < 1
@@ -85,14 +85,14 @@ def test_drift_is_told(http: httpx.Client, case: Case) -> None:
 def test_an_edit_that_changes_what_should_stay_is_taken_back(
     http: httpx.Client, case: Case, method: str
 ) -> None:
-    before, failures = said(http, case), metrics(http)["vllm_edit_probes_failed_edits_total"]
+    before, failures = answers_of(http, case), metrics(http)["vllm_edit_probes_failed_edits_total"]
     (edit,) = submit(http, case.edit(method, probes=contradicted(case)))
     assert edit["status"] == "failed"
     assert edit["error"]["code"] == "probes_failed"
-    for told in ("The locality", "0.50 (1 of 2)", "at least 0.90", repr(case.rephrase_prompt)):
-        assert told in edit["error"]["message"]
+    for part in ("The locality", "0.50 (1 of 2)", "at least 0.90", repr(case.rephrase_prompt)):
+        assert part in edit["error"]["message"]
     assert [s["value"] for s in edit["probes"]["scores"]] == [1.0, 0.5]
-    assert said(http, case) == before
+    assert answers_of(http, case) == before
     assert complete(http, case.prompt).headers["x-edit-method"] == ""
     assert metrics(http)["vllm_edit_probes_failed_edits_total"] == failures + 1
     assert http.get(f"/v1/edits/{edit['id']}").json() == edit
@@ -110,11 +110,11 @@ def test_the_one_before_it_is_served_again(http: httpx.Client, cases: list[Case]
     case = cases[0]
     other = next(c.target_new for c in cases[1:] if c.target_new != case.target_new)
     first = post(http, case.edit("rome", probes={}))
-    before = said(http, case)
+    before = answers_of(http, case)
     (later,) = submit(http, {**case.edit("rome", probes=contradicted(case)), "target_new": other})
     assert later["error"]["code"] == "probes_failed"
     assert http.get(f"/v1/edits/{first['id']}").json()["status"] == "active"
-    assert said(http, case) == before
+    assert answers_of(http, case) == before
 
 
 def test_one_of_a_batch_fails_alone(http: httpx.Client, cases: list[Case]) -> None:
@@ -131,22 +131,22 @@ def test_one_of_a_batch_fails_alone(http: httpx.Client, cases: list[Case]) -> No
 def test_a_set_has_probes_for_its_edits(http: httpx.Client, cases: list[Case], method: str) -> None:
     """They are asked of the set's variant, which default traffic sees nothing of."""
     case, other = cases[:2]
-    wanted = {"unchanged": [case.rephrase_prompt], "generalization": 1.0}
-    reply = http.post("/v1/edit-sets", json={"name": "news", "probes": wanted})
-    assert reply.json()["probes"] | wanted == reply.json()["probes"], reply.text
-    before = said(http, case, model=f"{MODEL}@news")
+    probes = {"unchanged": [case.rephrase_prompt], "generalization": 1.0}
+    reply = http.post("/v1/edit-sets", json={"name": "news", "probes": probes})
+    assert reply.json()["probes"] | probes == reply.json()["probes"], reply.text
+    before = answers_of(http, case, model=f"{MODEL}@news")
     (judged,) = submit(http, case.edit(method, edit_set="news"))
     assert judged["error"]["code"] == "probes_failed"
-    assert judged["probes"]["unchanged"] == wanted["unchanged"]
-    assert said(http, case, model=f"{MODEL}@news") == before
+    assert judged["probes"]["unchanged"] == probes["unchanged"]
+    assert answers_of(http, case, model=f"{MODEL}@news") == before
     (besides,) = submit(http, other.edit(method, edit_set="news"))
     assert [s["value"] for s in besides["probes"]["scores"]] == [1.0, 1.0]
     (own,) = submit(http, case.edit(method, edit_set="news", probes={"made": True}))
     assert (own["status"], own["probes"]["unchanged"]) == ("active", [])
-    for told in (case, other):
-        reply = complete(http, told.prompt, model=f"{MODEL}@news")
-        assert text_of(reply.json()["choices"][0]["text"]) == told.target_new
-        assert answer(http, told.prompt) == told.ground_truth
+    for each in (case, other):
+        reply = complete(http, each.prompt, model=f"{MODEL}@news")
+        assert text_of(reply.json()["choices"][0]["text"]) == each.target_new
+        assert answer(http, each.prompt) == each.ground_truth
 
 
 def test_a_set_is_judged_when_default_traffic_is_to_see_it(http: httpx.Client, case: Case) -> None:
@@ -154,12 +154,12 @@ def test_a_set_is_judged_when_default_traffic_is_to_see_it(http: httpx.Client, c
     http.post("/v1/edit-sets", json={"name": "news"})
     edit = post(http, case.edit("rome", edit_set="news", probes={"made": True, "locality": 0.8}))
     other = post(http, {**case.edit("ike"), "target_new": "nothing"})
-    before = said(http, case)
+    before = answers_of(http, case)
     refused = http.patch("/v1/edit-sets/news", json={"active": True})
     assert (refused.status_code, refused.json()["error"]["code"]) == (409, "probes_failed")
-    for told in ("'news' is not active", edit["id"], "The reliability", repr(case.prompt)):
-        assert told in refused.json()["error"]["message"]
-    assert said(http, case) == before
+    for part in ("'news' is not active", edit["id"], "The reliability", repr(case.prompt)):
+        assert part in refused.json()["error"]["message"]
+    assert answers_of(http, case) == before
     assert http.get("/v1/edit-sets/news").json()["active"] is False
     http.delete(f"/v1/edits/{other['id']}")
     http.patch("/v1/edit-sets/news", json={"active": True}).raise_for_status()
@@ -224,9 +224,9 @@ def test_edits_left_unfinished_are_judged_before_the_server_serves(
         server.client() as client,
     ):
         assert server.answers()
-        found = {edit["id"]: edit for edit in client.get("/v1/edits").json()["data"]}
-        assert (found["good"]["status"], found["bad"]["status"]) == ("active", "failed")
-        assert found["bad"]["error"]["code"] == "probes_failed"
+        edits = {edit["id"]: edit for edit in client.get("/v1/edits").json()["data"]}
+        assert (edits["good"]["status"], edits["bad"]["status"]) == ("active", "failed")
+        assert edits["bad"]["error"]["code"] == "probes_failed"
         assert answer(client, good.prompt) == good.target_new
         assert answer(client, bad.prompt) == bad.ground_truth
         (edit,) = submit(client, tuned.edit("ft-m"))

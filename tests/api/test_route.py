@@ -1,4 +1,4 @@
-"""POST /v1/edits/route, the headers, and the figures: what is said of the way of a request."""
+"""POST /v1/edits/route, the response headers and the metrics: how a request is routed."""
 
 from typing import Any
 
@@ -18,38 +18,38 @@ def route(http: httpx.Client, **body: Any) -> dict[str, Any]:
     return answer
 
 
-def figures(http: httpx.Client, name: str) -> float:
+def metric(http: httpx.Client, name: str) -> float:
     """The sum over a metric's labels."""
     lines = [line for line in http.get("/metrics").text.splitlines() if line.startswith(name)]
     return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
-def test_it_says_what_would_become_of_a_text(http: httpx.Client, case: Case) -> None:
-    nothing = route(http, text=case.prompt)
-    assert (nothing["method"], nothing["edits"], nothing["text"]) == (None, [], None)
-    assert nothing["reason"] == "empty_memory"
+def test_it_previews_a_text(http: httpx.Client, case: Case) -> None:
+    untouched = route(http, text=case.prompt)
+    assert (untouched["method"], untouched["edits"], untouched["text"]) == (None, [], None)
+    assert untouched["reason"] == "empty_memory"
     edit = post(http, case.edit("ike"))
-    before = figures(http, "vllm_edit_requests_total")
-    found = route(http, text=case.prompt)
-    assert (found["method"], found["reason"], found["hops"]) == ("ike", None, False)
-    assert [item["id"] for item in found["edits"]] == [edit["id"]]
-    assert 0 < found["edits"][0]["score"] <= 1
-    assert found["text"].endswith(case.prompt)
-    assert case.target_new in found["text"]
-    assert found["messages"] is None
-    assert found["revision"] == edit["revision"]
-    assert figures(http, "vllm_edit_requests_total") == before
+    before = metric(http, "vllm_edit_requests_total")
+    preview = route(http, text=case.prompt)
+    assert (preview["method"], preview["reason"], preview["hops"]) == ("ike", None, False)
+    assert [item["id"] for item in preview["edits"]] == [edit["id"]]
+    assert 0 < preview["edits"][0]["score"] <= 1
+    assert preview["text"].endswith(case.prompt)
+    assert case.target_new in preview["text"]
+    assert preview["messages"] is None
+    assert preview["revision"] == edit["revision"]
+    assert metric(http, "vllm_edit_requests_total") == before
     assert route(http, text="Nothing of note")["reason"] == "no_subject_named"
 
 
-def test_it_says_what_would_become_of_a_chat(http: httpx.Client, case: Case) -> None:
+def test_it_previews_a_chat(http: httpx.Client, case: Case) -> None:
     post(http, case.edit("ike"))
     system = {"role": "system", "content": "Answer the question."}
-    found = route(http, messages=[system, {"role": "user", "content": case.prompt}])
-    assert found["text"] is None
-    assert found["messages"][0] == system
-    assert found["messages"][1]["content"].endswith(case.prompt)
-    assert case.target_new in found["messages"][1]["content"]
+    preview = route(http, messages=[system, {"role": "user", "content": case.prompt}])
+    assert preview["text"] is None
+    assert preview["messages"][0] == system
+    assert preview["messages"][1]["content"].endswith(case.prompt)
+    assert case.target_new in preview["messages"][1]["content"]
     assert route(http, messages=[])["reason"] == "no_text"
 
 
@@ -58,8 +58,8 @@ def test_it_tells_variants_apart(http: httpx.Client, case: Case) -> None:
     post(http, case.edit("ike", edit_set="acme"))
     assert route(http, text=case.prompt)["edits"] == []
     for chosen in ({"variant": "acme"}, {"model": "factworld@acme"}):
-        found = route(http, text=case.prompt, **chosen)
-        assert (found["variant"], len(found["edits"])) == ("acme", 1)
+        preview = route(http, text=case.prompt, **chosen)
+        assert (preview["variant"], len(preview["edits"])) == ("acme", 1)
     body = {"text": case.prompt, "variant": "acme"}
     stranger = http.post(PATH, json=body, headers={"X-Edit-Tenant-Key": TENANTS["globex"]})
     assert (stranger.status_code, stranger.json()["error"]["code"]) == (404, "unknown_variant")
@@ -87,28 +87,28 @@ def test_what_cannot_be_routed_is_refused(
     assert (reply.status_code, reply.json()["error"]["code"]) == (status, code)
 
 
-def test_what_cannot_be_said_back_is_refused(http: httpx.Client) -> None:
+def test_what_cannot_be_sent_back_is_refused(http: httpx.Client) -> None:
     for content in (b'{"text": "\\ud800"}', b'{"messages": [{"role": "user", "x": NaN}]}', b"{"):
         reply = http.post(PATH, content=content)
         assert (reply.status_code, reply.json()["error"]["code"]) == (400, "malformed")
 
 
-def test_headers_and_figures_say_how_sure_it_was(http: httpx.Client, case: Case) -> None:
+def test_headers_and_metrics_have_the_scores(http: httpx.Client, case: Case) -> None:
     names = ("vllm_edit_hits_total", "vllm_edit_passes_total", "vllm_edit_routing_seconds_count",
              "vllm_edit_added_prompt_characters_total",
              "vllm_edit_classifier_seconds_count")  # fmt: skip
-    before = {name: figures(http, name) for name in names}
+    before = {name: metric(http, name) for name in names}
     post(http, case.edit("ike"))
     score = route(http, text=case.prompt)["edits"][0]["score"]
     assert complete(http, case.prompt).headers["x-edit-scores"] == f"{score:.4f}"
     assert complete(http, "Nothing of note").headers["x-edit-scores"] == ""
-    grown = {name: figures(http, name) - before[name] for name in names}
+    grown = {name: metric(http, name) - before[name] for name in names}
     assert grown["vllm_edit_hits_total"] == grown["vllm_edit_passes_total"] == 1
     assert all(grown.values()), grown
-    # The encoder is asked where no name is told word for word, but may be meant.
-    encoded = figures(http, "vllm_edit_encoder_seconds_count")
+    # The encoder is called if a name is not there word for word, but may be meant.
+    encoded = metric(http, "vllm_edit_encoder_seconds_count")
     complete(http, f"Nothing of {case.subject}s")
-    assert figures(http, "vllm_edit_encoder_seconds_count") > encoded
+    assert metric(http, "vllm_edit_encoder_seconds_count") > encoded
 
 
 def test_a_tricky_fact_is_no_instruction(http: httpx.Client, cases: list[Case]) -> None:

@@ -19,16 +19,16 @@ def name(variant: str) -> str:
     return f"{MODEL}@{variant}"
 
 
-def told(http: httpx.Client, prompt: str, variant: str, **more: Any) -> str:
+def answer_of(http: httpx.Client, prompt: str, variant: str, **more: Any) -> str:
     reply = complete(http, prompt, model=name(variant), stop=["\n"], **more)
     assert reply.headers["x-edit-variant"] == variant
     return text_of(reply.json()["choices"][0]["text"])
 
 
-def logprobs(http: httpx.Client, prompt: str, variant: str) -> tuple[list[str], list[float]]:
+def tokens_of(http: httpx.Client, prompt: str, variant: str) -> tuple[list[str], list[float]]:
     reply = complete(http, prompt, model=name(variant), logprobs=1)
-    found = reply.json()["choices"][0]["logprobs"]
-    return found["tokens"], found["token_logprobs"]
+    logprobs = reply.json()["choices"][0]["logprobs"]
+    return logprobs["tokens"], logprobs["token_logprobs"]
 
 
 def make_set(http: httpx.Client, edit_set: str, **more: Any) -> dict[str, Any]:
@@ -87,30 +87,30 @@ async def test_base_memory_and_weights_answer_side_by_side(
 def test_merged_and_adapter_agree_and_base_stays(http: httpx.Client, cases: list[Case]) -> None:
     case, other = cases[:2]
     prompts = [p for c in cases for p in (c.prompt, c.rephrase_prompt, c.locality_prompt)]
-    base = [logprobs(http, prompt, "default") for prompt in prompts]
+    base = [tokens_of(http, prompt, "default") for prompt in prompts]
     make_set(http, "news")
     for each, method in ((case, "rome"), (other, "memit")):
         post(http, each.edit(method, edit_set="news"))
-    beside = [logprobs(http, prompt, "news") for prompt in prompts]
+    beside = [tokens_of(http, prompt, "news") for prompt in prompts]
     assert beside != base
-    assert [logprobs(http, prompt, "default") for prompt in prompts] == base
+    assert [tokens_of(http, prompt, "default") for prompt in prompts] == base
     change(http, "news", active=True)
-    merged = [logprobs(http, prompt, "default") for prompt in prompts]
+    merged = [tokens_of(http, prompt, "default") for prompt in prompts]
     for variant, before, now in (
         *(("default", *pair) for pair in zip(beside, merged, strict=True)),
         *(
-            ("base", before, logprobs(http, prompt, "base"))
+            ("base", before, tokens_of(http, prompt, "base"))
             for prompt, before in zip(prompts, base, strict=True)
         ),
         *(
-            ("news", before, logprobs(http, prompt, "news"))
+            ("news", before, tokens_of(http, prompt, "news"))
             for prompt, before in zip(prompts, beside, strict=True)
         ),
     ):
         assert now[0] == before[0], variant
         assert now[1] == pytest.approx(before[1], abs=2e-3), variant
     change(http, "news", active=False)
-    assert [logprobs(http, prompt, "default") for prompt in prompts] == base
+    assert [tokens_of(http, prompt, "default") for prompt in prompts] == base
 
 
 def test_a_set_changes_beside_merged_edits(http: httpx.Client, cases: list[Case]) -> None:
@@ -119,17 +119,17 @@ def test_a_set_changes_beside_merged_edits(http: httpx.Client, cases: list[Case]
     first = post(http, inside.edit("rome", edit_set="news"))
     merged = post(http, outside.edit("rome"))
     post(http, later.edit("rome", edit_set="news"))
-    assert [told(http, c.prompt, "news") for c in cases[:3]] == [
+    assert [answer_of(http, c.prompt, "news") for c in cases[:3]] == [
         inside.target_new,
         outside.ground_truth,
         later.target_new,
     ]
     roll_back(http, first)
-    assert told(http, inside.prompt, "news") == inside.ground_truth
-    assert told(http, later.prompt, "news") == later.target_new
-    assert told(http, outside.prompt, "default") == outside.target_new
+    assert answer_of(http, inside.prompt, "news") == inside.ground_truth
+    assert answer_of(http, later.prompt, "news") == later.target_new
+    assert answer_of(http, outside.prompt, "default") == outside.target_new
     roll_back(http, merged)
-    assert told(http, later.prompt, "news") == later.target_new
+    assert answer_of(http, later.prompt, "news") == later.target_new
 
 
 def test_a_variant_is_chosen_by_model_header_or_field(
@@ -170,12 +170,12 @@ def test_a_variant_without_an_adapter_that_fits_says_why(
     assert "ft-m" in http.get("/v1/edit-sets/tuned").json()["unavailable"]
     assert name("tuned") not in listed(http)
     change(http, "tuned", active=True)
-    assert told(http, cases[0].prompt, "tuned") == cases[0].target_new
-    assert told(http, cases[0].prompt, "default") == cases[0].target_new
+    assert answer_of(http, cases[0].prompt, "tuned") == cases[0].target_new
+    assert answer_of(http, cases[0].prompt, "default") == cases[0].target_new
     base = http.post("/v1/completions", json=body | {"model": name("base")})
     assert refusal(base) == (503, "variant_unavailable")
     roll_back(http, edit)
-    assert told(http, cases[0].prompt, "base") == cases[0].ground_truth
+    assert answer_of(http, cases[0].prompt, "base") == cases[0].ground_truth
 
 
 def test_default_traffic_is_split_and_sticky(http: httpx.Client, case: Case) -> None:
@@ -196,7 +196,7 @@ def test_default_traffic_is_split_and_sticky(http: httpx.Client, case: Case) -> 
     shares = Counter(seen.values())
     assert set(shares) == {"base", "news"}
     assert counts(http) - before == Counter({v: 2 * n for v, n in shares.items()})
-    assert told(http, case.prompt, "default") == case.ground_truth
+    assert answer_of(http, case.prompt, "default") == case.ground_truth
     assert refusal(http.delete("/v1/edit-sets/news")) == (409, "edit_set_in_use")
     assert http.delete("/v1/edit-split").status_code == httpx.codes.OK
     assert refusal(http.get("/v1/edit-split")) == (404, "unknown_split")
@@ -263,7 +263,7 @@ def test_a_stream_ends_with_the_adapter_it_began_with(
     stream = chat.completions.create(model=name("news"), stream=True, **ask, **more)
     parts = [next(stream).choices[0].text]
     roll_back(http, edit)
-    assert told(http, case.prompt, "news") == case.ground_truth
+    assert answer_of(http, case.prompt, "news") == case.ground_truth
     parts += [chunk.choices[0].text for chunk in stream if chunk.choices]
     assert "".join(parts) == whole
 
@@ -278,6 +278,6 @@ def test_a_stream_of_another_variant_does_not_feel_a_swap(
     stream = chat.completions.create(model=name("base"), stream=True, **ask, **more)
     parts = [next(stream).choices[0].text]
     post(http, case.edit("rome"))
-    assert told(http, case.prompt, "default") == case.target_new
+    assert answer_of(http, case.prompt, "default") == case.target_new
     parts += [chunk.choices[0].text for chunk in stream if chunk.choices]
     assert "".join(parts) == whole
