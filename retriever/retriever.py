@@ -157,9 +157,9 @@ class Retriever:
         hits = self._in_scope(self.parse(question))
         return [] if isinstance(hits, Pass) else hits
 
-    def put_in_front(self, answer: Delegate, request: str | Messages) -> Rewrite:
-        """The request behind the facts of `answer`, where no other model can answer it."""
-        return self._rewrite(list(zip(answer.facts, answer.scores, strict=True)), request)
+    def put_facts_in_front(self, delegate: Delegate, request: str | Messages) -> Rewrite:
+        """The request behind the facts of `delegate`, for when no other model can answer it."""
+        return self._rewrite(list(zip(delegate.facts, delegate.scores, strict=True)), request)
 
     @property
     def encoder(self) -> Encoder:

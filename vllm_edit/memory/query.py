@@ -34,10 +34,12 @@ class MemoryQuery:
         with as_edit_errors():
             return await asyncio.to_thread(self._memory.facts.route_without_hops, self._parsed)
 
-    async def put_in_front(self, delegate: Delegate) -> Rewrite:
-        """See `Retriever.put_in_front`."""
+    async def put_facts_in_front(self, delegate: Delegate) -> Rewrite:
+        """See `Retriever.put_facts_in_front`."""
         with as_edit_errors():
-            return await asyncio.to_thread(self._memory.facts.put_in_front, delegate, self._request)
+            return await asyncio.to_thread(
+                self._memory.facts.put_facts_in_front, delegate, self._request
+            )
 
     async def with_feedback(self, user: str | None = None) -> Rewrite | None:
         """The request behind feedback on similar questions; None if there is none."""

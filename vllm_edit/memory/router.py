@@ -107,7 +107,7 @@ class Router:
         decisions = [part.decisions[0] for part in parts]
         # One response comes from one model: here the served one answers every prompt.
         texts = [
-            (await query.put_in_front(decision)).text
+            (await query.put_facts_in_front(decision)).text
             if isinstance(decision, Delegate)
             else part.request["prompt"]
             for decision, query, part in zip(decisions, queries, parts, strict=True)
@@ -127,7 +127,7 @@ class Router:
         if isinstance(decision, Pass):
             decision = await query.with_feedback(options.user) or decision
         if isinstance(decision, Delegate) and not self._can_answer(request):
-            decision = await query.put_in_front(decision)
+            decision = await query.put_facts_in_front(decision)
         if isinstance(decision, Rewrite):
             routed = decision.text if decision.messages is None else list(decision.messages)
             request = {**request, field: routed, **more}
@@ -140,7 +140,7 @@ class Router:
         if isinstance(decision, Pass):
             return await query.with_feedback(options.user) or decision
         if isinstance(decision, Delegate) and self._memory.counterfactual is None:
-            return await query.put_in_front(decision)
+            return await query.put_facts_in_front(decision)
         return decision
 
     def _can_answer(self, request: Mapping[str, Any]) -> bool:
