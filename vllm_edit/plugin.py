@@ -33,6 +33,7 @@ from vllm_edit.service.validation import EditValidator
 from vllm_edit.settings import Settings, keep_hash_only
 from vllm_edit.vllm_interface.completions import CompletionHandler
 from vllm_edit.vllm_interface.engine import EngineClient, tokenizer
+from vllm_edit.vllm_interface.supported import require_supported
 from vllm_edit.weights.delta_store import DeltaStore
 from vllm_edit.weights.hyperparameters import read_hyperparameters
 from vllm_edit.weights.method import WeightMethod
@@ -62,6 +63,7 @@ class EditPlugin:
         if engine_client is None:
             return
         join_vllm()
+        require_supported()
         keep_hash_only()
         settings = Settings.from_environment()
         edit_state = await _start(settings, engine_client, state, args)

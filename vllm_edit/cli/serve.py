@@ -10,6 +10,7 @@ from vllm_edit import factworld
 from vllm_edit.domain.errors import EditError
 from vllm_edit.settings import add_flags, flags_to_environment, keep_hash_only
 from vllm_edit.vllm_interface import launch
+from vllm_edit.vllm_interface.supported import require_supported
 
 PLUGIN = "vllm_edit"
 
@@ -47,6 +48,7 @@ def serve(argv: Sequence[str]) -> int:
     _require_installed()
     os.environ["VLLM_PLUGINS"] = _plugins(os.environ.get("VLLM_PLUGINS"))
     try:
+        require_supported()
         # vLLM is imported only now: importing it reads its environment and takes seconds.
         launch.prepare()
         args = _parse(argv)

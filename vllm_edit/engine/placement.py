@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from vllm_edit.domain.errors import SwapFailed
-from vllm_edit.vllm_interface.layers import is_unquantized, without_adapters
+from vllm_edit.vllm_interface.layers import fused_layers, is_unquantized, without_adapters
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def with_siblings(model: Any, names: Sequence[str]) -> Iterator[str]:
         yield name
         prefix, _, rest = name.rpartition(".")
         parent, _, leaf = prefix.rpartition(".")
-        for parts in getattr(model, "packed_modules_mapping", {}).values():
+        for parts in fused_layers(model):
             if leaf in parts:
                 yield from (f"{parent}.{part}.{rest}" for part in parts if part != leaf)
 

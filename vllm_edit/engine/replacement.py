@@ -9,6 +9,7 @@ import torch
 
 from vllm_edit.domain.errors import SwapFailed
 from vllm_edit.engine.placement import Placement
+from vllm_edit.vllm_interface.layers import apply, empty_weight, input_width, is_packed, prepared
 
 _ROWS = 256
 """How much is moved or hashed at once."""
@@ -19,20 +20,7 @@ def assemble(placement: Placement, tensors: Mapping[str, torch.Tensor]) -> torch
 
     Raises SwapFailed when they are not all that the weight is made of, or not finite in its dtype.
     """
-    layer = placement.layer
-    made = torch.nn.Module()
-    loader = getattr(layer, "weight_loader_v2", layer.weight_loader)
-    layer.quant_method.create_weights(
-        made,
-        _width(layer),
-        layer.output_partition_sizes,
-        layer.input_size,
-        layer.output_size,
-        layer.params_dtype,
-        weight_loader=loader,
-    )
-    weight: Any = made.weight
-    weight.tp_rank, weight.tp_size = layer.tp_rank, layer.tp_size
+    weight, loader = empty_weight(placement.layer)
     weight.data.fill_(torch.nan)
     for load in placement.loads:
         part = load.part_of(tensors[load.parameter])
@@ -40,7 +28,7 @@ def assemble(placement: Placement, tensors: Mapping[str, torch.Tensor]) -> torch
     if not torch.isfinite(weight.data).all():
         raise SwapFailed(
             f"The edited {', '.join(sorted(placement.parameters))} would have values that are "
-            f"not finite in {layer.params_dtype}, or not fill {placement.name}. Roll the edit "
+            f"not finite in {weight.dtype}, or not fill {placement.name}. Roll the edit "
             "back, or serve the model in float32 or bfloat16."
         )
     data: torch.Tensor = weight.data
@@ -56,20 +44,12 @@ class Replacement:
 
     def __init__(self, placement: Placement, weight: torch.Tensor) -> None:
         self.name = placement.name
-        self._layer = layer = placement.layer
+        self._layer = placement.layer
         # What is served, if it can be read without a kernel, which only the main thread runs.
-        self._before = None if _is_packed(layer) else digest(layer)
-        spare: Any = torch.nn.Module()
-        self._spare = spare
-        spare.quant_method = layer.quant_method
-        spare.weight = torch.nn.Parameter(weight.to(layer.weight.device), requires_grad=False)
-        if getattr(layer, "_cpu_skip_gemm_dispatch", False):
-            spare._cpu_skip_gemm_dispatch = True
-        known = set(vars(spare))
-        layer.quant_method.process_weights_after_loading(spare)
-        self._made = sorted(set(vars(spare)) - known)
+        self._before = None if is_packed(self._layer) else digest(self._layer)
+        self._spare, self._made = prepared(self._layer, weight)
         self._state = _State.ASIDE
-        if spare.weight.shape != layer.weight.shape:
+        if self._spare.weight.shape != self._layer.weight.shape:
             raise SwapFailed(f"vLLM packs {self.name} anew each time, so it cannot be replaced.")
 
     def exchange(self) -> None:
@@ -93,7 +73,7 @@ class Replacement:
             return
         if self._state is _State.HALF_DONE:
             raise SwapFailed(f"{self.name} was left half-written.")
-        before = self._before or digest(self._spare, _width(self._layer))
+        before = self._before or digest(self._spare, input_width(self._layer))
         self.exchange()
         if digest(self._layer) != before:
             raise SwapFailed(f"{self.name} is not what it was.")
@@ -113,21 +93,21 @@ def digest(layer: Any, width: int | None = None) -> str:
     ``width`` is that of the layer's input, if the layer does not tell.
     """
     found = hashlib.sha256()
-    for part in _parts(layer, width or _width(layer)):
+    for part in _parts(layer, width or input_width(layer)):
         found.update(part.contiguous().cpu().view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
 def columns(layer: Any, chosen: torch.Tensor) -> torch.Tensor:
     """These columns of the weight as the layer's kernel applies it, one in a row."""
-    if not _is_packed(layer):
+    if not is_packed(layer):
         found: torch.Tensor = layer.weight.data[:, chosen.to(layer.weight.device)].T.cpu()
         return found
-    return _effect(layer, chosen, _width(layer))
+    return _effect(layer, chosen, input_width(layer))
 
 
 def _parts(layer: Any, width: int) -> Iterator[torch.Tensor]:
-    if not _is_packed(layer):
+    if not is_packed(layer):
         yield from layer.weight.data.split(_ROWS)
         return
     for chosen in torch.arange(width).split(_ROWS):
@@ -138,16 +118,4 @@ def _effect(layer: Any, chosen: torch.Tensor, width: int) -> torch.Tensor:
     """What a kernel gives for rows of the identity matrix: those columns of the weight."""
     rows = torch.zeros(len(chosen), width, dtype=layer.weight.dtype)
     rows[torch.arange(len(chosen)), chosen] = 1.0
-    found: torch.Tensor = layer.quant_method.apply(layer, rows, bias=None)
-    return found
-
-
-def _is_packed(layer: Any) -> bool:
-    """Whether vLLM keeps the weight in a form of its kernel's only, as it does on CPU."""
-    return bool(layer.weight.numel() == 0)
-
-
-def _width(layer: Any) -> int:
-    """Columns of this rank's weight."""
-    width: int = getattr(layer, "input_size_per_partition", layer.input_size)
-    return width
+    return apply(layer, rows)

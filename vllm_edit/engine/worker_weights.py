@@ -13,6 +13,7 @@ from vllm_edit.engine.device import beside_serving, wait_for
 from vllm_edit.engine.payload import unpack
 from vllm_edit.engine.placement import Placement, place, with_siblings
 from vllm_edit.engine.replacement import Replacement, assemble, columns
+from vllm_edit.vllm_interface.layers import input_width
 from weight_patchers.delta_sum import DeltaSum
 
 _GRACE = 0.002
@@ -144,7 +145,7 @@ class ServedWeights:
     def _sample(self, placement: Placement) -> tuple[torch.Tensor, torch.Tensor]:
         """Some columns of what a layer serves; here, since only this thread may run its kernel."""
         layer = placement.layer
-        width = getattr(layer, "input_size_per_partition", layer.input_size)
+        width = input_width(layer)
         chosen = torch.linspace(0, width - 1, min(width, _SAMPLE)).long()
         return chosen, columns(layer, chosen)
 

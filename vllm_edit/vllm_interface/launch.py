@@ -17,6 +17,23 @@ class _MakeArgParser(Protocol):
     def __call__(self, parser: ArgumentParser) -> ArgumentParser: ...
 
 
+class _EndpointPlugin(Protocol):
+    name: str
+    required_tasks: tuple[str, ...] | None
+
+    def attach_router(self, app: Any) -> None: ...
+
+    async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None: ...
+
+
+class _ModelsState(Protocol):
+    openai_serving_models: Any
+
+
+class _CompletionState(Protocol):
+    openai_serving_completion: Any
+
+
 class _WithArgs(Protocol):
     def __call__(self, args: Namespace) -> object: ...
 
@@ -36,6 +53,14 @@ PREPARE = Symbol(
     "vllm.entrypoints.serve.utils.api_utils",
     "cli_env_setup",
     moved={(0, 33): "vllm.entrypoints.common.startup"},
+)
+PLUGIN = Symbol("vllm.plugins.endpoint_plugins.interface", "EndpointPlugin", _EndpointPlugin)
+# They set what a plugin finds in the state of the application.
+MODELS_STATE = Symbol(
+    "vllm.entrypoints.launchers.api_server.app_state", "init_app_state", _ModelsState
+)
+COMPLETION_STATE = Symbol(
+    "vllm.entrypoints.generate.api_router", "init_generate_state", _CompletionState
 )
 LOGGING = Symbol("vllm.logger", "configure_logging_from_args", _WithArgs)
 

@@ -30,7 +30,25 @@ class _CpuWrapper(Protocol):
     ) -> None: ...
 
 
-WORKER = Symbol("vllm.v1.worker.worker_base", "WorkerBase")
+class _ModelRunner(Protocol):
+    device: Any
+    vllm_config: Any
+
+    def get_model(self) -> Any: ...
+
+
+class _Worker(Protocol):
+    rank: int
+
+
+class _DeviceWorker(Protocol):
+    model_runner: _ModelRunner
+
+
+WORKER = Symbol("vllm.v1.worker.worker_base", "WorkerBase", _Worker)
+DEVICE_WORKER = Symbol("vllm.v1.worker.gpu_worker", "Worker", _DeviceWorker)
+MODEL_RUNNER = Symbol("vllm.v1.worker.gpu_model_runner", "GPUModelRunner", _ModelRunner)
+MODEL_RUNNER_V2 = Symbol("vllm.v1.worker.gpu.model_runner", "GPUModelRunner", _ModelRunner)
 PLATFORM = Symbol("vllm.platforms", "current_platform")
 PLATFORM_CLASS = Symbol("vllm.platforms.interface", "Platform", _Platform)
 CPU_WRAPPER = Symbol("vllm.lora.punica_wrapper.punica_cpu", "PunicaWrapperCPU", _CpuWrapper)
