@@ -6,6 +6,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHON
 
+# Two processes run the tests, each taking whole groups of them (tests/conftest.py).
+WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
+
 # Nothing here needs a model hub, and nothing reports usage.
 export HF_HUB_OFFLINE := 1
 export VLLM_NO_USAGE_STATS := 1
@@ -22,10 +25,10 @@ demo: setup ## correct a running server and take it back, over real HTTP
 	@$(BIN)/vllm-edit demo
 
 test: setup ## run the tests but the slow ones; ARGS="-k ledger" passes arguments to pytest
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest $(WORKERS) -m "not slow" $(ARGS)
 
 test-slow: setup ## run the slow tests: whole servers killed, many engines, hundreds of edits
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(BIN)/python -m pytest $(WORKERS) -m slow $(ARGS)
 
 check: setup ## lint, formatting, types, import contracts
 	@$(BIN)/ruff check .

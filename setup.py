@@ -34,9 +34,10 @@ TEST = [
     *POSTGRES,
     "hypothesis>=6.100",
     "peft>=0.18",
-    "pytest>=8.4",
+    "pytest>=8.4,<9.2",  # pytest-xdist 3.8 puts no test into a group with 9.2
     "pytest-asyncio>=1.0",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     "schemathesis>=4.30",
 ]
 

@@ -95,6 +95,25 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "server.log"
 
 
-def pytest_collection_modifyitems(items: list[Any]) -> None:
-    """Quick tests first, so that a plain mistake shows before an engine has started."""
-    items.sort(key=lambda item: "server" in getattr(item, "fixturenames", ()))
+SHARED = ("server", "zygote", "client")
+"""Fixtures of the session that start an engine: one worker runs all tests that use one of them."""
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
+def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> None:
+    """Put tests into groups, each for one worker, and into an order.
+
+    Workers take the groups in this order: the long ones come first, so that none is left alone at
+    the end. A single process runs the quick tests first, so that a plain mistake shows before an
+    engine has started.
+    """
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    parallel = hasattr(config, "workerinput")
+    items.sort(key=lambda item: (_group(item) in SHARED) != parallel)
+
+
+def _group(item: Any) -> str:
+    """The shared engine that a test uses, or else its file."""
+    used = getattr(item, "fixturenames", ())
+    return next((name for name in SHARED if name in used), item.location[0])
