@@ -7,8 +7,8 @@ import pytest
 from vllm_edit import factworld
 from vllm_edit.domain.errors import Unavailable
 from vllm_edit.serac.build import KEY, build
-from vllm_edit.serac.own_process import OwnProcess
-from vllm_edit.serac.upstream import UrlUpstream
+from vllm_edit.serac.child_server import ChildServer
+from vllm_edit.serac.model_server import RemoteServer
 from vllm_edit.settings import Settings
 
 URL = "http://127.0.0.1:9000/v1"
@@ -18,18 +18,18 @@ def test_without_settings_there_is_none_but_for_the_bundled_model(tmp_path: Path
     assert build(Settings(), tmp_path, tmp_path, {}) is None
     serac = build(Settings(), tmp_path, factworld.checkpoint(), {})
     assert serac is not None
-    assert isinstance(serac.upstream, OwnProcess)
+    assert isinstance(serac.server, ChildServer)
 
 
 def test_a_url_goes_before_a_folder(tmp_path: Path) -> None:
     folder = build(Settings(serac_model=str(factworld.checkpoint())), tmp_path, tmp_path, {})
     assert folder is not None
-    assert isinstance(folder.upstream, OwnProcess)
-    assert folder.upstream.folder == tmp_path
+    assert isinstance(folder.server, ChildServer)
+    assert folder.server.options.sockets == tmp_path
     both = Settings(serac_url=URL, serac_model=str(factworld.checkpoint()))
     url = build(both, tmp_path, tmp_path, {})
     assert url is not None
-    assert isinstance(url.upstream, UrlUpstream)
+    assert isinstance(url.server, RemoteServer)
 
 
 def test_the_key_is_taken_out_of_the_environment(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from vllm_edit import factworld
 
 PARENT = """
 import asyncio, pathlib, sys
-from vllm_edit.serac.own_process import OwnProcess, ProcessOptions
+from vllm_edit.serac.child_server import ChildServer, ChildOptions
 
 async def main():
-    process = OwnProcess(ProcessOptions(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])))
+    process = ChildServer(ChildOptions(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])))
     await process.connect()
     print(process.pid, flush=True)
     await asyncio.sleep(600)
@@ -31,7 +31,7 @@ def _alive(pid: int) -> bool:
 
 def test_the_client_side_imports_neither_torch_nor_vllm() -> None:
     code = (
-        "import sys, vllm_edit.serac.own_process as p; print({'torch', 'vllm'} & set(sys.modules))"
+        "import sys, vllm_edit.serac.child_server as p; print({'torch', 'vllm'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

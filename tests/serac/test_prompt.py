@@ -3,8 +3,8 @@
 import pytest
 
 from retriever import Fact
-from vllm_edit.serac.editor import suits
 from vllm_edit.serac.prompt import with_edits
+from vllm_edit.serac.serac import can_answer
 
 ONE = Fact("e1", "Anna", "Anna was born in", "Oslo")
 TWO = Fact("e2", "Ben", "Ben was born in", "Bergen")
@@ -46,9 +46,9 @@ def test_the_text_part_of_a_question_takes_the_facts() -> None:
      {"tools": [], "echo": False, "logprobs": None}],
 )  # fmt: skip
 def test_plain_requests_suit(more: dict[str, object]) -> None:
-    assert suits({"prompt": "x", **more})
-    assert suits({"prompt": ["x", "y"], **more})
-    assert suits({"messages": [{"role": "user", "content": "x"}], **more})
+    assert can_answer({"prompt": "x", **more})
+    assert can_answer({"prompt": ["x", "y"], **more})
+    assert can_answer({"messages": [{"role": "user", "content": "x"}], **more})
 
 
 @pytest.mark.parametrize(
@@ -68,4 +68,4 @@ def test_plain_requests_suit(more: dict[str, object]) -> None:
     ],
 )
 def test_what_only_the_served_model_can_give_does_not(more: dict[str, object]) -> None:
-    assert not suits({"prompt": "x", **more})
+    assert not can_answer({"prompt": "x", **more})

@@ -13,15 +13,15 @@ from vllm_edit.cli import main
 from vllm_edit.domain.errors import InvalidTrainingData, Unavailable
 from vllm_edit.factworld.wordings import RELATIONS, SUBJECT
 from vllm_edit.processes.load_model import load
+from vllm_edit.serac.training.data import TrainingRow, read_data, split_by_subject
 from vllm_edit.serac.training.evaluate import is_right
 from vllm_edit.serac.training.examples import Examples
-from vllm_edit.serac.training.rows import Row, divided, read_rows
+from vllm_edit.serac.training.factworld_data import factworld_data
 from vllm_edit.serac.training.run import run
 from vllm_edit.serac.training.train import Recipe, Training
-from vllm_edit.serac.training.world import world_data
 
 ROWS = [
-    Row(f"Anna {n} was born in Oslo.", f"Where was Anna {n} born?", "Oslo", f"Anna {n}")
+    TrainingRow(f"Anna {n} was born in Oslo.", f"Where was Anna {n} born?", "Oslo", f"Anna {n}")
     for n in range(60)
 ]
 
@@ -30,7 +30,7 @@ def _nothing(done: int, of: int, loss: float) -> None:
     pass
 
 
-def _line(row: Row) -> str:
+def _line(row: TrainingRow) -> str:
     return json.dumps(
         {"edit": row.edit, "question": row.question, "answer": row.answer, "subject": row.subject}
     )
@@ -39,11 +39,12 @@ def _line(row: Row) -> str:
 def test_rows_are_read_and_divided_by_subject(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n".join(map(_line, ROWS[:30])) + "\n\n")
     (tmp_path / "b.jsonl").write_text("\n".join(map(_line, ROWS[30:])))
-    data = read_rows(tmp_path)
+    data = read_data(tmp_path)
     assert [*data.train, *data.validation] == sorted(ROWS, key=lambda row: row.held_out)
     assert 0 < len(data.validation) < 20
-    assert read_rows(tmp_path / "b.jsonl").train == [r for r in ROWS[30:] if not r.held_out]
-    assert Row("e", "q", "a", "Anna 1").held_out == Row("f", "r", "b", "ANNA 1").held_out
+    assert read_data(tmp_path / "b.jsonl").train == [r for r in ROWS[30:] if not r.held_out]
+    lower, upper = TrainingRow("e", "q", "a", "Anna 1"), TrainingRow("f", "r", "b", "ANNA 1")
+    assert lower.held_out == upper.held_out
 
 
 @pytest.mark.parametrize(
@@ -54,23 +55,23 @@ def test_what_is_no_row_is_named_by_its_line(tmp_path: Path, line: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(_line(ROWS[0]) + "\n" + line)
     with pytest.raises(InvalidTrainingData, match="Line 2 of"):
-        read_rows(path)
+        read_data(path)
 
 
 def test_no_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidTrainingData):
-        read_rows(tmp_path)
+        read_data(tmp_path)
     with pytest.raises(InvalidTrainingData):
-        read_rows(tmp_path / "missing.jsonl")
+        read_data(tmp_path / "missing.jsonl")
     with pytest.raises(InvalidTrainingData):
-        divided(row for row in ROWS if row.held_out)
+        split_by_subject(row for row in ROWS if row.held_out)
 
 
 def test_rows_of_the_world_keep_wordings_and_subjects_apart() -> None:
-    data = world_data(500, seed=1)
+    data = factworld_data(500, seed=1)
     assert len(data.train) == 500
-    assert world_data(500, seed=1) == data
-    assert world_data(500, seed=2) != data
+    assert factworld_data(500, seed=1) == data
+    assert factworld_data(500, seed=2) != data
     assert {row.subject for row in data.train}.isdisjoint(r.subject for r in data.validation)
     held_out = {w.replace(SUBJECT, "") for relation in RELATIONS for w in relation.held_out}
     assert not any(row.question.replace(row.subject, "") in held_out for row in data.train)
@@ -138,7 +139,7 @@ def test_an_interrupted_run_ends_like_any_other(endless: Path, tmp_path: Path) -
 
 def test_a_folder_of_something_else_is_not_written_over(endless: Path, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="another folder"):
-        run(endless, divided(ROWS), tmp_path, Recipe(), _nothing)
+        run(endless, split_by_subject(ROWS), tmp_path, Recipe(), _nothing)
 
 
 def test_the_command_trains_on_rows_and_reports(

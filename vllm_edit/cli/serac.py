@@ -10,7 +10,7 @@ from vllm_edit.cli.arguments import add_device
 from vllm_edit.domain.errors import EditError
 
 if TYPE_CHECKING:
-    from vllm_edit.serac.training.rows import Data
+    from vllm_edit.serac.training.data import TrainingData
     from vllm_edit.serac.training.run import Report
 
 FACTWORLD = "factworld"
@@ -106,13 +106,13 @@ def _train(options: argparse.Namespace) -> None:
     print(f"in {options.output}; serve with --edit-serac-model {options.output}")
 
 
-def _data(options: argparse.Namespace) -> "Data":
-    from vllm_edit.serac.training.rows import read_rows
-    from vllm_edit.serac.training.world import world_data
+def _data(options: argparse.Namespace) -> "TrainingData":
+    from vllm_edit.serac.training.data import read_data
+    from vllm_edit.serac.training.factworld_data import factworld_data
 
     if options.data == FACTWORLD:
-        return world_data(options.rows, options.seed)
-    return read_rows(Path(options.data))
+        return factworld_data(options.rows, options.seed)
+    return read_data(Path(options.data))
 
 
 def _show(report: "Report") -> None:

@@ -26,7 +26,7 @@ from vllm_edit.memory.hop_writer import HopWriter
 from vllm_edit.memory.method import MemoryMethod
 from vllm_edit.memory.metrics import TimedClassifier, TimedEncoder
 from vllm_edit.memory.router import Router, RoutingBudget
-from vllm_edit.serac.editor import Serac
+from vllm_edit.serac.serac import Serac
 from vllm_edit.settings import Settings
 from vllm_edit.vllm_interface.completions import CompletionHandler
 from vllm_edit.vllm_interface.engine import EngineClient, max_model_len, tokenizer

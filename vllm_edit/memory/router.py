@@ -13,7 +13,7 @@ from vllm_edit.memory.hop_writer import HopWriter
 from vllm_edit.memory.method import MemoryMethod
 from vllm_edit.memory.query import MemoryQuery
 from vllm_edit.memory.routing_options import RoutingOptions
-from vllm_edit.serac.editor import suits
+from vllm_edit.serac.serac import can_answer
 
 OVER_BUDGET = "over_budget"
 
@@ -144,7 +144,7 @@ class Router:
         return decision
 
     def _can_answer(self, request: Mapping[str, Any]) -> bool:
-        return self._memory.counterfactual is not None and suits(request)
+        return self._memory.counterfactual is not None and can_answer(request)
 
     async def _decompose(
         self,

@@ -17,22 +17,22 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from vllm_edit.serac.disconnect import until_disconnect
-from vllm_edit.serac.events import DONE, event
+from vllm_edit.serac.cancel_on_disconnect import cancel_on_disconnect
 from vllm_edit.serac.generation import Ending, Generator, Sampling, TooLongError
-from vllm_edit.serac.requests import ChatBody, CompletionBody
-from vllm_edit.serac.shapes import CHAT, COMPLETION, Shape, usage
+from vllm_edit.serac.request_body import ChatBody, CompletionBody
+from vllm_edit.serac.response_format import CHAT, COMPLETION, ResponseFormat, usage
+from vllm_edit.serac.server_sent_events import DONE, encode_event
 
 _LONGEST_BODY = 1 << 22
 
 
 class App:
-    """Answers with one generator, one text after the other, on one thread."""
+    """Answers requests with one generator, which makes one text at a time on one thread."""
 
     def __init__(self, generator: Generator, model: str, threads: int) -> None:
         self._generator = generator
         self._model = model
-        # The setting belongs to the thread that makes it.
+        # PyTorch keeps the number of threads per calling thread.
         self._pool = ThreadPoolExecutor(1, "generation", torch.set_num_threads, (threads,))
         self.asgi = Starlette(
             routes=[
@@ -48,96 +48,101 @@ class App:
     async def _completions(self, request: Request) -> Response:
         try:
             body = msgspec.json.decode(await _read(request), type=CompletionBody)
-            given = [self._generator.encode(prompt) for prompt in body.prompts]
+            prompts = [self._generator.encode(prompt) for prompt in body.prompts]
         except (msgspec.MsgspecError, ValueError) as error:
             return _refused(str(error))
-        return await self._answer(request, COMPLETION, given, body)
+        return await self._answer(request, COMPLETION, prompts, body)
 
     async def _chat(self, request: Request) -> Response:
         if not self._generator.chats:
             return _refused("The counterfactual model has no chat template.")
         try:
             body = msgspec.json.decode(await _read(request), type=ChatBody)
-            given = [self._generator.encode_chat(body.messages)]
+            prompts = [self._generator.encode_chat(body.messages)]
         except (msgspec.MsgspecError, ValueError, TypeError, TemplateError) as error:
             return _refused(str(error))
-        return await self._answer(request, CHAT, given, body)
+        return await self._answer(request, CHAT, prompts, body)
 
     async def _answer(
         self,
         request: Request,
-        shape: Shape,
-        given: Sequence[list[int]],
+        response_format: ResponseFormat,
+        prompts: Sequence[list[int]],
         body: CompletionBody | ChatBody,
     ) -> Response:
-        asked = [ids for ids in given for _ in range(body.n or 1)]
+        prompts = [ids for ids in prompts for _ in range(body.n or 1)]
         frame = {
-            "id": f"{shape.prefix}-{uuid.uuid4().hex}",
+            "id": f"{response_format.prefix}-{uuid.uuid4().hex}",
             "created": int(time.time()),
             "model": self._model,
         }
         if body.stream:
-            stream = self._events(shape, frame, asked, body)
+            stream = self._stream(response_format, frame, prompts, body)
             return StreamingResponse(stream, media_type="text/event-stream")
-        whole = self._whole(shape, frame, asked, body.sampling)
-        answer = await until_disconnect(whole, request.receive)
+        whole = self._whole(response_format, frame, prompts, body.sampling)
+        answer = await cancel_on_disconnect(whole, request.receive)
         return JSONResponse(answer)
 
     async def _whole(
-        self, shape: Shape, frame: dict[str, Any], asked: Sequence[list[int]], sampling: Sampling
+        self,
+        response_format: ResponseFormat,
+        frame: dict[str, Any],
+        prompts: Sequence[list[int]],
+        sampling: Sampling,
     ) -> dict[str, Any]:
         choices, endings = [], []
-        for index, ids in enumerate(asked):
-            pieces: list[str] = []
-            async with aclosing(self._generate(ids, sampling)) as incoming:
-                async for piece in incoming:
+        for index, ids in enumerate(prompts):
+            text: list[str] = []
+            async with aclosing(self._generate(ids, sampling)) as pieces:
+                async for piece in pieces:
                     if isinstance(piece, Ending):
                         endings.append(piece)
-                        choices.append(shape.choice(index, "".join(pieces), piece.reason))
+                        choices.append(response_format.choice(index, "".join(text), piece.reason))
                     else:
-                        pieces.append(piece)
-        return {**frame, "object": shape.whole, "choices": choices, "usage": usage(endings)}
+                        text.append(piece)
+        frame = {**frame, "object": response_format.whole}
+        return {**frame, "choices": choices, "usage": usage(endings)}
 
-    async def _events(
+    async def _stream(
         self,
-        shape: Shape,
+        response_format: ResponseFormat,
         frame: dict[str, Any],
-        asked: Sequence[list[int]],
+        prompts: Sequence[list[int]],
         body: CompletionBody | ChatBody,
     ) -> AsyncIterator[bytes]:
-        frame = {**frame, "object": shape.piece}
+        frame = {**frame, "object": response_format.chunk}
         endings: list[Ending] = []
-        for index, ids in enumerate(asked):
-            for delta in shape.opening(index):
-                yield event({**frame, "choices": [delta]})
-            async with aclosing(self._generate(ids, body.sampling)) as incoming:
-                async for piece in incoming:
+        for index, ids in enumerate(prompts):
+            for delta in response_format.opening(index):
+                yield encode_event({**frame, "choices": [delta]})
+            async with aclosing(self._generate(ids, body.sampling)) as pieces:
+                async for piece in pieces:
                     if isinstance(piece, Ending):
                         endings.append(piece)
-                        delta = shape.delta(index, "", piece.reason)
+                        delta = response_format.delta(index, "", piece.reason)
                     else:
-                        delta = shape.delta(index, piece, None)
-                    yield event({**frame, "choices": [delta]})
-        if body.usage_wanted:
-            yield event({**frame, "choices": [], "usage": usage(endings)})
+                        delta = response_format.delta(index, piece, None)
+                    yield encode_event({**frame, "choices": [delta]})
+        if body.include_usage:
+            yield encode_event({**frame, "choices": [], "usage": usage(endings)})
         yield DONE
 
     async def _generate(
         self, ids: Sequence[int], sampling: Sampling
     ) -> AsyncGenerator[str | Ending]:
-        """The pieces of one text and how it ended. Closed early, the generation stops."""
+        """The pieces of one text, then how it ended. Closing this early stops the generation."""
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[str | None] = asyncio.Queue()
         cancelled = threading.Event()
 
-        def hand_on(piece: str | None) -> None:
+        def emit(piece: str | None) -> None:
             loop.call_soon_threadsafe(queue.put_nowait, piece)
 
         def generate() -> Ending:
             try:
-                return self._generator.generate(ids, sampling, hand_on, cancelled.is_set)
+                return self._generator.generate(ids, sampling, emit, cancelled.is_set)
             finally:
-                hand_on(None)
+                emit(None)
 
         running: Future[Ending] = self._pool.submit(generate)
         try:
@@ -157,6 +162,6 @@ async def _read(request: Request) -> bytes:
     return body
 
 
-def _refused(why: str) -> Response:
-    told = {"message": why, "type": "invalid_request_error", "param": None, "code": None}
-    return JSONResponse({"error": told}, 400)
+def _refused(message: str) -> Response:
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    return JSONResponse({"error": error}, 400)

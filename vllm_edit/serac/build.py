@@ -1,4 +1,4 @@
-"""The counterfactual model that a server's settings name."""
+"""Makes SERAC from a server's settings."""
 
 import os
 from collections.abc import MutableMapping
@@ -8,9 +8,9 @@ from vllm_edit import factworld
 from vllm_edit.domain.errors import Unavailable
 from vllm_edit.engine.checkpoint import resolve
 from vllm_edit.security.hashed_key import read_key
-from vllm_edit.serac.editor import Serac
-from vllm_edit.serac.own_process import OwnProcess, ProcessOptions
-from vllm_edit.serac.upstream import Upstream, UrlUpstream
+from vllm_edit.serac.child_server import ChildOptions, ChildServer
+from vllm_edit.serac.model_server import ModelServer, RemoteServer
+from vllm_edit.serac.serac import Serac
 from vllm_edit.settings import Settings
 
 KEY = "VLLM_EDIT_SERAC_KEY"
@@ -22,32 +22,33 @@ def build(
     served: Path,
     environment: MutableMapping[str, str] = os.environ,
 ) -> Serac | None:
-    """SERAC with the model at the URL, or else of the folder, that the settings name.
+    """SERAC with the model at the URL in the settings, or else the one in the folder.
 
-    None where they name neither, unless the bundled model is `served`, which can take its own
-    part. `sockets` is an existing folder that only this user may enter. The key is taken out of
-    the environment, so that processes started from now on do not learn it.
+    If the settings name neither, the bundled model answers for itself where it is the one in
+    `served`; for any other model the result is None. `sockets` is an existing folder that only
+    this user may enter. The key is removed from the environment, so that processes started from
+    now on cannot see it.
 
     Raises:
-        Unavailable: a setting is not usable.
+        Unavailable: a setting cannot be used.
     """
     key = _take_key(settings, environment)
     if settings.serac_url:
-        upstream: Upstream = UrlUpstream(
+        server: ModelServer = RemoteServer(
             settings.serac_url, settings.serac_name, key, settings.serac_timeout
         )
-        return Serac(upstream)
+        return Serac(server)
     model = settings.serac_model or (str(served) if _is_bundled(served) else "")
     if not model:
         return None
-    options = ProcessOptions(
+    options = ChildOptions(
         model=resolve(model),
         sockets=sockets,
         device=settings.serac_device,
         threads=settings.serac_threads,
         timeout=settings.serac_timeout,
     )
-    return Serac(OwnProcess(options))
+    return Serac(ChildServer(options))
 
 
 def _take_key(settings: Settings, environment: MutableMapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Generation with a small Transformers model, text by text."""
+"""Generation with a small Transformers model, one text at a time."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from transformers import (
 from vllm_edit.serac.text_stream import TextStream
 
 _POSITIONS = 2048
-# Tokens of the prompt that are decoded too, since some tokenizers drop a text's first space.
-_LEAD = 4
+# Some tokenizers drop the first space of a text, so the last tokens of the prompt are decoded too.
+_CONTEXT_TOKENS = 4
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose tokens: temperature 0 is greedy; `max_tokens` None is all that fit."""
+    """How to choose tokens. Temperature 0 is greedy; without `max_tokens`, as many as fit."""
 
     max_tokens: int | None = None
     temperature: float = 0.0
@@ -32,7 +32,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a generation ended, and the tokens it had."""
+    """How a generation ended, and how many tokens it had."""
 
     reason: Literal["stop", "length"]
     prompt_tokens: int
@@ -44,7 +44,7 @@ class TooLongError(ValueError):
 
 
 class Generator:
-    """Generates with one model, one text at a time."""
+    """Generates with one model."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self._model: Any = model
@@ -59,7 +59,7 @@ class Generator:
     def encode(self, prompt: str) -> list[int]:
         """A prompt's ids; raises TooLongError."""
         ids: list[int] = self._tokenizer(prompt)["input_ids"]
-        return self._fitting(ids)
+        return self._require_room(ids)
 
     def encode_chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
         """A chat's ids; raises TooLongError, and jinja2's errors for what the template refuses."""
@@ -67,7 +67,7 @@ class Generator:
             list(messages), tokenize=False, add_generation_prompt=True
         )
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return self._fitting(ids)
+        return self._require_room(ids)
 
     def generate(
         self,
@@ -76,24 +76,24 @@ class Generator:
         emit: Callable[[str], None],
         cancelled: Callable[[], bool],
     ) -> Ending:
-        """Generate after these ids, handing each piece of text to `emit`, until it is cancelled."""
-        stream = TextStream(self._decode, ids[-_LEAD:], sampling.stop, emit)
+        """Generate after these ids and pass each piece of text to `emit`, until `cancelled()`."""
+        stream = TextStream(self._decode, ids[-_CONTEXT_TOKENS:], sampling.stop, emit)
         room = self._positions - len(ids)
-        most = min(room, sampling.max_tokens or room)
+        max_tokens = min(room, sampling.max_tokens or room)
         if sampling.seed is not None:
             torch.manual_seed(sampling.seed)
-        given = torch.tensor([list(ids)], device=self._model.device)
+        prompt = torch.tensor([list(ids)], device=self._model.device)
         with torch.inference_mode():
             self._model.generate(
-                input_ids=given,
-                attention_mask=torch.ones_like(given),
+                input_ids=prompt,
+                attention_mask=torch.ones_like(prompt),
                 streamer=stream,
-                stopping_criteria=StoppingCriteriaList([_Until(stream, cancelled)]),
-                max_new_tokens=most,
+                stopping_criteria=StoppingCriteriaList([_Stop(stream, cancelled)]),
+                max_new_tokens=max_tokens,
                 pad_token_id=self._tokenizer.eos_token_id,
-                **_choosing(sampling),
+                **_sampling_arguments(sampling),
             )
-        ended = stream.tokens < most or stream.last == self._tokenizer.eos_token_id
+        ended = stream.tokens < max_tokens or stream.last == self._tokenizer.eos_token_id
         ended = ended or stream.stopped
         return Ending("stop" if ended else "length", len(ids), stream.tokens)
 
@@ -101,7 +101,7 @@ class Generator:
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
-    def _fitting(self, ids: list[int]) -> list[int]:
+    def _require_room(self, ids: list[int]) -> list[int]:
         if not 0 < len(ids) < self._positions:
             raise TooLongError(
                 f"The prompt has {len(ids)} tokens; the model takes 1 to {self._positions - 1}."
@@ -109,8 +109,8 @@ class Generator:
         return ids
 
 
-class _Until(StoppingCriteria):
-    """Ends a generation at a stop string, or when nobody wants it any more."""
+class _Stop(StoppingCriteria):
+    """Ends a generation at a stop string or when it is cancelled."""
 
     def __init__(self, stream: TextStream, cancelled: Callable[[], bool]) -> None:
         self._stream = stream
@@ -121,8 +121,8 @@ class _Until(StoppingCriteria):
         return torch.full((len(input_ids),), done, device=input_ids.device)
 
 
-def _choosing(sampling: Sampling) -> dict[str, Any]:
-    """The arguments of `generate`; those of a checkpoint's own that do not fit are undone."""
+def _sampling_arguments(sampling: Sampling) -> dict[str, Any]:
+    """Arguments of `generate`; they override the checkpoint's own generation settings."""
     if not sampling.temperature:
         return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     return {

@@ -1,4 +1,4 @@
-"""What the counterfactual model reads: the edits, then the question.
+"""The counterfactual model's prompt: the edits, then the question.
 
 New Fact: {statement}
 (one line for each edit, the surest last)
@@ -14,16 +14,16 @@ from retriever.text import with_full_stop
 
 
 def edits_before(statements: Sequence[str]) -> str:
-    """Everything in front of the question; the surest statement last."""
+    """The text in front of the question. The surest statement comes last."""
     lines = (f"New Fact: {with_full_stop(statement)}\n" for statement in statements)
     return "".join(lines) + "Prompt: "
 
 
 def with_edits(request: Mapping[str, Any], facts: Sequence[Fact]) -> dict[str, Any]:
-    """The prompt, or the messages, of a request behind its facts, which come the surest first.
+    """The prompt or the messages of a request, with its facts in front. The surest comes first.
 
-    In a chat they stand in front of the last user turn's text, as in training. A request
-    without any text comes back as it is.
+    In a chat the facts go in front of the text of the last user turn, as in training. A request
+    without any text stays as it is.
     """
     prefix = edits_before([fact.statement for fact in reversed(facts)])
     if "messages" in request:

@@ -6,15 +6,15 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from vllm_edit.serac.training.data import TrainingRow
 from vllm_edit.serac.training.examples import Examples
-from vllm_edit.serac.training.rows import Row
 
 _BATCH = 32
 _SPARE_TOKENS = 4
 
 
 def evaluate(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[TrainingRow]
 ) -> dict[str, float]:
     """The share of right answers of each kind of rows; of chats too where there is a template.
 
@@ -38,7 +38,7 @@ def is_right(said: str, answer: str) -> bool:
 
 
 def _answers(
-    model: Any, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], chat: bool
+    model: Any, tokenizer: PreTrainedTokenizerBase, rows: Sequence[TrainingRow], chat: bool
 ) -> list[str]:
     examples, encoder = Examples(tokenizer), tokenizer
     prompts = [examples.prompt(row, chat=chat) for row in rows]

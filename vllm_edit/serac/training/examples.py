@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from retriever.text import with_full_stop
 from vllm_edit.serac.prompt import edits_before
-from vllm_edit.serac.training.rows import Row
+from vllm_edit.serac.training.data import TrainingRow
 
 _IGNORED = -100
 # How often another edit, or two, stand beside the right one, and how often a row is a chat.
@@ -31,17 +31,21 @@ class Examples:
         self._chats = bool(tokenizer.chat_template)
 
     def batch(
-        self, rows: Sequence[Row], pool: Sequence[Row], rng: random.Random
+        self, rows: Sequence[TrainingRow], pool: Sequence[TrainingRow], rng: random.Random
     ) -> dict[str, torch.Tensor]:
         """The model's inputs and labels for these rows, beside edits of the pool."""
         return self._padded([self._example(row, pool, rng) for row in rows])
 
-    def prompt(self, row: Row, *, chat: bool = False, beside: Sequence[str] = ()) -> list[int]:
+    def prompt(
+        self, row: TrainingRow, *, chat: bool = False, beside: Sequence[str] = ()
+    ) -> list[int]:
         """The ids of what is in front of the answer."""
         question = edits_before([*beside, row.edit]) + row.question
         return self._ids(self._shown(question, chat=chat), chat=chat)
 
-    def _example(self, row: Row, pool: Sequence[Row], rng: random.Random) -> Example:
+    def _example(
+        self, row: TrainingRow, pool: Sequence[TrainingRow], rng: random.Random
+    ) -> Example:
         statements = [row.edit]
         if rng.random() < _BESIDE:
             others = {rng.choice(pool).edit for _ in range(rng.randint(1, 2))}

@@ -14,8 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vllm_edit.domain.errors import InvalidTrainingData, Unavailable
 from vllm_edit.processes.load_model import load
+from vllm_edit.serac.training.data import TrainingData
 from vllm_edit.serac.training.evaluate import evaluate
-from vllm_edit.serac.training.rows import Data
 from vllm_edit.serac.training.train import Progress, Recipe, Training
 
 REPORT = "report.json"
@@ -39,7 +39,7 @@ class Report:
 
 def run(
     base: Path,
-    data: Data,
+    data: TrainingData,
     output: Path,
     recipe: Recipe,
     progress: Progress,

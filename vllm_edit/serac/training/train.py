@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from vllm_edit.serac.training.data import TrainingRow
 from vllm_edit.serac.training.examples import Examples
-from vllm_edit.serac.training.rows import Row
 
 Progress = Callable[[int, int, float], None]
 """Called with the steps done, all steps and the running loss."""
@@ -49,7 +49,7 @@ class Training:
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        rows: list[Row],
+        rows: list[TrainingRow],
         recipe: Recipe,
         state: Path | None = None,
     ) -> None:
@@ -86,7 +86,7 @@ class Training:
             self._state.unlink(missing_ok=True)
         return shown
 
-    def _step(self, rows: list[Row], step: int, total: int) -> float:
+    def _step(self, rows: list[TrainingRow], step: int, total: int) -> float:
         rng = random.Random(f"{self._recipe.seed} {step}")  # noqa: S311 - seeded
         batch = self._examples.batch(rows, self._rows, rng)
         for group in self._optimizer.param_groups:
@@ -99,7 +99,7 @@ class Training:
         self._optimizer.zero_grad()
         return loss.item()
 
-    def _batches(self, first: int) -> Iterator[list[Row]]:
+    def _batches(self, first: int) -> Iterator[list[TrainingRow]]:
         """Rows of the steps from `first` on, without end."""
         size = min(self._recipe.batch, len(self._rows))
         each = len(self._rows) // size

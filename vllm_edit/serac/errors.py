@@ -1,4 +1,4 @@
-"""What a client is told when the counterfactual model does not answer."""
+"""Errors for a counterfactual model that does not answer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +11,8 @@ _BUSY = frozenset({429, 503})
 
 
 @contextmanager
-def reported() -> Iterator[None]:
-    """Turns an error of httpx's into one of this package's."""
+def translated_errors() -> Iterator[None]:
+    """Turn errors of httpx into EditErrors."""
     try:
         yield
     except httpx.TimeoutException as error:
@@ -28,11 +28,11 @@ def reported() -> Iterator[None]:
             code="counterfactual_unreachable",
         ) from error
     except httpx.DecodingError as error:
-        raise unreadable() from error
+        raise unreadable_answer() from error
 
 
-def failed(status: int) -> EditError:
-    """The error for a status that is no answer. What came with it may hold what is secret."""
+def error_for_status(status: int) -> EditError:
+    """The error for an HTTP status. It leaves out the body, which may hold secrets."""
     if status in _BUSY:
         return CounterfactualUnavailable(
             f"The counterfactual model is too busy (HTTP {status}): ask again later.",
@@ -44,8 +44,8 @@ def failed(status: int) -> EditError:
     )
 
 
-def unreadable() -> CounterfactualFailed:
-    """The error for an answer that is none of OpenAI's API."""
+def unreadable_answer() -> CounterfactualFailed:
+    """The error for an answer that OpenAI's API does not have."""
     return CounterfactualFailed(
         "The counterfactual model's server sent what is no answer of OpenAI's API: check "
         "--edit-serac-url.",

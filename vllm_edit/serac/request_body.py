@@ -1,4 +1,4 @@
-"""What the counterfactual model's process is asked, in the part of OpenAI's API that it speaks."""
+"""Request bodies for the counterfactual model's process: the part of OpenAI's API it knows."""
 
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ class StreamOptions(msgspec.Struct, frozen=True):
 
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True):
-    """What completions and chats share. Fields that are not known are ignored."""
+    """The fields that completions and chats share. Unknown fields are ignored."""
 
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -26,13 +26,13 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
     n: Annotated[int, msgspec.Meta(ge=1, le=16)] | None = None
 
     @property
-    def usage_wanted(self) -> bool:
+    def include_usage(self) -> bool:
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def _sampling(self, most: int | None) -> Sampling:
+    def _sampling(self, max_tokens: int | None) -> Sampling:
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return Sampling(
-            max_tokens=most,
+            max_tokens=max_tokens,
             temperature=self.temperature or 0.0,
             top_p=self.top_p or 1.0,
             stop=tuple(text for text in stop if text),

@@ -24,9 +24,9 @@ from vllm_edit.domain.errors import (
     Unavailable,
 )
 from vllm_edit.http_errors import status_of
-from vllm_edit.serac.editor import Serac
-from vllm_edit.serac.events import DONE, event
-from vllm_edit.serac.upstream import UrlUpstream
+from vllm_edit.serac.model_server import RemoteServer
+from vllm_edit.serac.serac import Serac
+from vllm_edit.serac.server_sent_events import DONE, encode_event
 
 FACT = Fact("e1", "Anna", "Anna was born in", "Oslo")
 ASKED = {"model": "served@set", "prompt": "Where was Anna born?", "max_tokens": 5}
@@ -36,7 +36,7 @@ ANSWER = {"id": "1", "object": "text_completion", "model": "small", "choices": [
 Behaviour = Callable[[], Awaitable[Response]]
 
 
-class Upstream:
+class FakeServer:
     """What the server got, and what it is to answer."""
 
     def __init__(self) -> None:
@@ -95,19 +95,19 @@ class Upstream:
 
 
 @pytest.fixture
-def upstream() -> Upstream:
-    return Upstream()
+def fake() -> FakeServer:
+    return FakeServer()
 
 
 @pytest.fixture
-def url(upstream: Upstream) -> Iterator[str]:
-    with serving_url(upstream.asgi) as url:
+def url(fake: FakeServer) -> Iterator[str]:
+    with serving_url(fake.asgi) as url:
         yield url
 
 
 @pytest.fixture
 async def serac(url: str) -> AsyncIterator[Serac]:
-    made = Serac(UrlUpstream(url, key="secret", timeout=20.0))
+    made = Serac(RemoteServer(url, key="secret", timeout=20.0))
     yield made
     await made.close()
 
@@ -119,13 +119,13 @@ async def _ask(serac: Serac, path: str = "/v1/completions", **more: Any) -> Sent
 
 
 async def test_the_model_is_asked_with_the_facts_and_the_clients_settings(
-    serac: Serac, upstream: Upstream
+    serac: Serac, fake: FakeServer
 ) -> None:
     more = {"temperature": 0.0, "stop": ["\n"], "seed": 3, "top_k": 4, "user": "u", "n": None}
     sent = await _ask(serac, **more)
     assert sent.status == 200
     assert sent.json == {**ANSWER, "model": "served@set"}
-    assert upstream.bodies == [
+    assert fake.bodies == [
         {
             "model": "small",
             "prompt": "New Fact: Anna was born in Oslo.\nPrompt: Where was Anna born?",
@@ -137,22 +137,22 @@ async def test_the_model_is_asked_with_the_facts_and_the_clients_settings(
     ]
     await _ask(serac)
     # Which model it serves was asked once.
-    assert upstream.keys == ["Bearer secret"] * 3
+    assert fake.keys == ["Bearer secret"] * 3
 
 
-async def test_a_name_that_is_given_is_not_asked_for(url: str, upstream: Upstream) -> None:
-    serac = Serac(UrlUpstream(url, "chosen"), served="factworld")
+async def test_a_name_that_is_given_is_not_asked_for(url: str, fake: FakeServer) -> None:
+    serac = Serac(RemoteServer(url, "chosen"), served="factworld")
     sent = Sent()
     await serac.answer("/v1/chat/completions", {"messages": []}, [FACT], sent)
     await serac.close()
     assert sent.json["model"] == "factworld"
-    assert upstream.bodies == [{"model": "chosen", "messages": []}]
-    assert upstream.keys == [None]
+    assert fake.bodies == [{"model": "chosen", "messages": []}]
+    assert fake.keys == [None]
 
 
-async def test_a_stream_is_passed_on_as_it_comes(serac: Serac, upstream: Upstream) -> None:
-    whole = event({"model": "small", "choices": [{"index": 0, "text": " Os"}]})
-    upstream.stream(b": ping\n\n", whole[:7], whole[7:] + event({"choices": []}), DONE)
+async def test_a_stream_is_passed_on_as_it_comes(serac: Serac, fake: FakeServer) -> None:
+    whole = encode_event({"model": "small", "choices": [{"index": 0, "text": " Os"}]})
+    fake.stream(b": ping\n\n", whole[:7], whole[7:] + encode_event({"choices": []}), DONE)
     sent = await _ask(serac, stream=True)
     assert sent.status == 200
     assert sent.events == [
@@ -161,23 +161,21 @@ async def test_a_stream_is_passed_on_as_it_comes(serac: Serac, upstream: Upstrea
     ]
 
 
-async def test_a_stream_that_breaks_off_ends_with_the_error(
-    serac: Serac, upstream: Upstream
-) -> None:
-    upstream.stream(event(ANSWER), breaks=True)
+async def test_a_stream_that_breaks_off_ends_with_the_error(serac: Serac, fake: FakeServer) -> None:
+    fake.stream(encode_event(ANSWER), breaks=True)
     sent = await _ask(serac, stream=True)
     first, last = sent.events
     assert first["choices"] == [CHOICE]
     assert last["error"]["code"] == "counterfactual_unreachable"
 
 
-async def test_a_stream_with_no_event_is_no_answer(serac: Serac, upstream: Upstream) -> None:
-    upstream.stream(b": ping\n\n", DONE)
+async def test_a_stream_with_no_event_is_no_answer(serac: Serac, fake: FakeServer) -> None:
+    fake.stream(b": ping\n\n", DONE)
     await _fails(serac, CounterfactualFailed, "counterfactual_unreadable", 502, stream=True)
 
 
-async def test_a_refusal_of_the_request_is_the_clients(serac: Serac, upstream: Upstream) -> None:
-    upstream.answer(lambda: JSONResponse({"error": {"message": "too long"}}, 400))
+async def test_a_refusal_of_the_request_is_the_clients(serac: Serac, fake: FakeServer) -> None:
+    fake.answer(lambda: JSONResponse({"error": {"message": "too long"}}, 400))
     sent = await _ask(serac)
     assert sent.status == 400
     assert sent.json == {"error": {"message": "too long"}}
@@ -199,13 +197,13 @@ async def test_a_refusal_of_the_request_is_the_clients(serac: Serac, upstream: U
 )
 async def test_other_failures_are_errors_of_ours(
     serac: Serac,
-    upstream: Upstream,
+    fake: FakeServer,
     response: Response,
     kind: type[EditError],
     code: str,
     status: int,
 ) -> None:
-    upstream.answer(lambda: response)
+    fake.answer(lambda: response)
     await _fails(serac, kind, code, status)
 
 
@@ -221,41 +219,41 @@ async def _fails(serac: Serac, kind: type[EditError], code: str, status: int, **
 async def test_a_server_that_is_not_there_is_unavailable() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        serac = Serac(UrlUpstream(f"http://127.0.0.1:{free.getsockname()[1]}/v1"))
+        serac = Serac(RemoteServer(f"http://127.0.0.1:{free.getsockname()[1]}/v1"))
         await _fails(serac, CounterfactualUnavailable, "counterfactual_unreachable", 503)
         await serac.close()
 
 
-async def test_one_that_takes_too_long_is_given_up(url: str, upstream: Upstream) -> None:
+async def test_one_that_takes_too_long_is_given_up(url: str, fake: FakeServer) -> None:
     asked = asyncio.Event()
 
     async def never() -> Response:
         await asked.wait()
         return Response()
 
-    upstream.behaviour = never
-    serac = Serac(UrlUpstream(url, "small", timeout=0.2))
+    fake.behaviour = never
+    serac = Serac(RemoteServer(url, "small", timeout=0.2))
     await _fails(serac, CounterfactualUnavailable, "counterfactual_timeout", 503)
     await serac.close()
 
 
 @pytest.mark.parametrize("listed", [JSONResponse({"data": []}), JSONResponse([]), Response("x")])
 async def test_a_server_that_lists_no_model_is_none(
-    serac: Serac, upstream: Upstream, listed: Response
+    serac: Serac, fake: FakeServer, listed: Response
 ) -> None:
-    upstream.models = listed
+    fake.models = listed
     with pytest.raises(CounterfactualFailed, match="--edit-serac-name"):
         await serac.start()
-    upstream.models = JSONResponse({"data": [{"id": "small"}]})
+    fake.models = JSONResponse({"data": [{"id": "small"}]})
     await serac.start()
 
 
-async def test_the_model_is_stopped_when_the_client_leaves(url: str, upstream: Upstream) -> None:
-    upstream.stream(event(ANSWER), endless=True)
+async def test_the_model_is_stopped_when_the_client_leaves(url: str, fake: FakeServer) -> None:
+    fake.stream(encode_event(ANSWER), endless=True)
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
         request = json.loads((await receive())["body"])
-        serac = Serac(UrlUpstream(url))
+        serac = Serac(RemoteServer(url))
         await serac.answer(scope["path"], request, [FACT], send, receive)
         await serac.close()
 
@@ -266,9 +264,9 @@ async def test_the_model_is_stopped_when_the_client_leaves(url: str, upstream: U
         ):
             lines = answer.aiter_lines()
             assert "Oslo" in await anext(lines)
-            assert upstream.streaming
-            assert not upstream.left
-        wait_until(lambda: upstream.left)
+            assert fake.streaming
+            assert not fake.left
+        wait_until(lambda: fake.left)
 
 
 async def test_the_key_is_not_logged(serac: Serac, caplog: pytest.LogCaptureFixture) -> None:
@@ -283,11 +281,11 @@ async def test_the_key_is_not_logged(serac: Serac, caplog: pytest.LogCaptureFixt
 )
 def test_what_is_no_usable_url_is_refused(url: str) -> None:
     with pytest.raises(Unavailable, match="--edit-serac-url") as caught:
-        UrlUpstream(url)
+        RemoteServer(url)
     assert "secret" not in caught.value.message
 
 
 async def test_a_base_url_may_end_in_a_slash(url: str) -> None:
-    serac = Serac(UrlUpstream(f"{url}/"))
+    serac = Serac(RemoteServer(f"{url}/"))
     assert (await _ask(serac)).status == httpx.codes.OK
     await serac.close()

@@ -17,17 +17,17 @@ from retriever import Fact
 from tests.serac.conftest import Sent, wait_until
 from vllm_edit import factworld
 from vllm_edit.domain.errors import CounterfactualUnavailable, Unavailable
-from vllm_edit.serac.editor import Serac
-from vllm_edit.serac.own_process import OwnProcess, ProcessOptions
+from vllm_edit.serac.child_server import ChildOptions, ChildServer
+from vllm_edit.serac.serac import Serac
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def process() -> AsyncIterator[OwnProcess]:
+async def process() -> AsyncIterator[ChildServer]:
     with tempfile.TemporaryDirectory(prefix="serac-") as folder:
         os.environ["VLLM_EDIT_SERAC_KEY"] = "secret"
-        made = OwnProcess(ProcessOptions(factworld.checkpoint(), Path(folder)))
+        made = ChildServer(ChildOptions(factworld.checkpoint(), Path(folder)))
         yield made
         del os.environ["VLLM_EDIT_SERAC_KEY"]
         pid = made.pid
@@ -40,7 +40,7 @@ async def process() -> AsyncIterator[OwnProcess]:
 
 
 @pytest.fixture(scope="module")
-def serac(process: OwnProcess) -> Serac:
+def serac(process: ChildServer) -> Serac:
     return Serac(process)
 
 
@@ -57,8 +57,8 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def _sockets(process: OwnProcess) -> list[Path]:
-    return list(process.folder.iterdir())
+def _sockets(process: ChildServer) -> list[Path]:
+    return list(process.options.sockets.iterdir())
 
 
 async def _ask(serac: Serac, fact: Fact, **more: Any) -> Sent:
@@ -72,7 +72,7 @@ async def _ask(serac: Serac, fact: Fact, **more: Any) -> Sent:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("chat", [False, True])
 async def test_the_edit_is_answered(
-    serac: Serac, process: OwnProcess, fact: Fact, *, stream: bool, chat: bool
+    serac: Serac, process: ChildServer, fact: Fact, *, stream: bool, chat: bool
 ) -> None:
     question = f"Where was {fact.subject} born?"
     asked = {"messages": [{"role": "user", "content": question}]} if chat else {"prompt": question}
@@ -90,14 +90,14 @@ async def test_many_are_answered_at_once(serac: Serac, fact: Fact) -> None:
 
 
 async def test_only_this_user_can_reach_it_and_it_knows_no_secret(
-    serac: Serac, process: OwnProcess
+    serac: Serac, process: ChildServer
 ) -> None:
     await serac.start()
     assert process.pid is not None
     assert b"secret" not in _environment(process.pid)
     (path,) = _sockets(process)
     assert stat.S_ISSOCK(path.stat().st_mode)
-    assert stat.S_IMODE(process.folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(process.options.sockets.stat().st_mode) == 0o700
 
 
 def _environment(pid: int) -> bytes:
@@ -109,7 +109,7 @@ async def test_an_answer_of_a_killed_process_breaks_off_and_the_next_starts_anot
 ) -> None:
     fact = Fact("e1", "Anna", "Anna was born in", "Oslo")
     with tempfile.TemporaryDirectory(prefix="serac-") as folder:
-        process = OwnProcess(ProcessOptions(endless, Path(folder)))
+        process = ChildServer(ChildOptions(endless, Path(folder)))
         serac, sent, killed = Serac(process), Sent(), set()
 
         async def send(message: Message) -> None:
@@ -135,7 +135,7 @@ async def test_a_model_that_cannot_be_loaded_is_reported_and_not_tried_at_once(
     tmp_path: Path,
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="serac-") as folder:
-        process = OwnProcess(ProcessOptions(tmp_path, Path(folder)))
+        process = ChildServer(ChildOptions(tmp_path, Path(folder)))
         for _ in range(2):
             with pytest.raises(CounterfactualUnavailable) as caught:
                 await process.connect()
@@ -147,7 +147,7 @@ async def test_a_model_that_cannot_be_loaded_is_reported_and_not_tried_at_once(
 
 async def test_a_start_goes_on_without_whoever_asked_first(endless: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="serac-") as folder:
-        process = OwnProcess(ProcessOptions(endless, Path(folder)))
+        process = ChildServer(ChildOptions(endless, Path(folder)))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(process.connect(), 0.1)
         await process.connect()
@@ -157,7 +157,7 @@ async def test_a_start_goes_on_without_whoever_asked_first(endless: Path) -> Non
 
 async def test_one_that_is_starting_is_ended(endless: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="serac-") as folder:
-        process = OwnProcess(ProcessOptions(endless, Path(folder)))
+        process = ChildServer(ChildOptions(endless, Path(folder)))
         waiting = asyncio.ensure_future(process.connect())
         await asyncio.to_thread(wait_until, lambda: process.pid is not None)
         pid = process.pid
@@ -170,6 +170,6 @@ async def test_one_that_is_starting_is_ended(endless: Path) -> None:
 
 
 async def test_the_sockets_folder_must_be_private(open_folder: Path) -> None:
-    process = OwnProcess(ProcessOptions(factworld.checkpoint(), open_folder))
+    process = ChildServer(ChildOptions(factworld.checkpoint(), open_folder))
     with pytest.raises(Unavailable, match="only this user"):
         await process.connect()

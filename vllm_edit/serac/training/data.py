@@ -12,7 +12,7 @@ _HELD_OUT = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TrainingRow:
     """`edit` is a statement; `kind` groups rows in the report.
 
     `subject` decides on which side the row is; without one the statement does.
@@ -32,26 +32,26 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Data:
+class TrainingData:
     """Rows to train on, and rows about other subjects to validate with."""
 
-    train: list[Row]
-    validation: list[Row]
+    train: list[TrainingRow]
+    validation: list[TrainingRow]
 
 
-def read_rows(path: Path) -> Data:
+def read_data(path: Path) -> TrainingData:
     """The rows of a JSON lines file, or of all those in a folder.
 
     Raises:
         InvalidTrainingData: there is no file or no row, or a line is not one.
     """
     files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
-    return divided(row for file in files for row in _read(file))
+    return split_by_subject(row for file in files for row in _read(file))
 
 
-def divided(rows: Iterable[Row]) -> Data:
+def split_by_subject(rows: Iterable[TrainingRow]) -> TrainingData:
     """The rows by their sides; raises InvalidTrainingData if there are none to train on."""
-    data = Data([], [])
+    data = TrainingData([], [])
     for row in rows:
         (data.validation if row.held_out else data.train).append(row)
     if not data.train:
@@ -59,7 +59,7 @@ def divided(rows: Iterable[Row]) -> Data:
     return data
 
 
-def _read(path: Path) -> Iterator[Row]:
+def _read(path: Path) -> Iterator[TrainingRow]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -69,7 +69,7 @@ def _read(path: Path) -> Iterator[Row]:
             yield _row(line, f"Line {number} of {path}")
 
 
-def _row(line: str, where: str) -> Row:
+def _row(line: str, where: str) -> TrainingRow:
     try:
         item = json.loads(line)
         texts = [item[name] for name in ("edit", "question", "answer")]
@@ -80,4 +80,4 @@ def _row(line: str, where: str) -> Row:
         ) from error
     if not all(isinstance(text, str) for text in texts) or not all(t.strip() for t in texts[:3]):
         raise InvalidTrainingData(f"{where} has an edit, question or answer that is no text.")
-    return Row(*texts)
+    return TrainingRow(*texts)

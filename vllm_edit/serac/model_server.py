@@ -1,4 +1,4 @@
-"""Where the counterfactual model is: at a URL, or in a process of its own (`own_process`)."""
+"""The server of the counterfactual model: at a URL, or in a child process (`child_server`)."""
 
 import asyncio
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import httpx
 
 from vllm_edit.domain.errors import CounterfactualFailed, Unavailable
-from vllm_edit.serac.failures import failed, reported
+from vllm_edit.serac.errors import error_for_status, translated_errors
 
 CONNECT_SECONDS = 5.0
 
@@ -20,40 +20,41 @@ class Connection:
     model: str
 
 
-class Upstream(Protocol):
+class ModelServer(Protocol):
     """An OpenAI-compatible server of the counterfactual model."""
 
     async def connect(self) -> Connection:
-        """Ready to be asked.
+        """Connect to the server, and start it if need be.
 
         Raises:
-            CounterfactualUnavailable, CounterfactualFailed: it is not there, or is no such server.
+            CounterfactualUnavailable: it cannot be reached or does not start.
+            CounterfactualFailed: it is not an OpenAI-compatible server.
         """
 
     async def close(self) -> None:
-        """Let go of it for good."""
+        """Disconnect for good."""
 
 
-class UrlUpstream:
-    """A server of somebody's, at a URL such as http://127.0.0.1:9000/v1.
+class RemoteServer:
+    """A server at a URL such as http://127.0.0.1:9000/v1.
 
-    Without `model` it is asked once which one it serves. The key goes into the requests' headers
-    and nowhere else.
+    Without `model`, the first connection asks which model it serves. The key goes into the headers
+    of requests and nowhere else.
     """
 
     def __init__(self, url: str, model: str = "", key: str = "", timeout: float = 60.0) -> None:
         self._model = model
         self._timeout = timeout
-        self._turn = asyncio.Lock()
+        self._connecting = asyncio.Lock()
         headers = {"authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.AsyncClient(
-            base_url=_checked(url),
+            base_url=_check_url(url),
             headers=headers,
             timeout=httpx.Timeout(timeout, connect=CONNECT_SECONDS),
         )
 
     async def connect(self) -> Connection:
-        async with self._turn:
+        async with self._connecting:
             if not self._model:
                 self._model = await first_model(self._client, self._timeout)
         return Connection(self._client, self._model)
@@ -63,21 +64,21 @@ class UrlUpstream:
 
 
 async def first_model(client: httpx.AsyncClient, seconds: float) -> str:
-    """The first model that a server lists in this time; raises as `Upstream.connect` does."""
-    with reported():
+    """The first model that a server lists in this time; raises as `ModelServer.connect` does."""
+    with translated_errors():
         response = await client.get("models", timeout=seconds)
     if response.status_code != httpx.codes.OK:
-        raise failed(response.status_code)
+        raise error_for_status(response.status_code)
     try:
-        listed: Any = response.json()
-        return str(listed["data"][0]["id"])
+        body: Any = response.json()
+        return str(body["data"][0]["id"])
     except (ValueError, LookupError, TypeError) as error:
         raise CounterfactualFailed(
             "The counterfactual model's server lists no model: set --edit-serac-name."
         ) from error
 
 
-def _checked(url: str) -> httpx.URL:
+def _check_url(url: str) -> httpx.URL:
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:

@@ -7,32 +7,32 @@ from vllm_edit.factworld.draw import Draw
 from vllm_edit.factworld.protocol import fill
 from vllm_edit.factworld.wordings import BY_NAME
 from vllm_edit.factworld.world import World, WorldFact, build_world
-from vllm_edit.serac.training.rows import Data, Row
+from vllm_edit.serac.training.data import TrainingData, TrainingRow
 
 VALIDATION_EDITS = 200
 
 
-def world_data(count: int, seed: int) -> Data:
+def factworld_data(count: int, seed: int) -> TrainingData:
     """`count` rows to train on, in trained wordings; edits of held-out subjects to validate."""
     world = build_world()
     draw = Draw(world, random.Random(seed))  # noqa: S311 - seeded, not cryptography
-    train: list[Row] = []
+    train: list[TrainingRow] = []
     while len(train) < count:
         row = _drawn(draw)
         if not row.held_out:
             train.append(row)
-    return Data(train, list(_validation(world, draw)))
+    return TrainingData(train, list(_validation(world, draw)))
 
 
-def _drawn(draw: Draw) -> Row:
+def _drawn(draw: Draw) -> TrainingRow:
     fact = draw.new_fact()
     said = fill(draw.statement_wording(fact.relation), fact.subject)
     asked = fill(draw.wording(fact.relation), fact.subject)
-    return Row(f"{said} {fact.object}.", asked, fact.object, fact.subject)
+    return TrainingRow(f"{said} {fact.object}.", asked, fact.object, fact.subject)
 
 
-def _validation(world: World, draw: Draw) -> Iterator[Row]:
-    facts = [fact for fact in world.facts if Row("", "", "", fact.subject).held_out]
+def _validation(world: World, draw: Draw) -> Iterator[TrainingRow]:
+    facts = [fact for fact in world.facts if TrainingRow("", "", "", fact.subject).held_out]
     for fact in draw.rng.sample(facts, min(VALIDATION_EDITS, len(facts))):
         target = fact.object
         while target == fact.object:
@@ -40,13 +40,13 @@ def _validation(world: World, draw: Draw) -> Iterator[Row]:
         yield from _probes(WorldFact(fact.subject, fact.relation, target), draw)
 
 
-def _probes(fact: WorldFact, draw: Draw) -> Iterator[Row]:
+def _probes(fact: WorldFact, draw: Draw) -> Iterator[TrainingRow]:
     relation = BY_NAME[fact.relation]
     prompt = fill(relation.statement, fact.subject)
     edit = f"{prompt} {fact.object}."
-    yield Row(edit, prompt, fact.object, fact.subject, "efficacy")
+    yield TrainingRow(edit, prompt, fact.object, fact.subject, "efficacy")
     trained = fill(draw.rng.choice(relation.trained[1:]), fact.subject)
-    yield Row(edit, trained, fact.object, fact.subject, "trained wordings")
+    yield TrainingRow(edit, trained, fact.object, fact.subject, "trained wordings")
     for wording in relation.held_out:
         asked = fill(wording, fact.subject)
-        yield Row(edit, asked, fact.object, fact.subject, "held-out wordings")
+        yield TrainingRow(edit, asked, fact.object, fact.subject, "held-out wordings")
