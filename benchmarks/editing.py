@@ -14,10 +14,10 @@ from benchmarks.models import MeasuredModel
 from benchmarks.peak_memory import peak
 from weight_patchers import METHODS, Delta, Edit, Statistics
 from weight_patchers.hyperparameters import find, override
-from weight_patchers.memit.update import columns
+from weight_patchers.memit.compute import adjusted_keys
 from weight_patchers.model.layers import layers, projection
 from weight_patchers.statistics.factor import factorize
-from weight_patchers.values.workload import surround
+from weight_patchers.values.contexts import sample_contexts
 
 RESULTS = Path(__file__).parent / "results"
 KEY_WIDTH, BATCH = 4096, 100
@@ -116,9 +116,9 @@ def solve(device: str, rounds: int) -> dict[str, Any]:
     for _ in range(rounds):
         start = _now(device)
         factor = factorize(moment)
-        columns(factor, keys, 15000.0)
+        adjusted_keys(factor, keys, 15000.0)
         middle = _now(device)
-        columns(factor, keys, 15000.0)
+        adjusted_keys(factor, keys, 15000.0)
         first.append(middle - start)
         later.append(_now(device) - middle)
     return {
@@ -202,7 +202,7 @@ def _timed(
     subject: MeasuredModel, name: str, wanted: list[Edit], hparams: Any, known: Statistics
 ) -> tuple[Delta, float]:
     """A delta and its seconds; contexts and factors of the statistics are there already."""
-    contexts = surround(subject.model, subject.tokenizer, hparams)
+    contexts = sample_contexts(subject.model, subject.tokenizer, hparams)
     for layer in hparams.layers:
         known.factor(layer)
     device = str(subject.model.device)

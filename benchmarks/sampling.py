@@ -20,7 +20,8 @@ from benchmarks.models import MeasuredModel
 from weight_patchers import METHODS, Edit, Statistics, statistics
 from weight_patchers.hyperparameters import find
 from weight_patchers.model.layers import depth, projection
-from weight_patchers.values.workload import observe, plan, surround
+from weight_patchers.values.contexts import sample_contexts
+from weight_patchers.values.workload import keys_and_states, plan_workload
 
 RESULTS = Path(__file__).parent / "results"
 TIMES = 10
@@ -75,7 +76,7 @@ def compare(
 def effect(subject: MeasuredModel, known: Statistics, edits: list[Edit]) -> dict[str, float]:
     """ROME's edits, one at a time: how many are told, and how far other facts' answers move."""
     hparams = find(METHODS["rome"].hparams, "rome", subject.model.config)
-    contexts = surround(subject.model, subject.tokenizer, hparams)
+    contexts = sample_contexts(subject.model, subject.tokenizer, hparams)
     deltas = [
         METHODS["rome"].compute(
             subject.model,
@@ -97,7 +98,7 @@ def effect(subject: MeasuredModel, known: Statistics, edits: list[Edit]) -> dict
 def _keys(subject: MeasuredModel, layer: int, edits: list[Edit]) -> Tensor:
     """The edits' averaged keys [edits, d_in]."""
     hparams = find(METHODS["rome"].hparams, "rome", subject.model.config)
-    contexts = surround(subject.model, subject.tokenizer, hparams)
-    work = plan(subject.model, subject.tokenizer, edits, contexts, hparams)
+    contexts = sample_contexts(subject.model, subject.tokenizer, hparams)
+    work = plan_workload(subject.model, subject.tokenizer, edits, contexts, hparams)
     target = projection(subject.model, layer)
-    return observe(subject.model, {0: target}, {}, work.problems)[0][0]
+    return keys_and_states(subject.model, {0: target}, {}, work.problems)[0][0]

@@ -57,7 +57,7 @@ class Verdict:
     drift: Mapping[str, float]
     warnings: tuple[str, ...]
 
-    def told(self) -> dict[str, Any]:
+    def diagnostics(self) -> dict[str, Any]:
         """The verdict as JSON values, for a delta's diagnostics."""
         return {
             "relative_norm": dict(self.relative_norm),

@@ -4,22 +4,33 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
-from weight_patchers import alphaedit, emmet, memit, pmet, rome
+from weight_patchers import fine_tuning, rome
+from weight_patchers.alphaedit import ALPHAEDIT, AlphaEditHparams
 from weight_patchers.delta import Delta
-from weight_patchers.fine_tuning import FineTuningHparams, compute
+from weight_patchers.emmet import EMMET, EmmetHparams
+from weight_patchers.fine_tuning import FineTuningHparams
+from weight_patchers.job import Job
+from weight_patchers.memit import MEMIT, MemitHparams
+from weight_patchers.pmet import PMET, PmetHparams
+from weight_patchers.spreading.compute import SpreadMethod
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Patcher:
-    """A method: the type of its hyperparameters and its `compute`.
+    """A method: the type of its hyperparameters, and its functions, which take what `Job` takes.
 
     Hyperparameters have `layers`, the decoder layers that are written, and `covariance`, whether
     key statistics of these layers are needed. `batch` says that several edits are solved
     together; else they are made one after another, each seeing those before it. `compute_each`
     gives the deltas that as many calls of `compute` with one edit would, in less time. With
-    `values`, `compute` takes the argument `known` of `spread`.
+    `values`, the method uses the job's `value_cache`.
+
+    The model is left as it was found, also when an error is raised. Both functions raise a
+    PatcherError when the model, the edits or the statistics do not allow the edit.
     """
 
     name: str
@@ -30,21 +41,38 @@ class Patcher:
     values: bool = False
 
 
-def _locating(method: Any, hparams: type[Any], batch: bool = True) -> Patcher:
-    return Patcher(method.METHOD, hparams, method.compute, batch, method.compute_each, values=batch)
+def _of_job(function: Callable[[Job], T]) -> Callable[..., T]:
+    """The function with a job's fields as its arguments."""
+    return lambda *args, **options: function(Job(*args, **options))
+
+
+def _spreading(method: SpreadMethod, hparams: type[Any]) -> Patcher:
+    compute, each = _of_job(method.compute), _of_job(method.compute_each)
+    return Patcher(method.name, hparams, compute, batch=True, compute_each=each, values=True)
+
+
+def _fine_tuning(name: str) -> Patcher:
+    compute = _of_job(partial(fine_tuning.compute, name))
+    return Patcher(name, FineTuningHparams, compute, batch=True)
 
 
 METHODS: Mapping[str, Patcher] = MappingProxyType(
     {
-        method.name: method
-        for method in (
-            _locating(rome, rome.RomeHparams, batch=False),
-            _locating(memit, memit.MemitHparams),
-            _locating(pmet, pmet.PmetHparams),
-            _locating(emmet, emmet.EmmetHparams),
-            _locating(alphaedit, alphaedit.AlphaEditHparams),
-            Patcher("ft-l", FineTuningHparams, partial(compute, "ft-l"), batch=True),
-            Patcher("ft-m", FineTuningHparams, partial(compute, "ft-m"), batch=True),
+        patcher.name: patcher
+        for patcher in (
+            Patcher(
+                rome.METHOD,
+                rome.RomeHparams,
+                _of_job(rome.compute),
+                batch=False,
+                compute_each=_of_job(rome.compute_each),
+            ),
+            _spreading(MEMIT, MemitHparams),
+            _spreading(PMET, PmetHparams),
+            _spreading(EMMET, EmmetHparams),
+            _spreading(ALPHAEDIT, AlphaEditHparams),
+            _fine_tuning("ft-l"),
+            _fine_tuning("ft-m"),
         )
     }
 )

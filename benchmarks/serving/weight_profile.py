@@ -9,16 +9,16 @@ from typing import Any
 from benchmarks import models
 from weight_patchers import METHODS
 from weight_patchers.hyperparameters import find
-from weight_patchers.values.workload import surround
+from weight_patchers.values.contexts import sample_contexts
 
 Part = tuple[str, float, str]
 """Its name, its milliseconds, and what it is."""
 
 _FUNCTIONS = (
-    ("plan", "contexts", "workload.py", "texts around the edit put together"),
-    ("find_values", "v*", "workload.py", "the value that says the target is optimised"),
+    ("plan_workload", "contexts", "workload.py", "texts around the edit put together"),
+    ("compute_z", "v*", "workload.py", "the value that says the target is optimised"),
     ("_update", "solve", "rome/compute.py", "keys averaged and the rank-one update solved"),
-    ("report", "report", "workload.py", "whether the edited copy says the target"),
+    ("edit_reports", "report", "workload.py", "whether the edited copy says the target"),
     ("watch", "controls before", "controls.py", "control prompts read before the edit"),
     ("drift", "controls after", "controls.py", "control prompts read after it: drift"),
 )
@@ -35,7 +35,7 @@ def weight_edit() -> list[Part]:
     for layer in hparams.layers:
         known.factor(layer)
     factored = time.perf_counter()
-    contexts = surround(subject.model, subject.tokenizer, hparams)
+    contexts = sample_contexts(subject.model, subject.tokenizer, hparams)
     first, second = models.edits(2)
 
     def compute(edit: Any) -> None:

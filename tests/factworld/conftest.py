@@ -19,8 +19,8 @@ from vllm_edit import factworld
 from vllm_edit.factworld.world import World
 from weight_patchers import METHODS, Context, Delta, Edit, Statistics, fingerprint, statistics
 from weight_patchers.hyperparameters import find, override
+from weight_patchers.values.contexts import sample_contexts
 from weight_patchers.values.hparams import ValueHparams
-from weight_patchers.values.workload import surround
 
 BATCH = 64
 
@@ -83,7 +83,7 @@ def patch(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, known: Sta
 
     @cache
     def surroundings(hparams: ValueHparams) -> tuple[Context, ...]:
-        return surround(model, tokenizer, hparams)
+        return sample_contexts(model, tokenizer, hparams)
 
     def compute(method: str, edits: Sequence[Edit], **values: Any) -> Delta:
         found = METHODS[method]

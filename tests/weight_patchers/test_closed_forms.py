@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from weight_patchers.alphaedit import update as alphaedit
-from weight_patchers.emmet import update as emmet
+from weight_patchers.alphaedit import compute as alphaedit
+from weight_patchers.emmet import compute as emmet
 from weight_patchers.errors import ComputationFailed, UnusableStatistics
-from weight_patchers.memit import update as memit
+from weight_patchers.memit import compute as memit
 from weight_patchers.rome.compute import rank_one
 from weight_patchers.statistics.factor import factorize
 
@@ -38,7 +38,7 @@ def _close(found: torch.Tensor, expected: Matrix) -> bool:
 def test_memit(n: int, weight: float) -> None:
     c, k, r = _moment(n), _normal(n, D_IN, n), _normal(n + 1, D_OUT, n)
     expected = r @ k.T @ np.linalg.inv(weight * c + k @ k.T)
-    v = memit.columns(factorize(torch.tensor(c)), torch.tensor(k), weight)
+    v = memit.adjusted_keys(factorize(torch.tensor(c)), torch.tensor(k), weight)
     assert _close(torch.tensor(r) @ v.T, expected)
 
 
@@ -48,7 +48,7 @@ def test_emmet(n: int, ridge: float) -> None:
     c, k, r = _moment(n), _normal(n, D_IN, n), _normal(n + 1, D_OUT, n)
     inverse = np.linalg.inv(3.0 * c)
     expected = r @ np.linalg.inv(k.T @ inverse @ k + ridge * np.eye(n)) @ k.T @ inverse
-    v = emmet.columns(factorize(torch.tensor(c)), torch.tensor(k), 3.0, ridge)
+    v = emmet.adjusted_keys(factorize(torch.tensor(c)), torch.tensor(k), 3.0, ridge)
     assert _close(torch.tensor(r) @ v.T, expected)
 
 
@@ -56,7 +56,7 @@ def test_emmet_with_one_edit_is_rome() -> None:
     c, k, r = (torch.tensor(x) for x in (_moment(0), _normal(0, D_IN, 1), _normal(1, D_OUT)))
     factor = factorize(c)
     u, v = rank_one(k[:, 0], r, factor.solve(k[:, 0]))
-    one = torch.outer(r, emmet.columns(factor, k, 1.0, 0.0)[:, 0])
+    one = torch.outer(r, emmet.adjusted_keys(factor, k, 1.0, 0.0)[:, 0])
     assert torch.allclose(one, torch.outer(u, v).double(), rtol=1e-5, atol=1e-6)
 
 
@@ -65,8 +65,8 @@ def test_emmet_needs_a_ridge_for_keys_that_depend_on_each_other() -> None:
     k = torch.cat([k, k[:, :1]], dim=1)
     factor = factorize(torch.tensor(_moment(0)))
     with pytest.raises(ComputationFailed, match="ridge"):
-        emmet.columns(factor, torch.cat([k] * 4, dim=1), 1.0, 0.0)
-    assert bool(torch.isfinite(emmet.columns(factor, k, 1.0, 0.1)).all())
+        emmet.adjusted_keys(factor, torch.cat([k] * 4, dim=1), 1.0, 0.0)
+    assert bool(torch.isfinite(emmet.adjusted_keys(factor, k, 1.0, 0.1)).all())
 
 
 @pytest.mark.parametrize(("n", "past"), [(1, 0), (2, 3), (4, 20), (15, 2)])
@@ -80,7 +80,7 @@ def test_alphaedit(n: int, past: int) -> None:
     expected = np.linalg.solve(left, p @ k @ r.T).T
     space = alphaedit.null_space(torch.tensor(c), 4.0, None)
     assert 0 < space.shape[1] < D_IN
-    v = alphaedit.columns(space, torch.tensor(k), torch.tensor(kp), 10.0)
+    v = alphaedit.adjusted_keys(space, torch.tensor(k), torch.tensor(kp), 10.0)
     assert _close(torch.tensor(r) @ v.T, expected)
 
 
@@ -97,7 +97,7 @@ def test_the_null_space_by_share_does_not_depend_on_the_scale_of_the_keys() -> N
 @given(seed=st.integers(0, 10_000), n=st.integers(1, D_IN))
 def test_emmet_without_a_ridge_meets_every_constraint(seed: int, n: int) -> None:
     k = torch.tensor(_normal(seed, D_IN, n))
-    v = emmet.columns(factorize(torch.tensor(_moment(seed))), k, 1.0, 0.0)
+    v = emmet.adjusted_keys(factorize(torch.tensor(_moment(seed))), k, 1.0, 0.0)
     assert torch.allclose(v.T @ k, torch.eye(n, dtype=torch.float64), atol=1e-4)
 
 
@@ -110,9 +110,9 @@ def test_the_order_of_edits_does_not_matter(seed: int, n: int, data: st.DataObje
     space = alphaedit.null_space(torch.tensor(_moment(seed)), None, 0.5)
     none = torch.zeros(D_IN, 0, dtype=torch.float64)
     for columns in (
-        lambda keys: memit.columns(factor, keys, 2.0),
-        lambda keys: emmet.columns(factor, keys, 2.0, 0.1),
-        lambda keys: alphaedit.columns(space, keys, none, 1.0),
+        lambda keys: memit.adjusted_keys(factor, keys, 2.0),
+        lambda keys: emmet.adjusted_keys(factor, keys, 2.0, 0.1),
+        lambda keys: alphaedit.adjusted_keys(space, keys, none, 1.0),
     ):
         one, other = r @ columns(k).T, r[:, order] @ columns(k[:, order]).T
         assert torch.allclose(one, other, rtol=1e-6, atol=1e-8)
@@ -123,7 +123,7 @@ def test_the_order_of_edits_does_not_matter(seed: int, n: int, data: st.DataObje
 def test_alphaedit_moves_nothing_outside_the_null_space(seed: int, n: int) -> None:
     c = torch.tensor(_moment(seed))
     space = alphaedit.null_space(c, None, 0.5)
-    v = alphaedit.columns(space, torch.tensor(_normal(seed, D_IN, n)), space[:, :0], 1.0)
+    v = alphaedit.adjusted_keys(space, torch.tensor(_normal(seed, D_IN, n)), space[:, :0], 1.0)
     outside = torch.tensor(_normal(seed + 2, D_IN))
     outside -= space @ (space.T @ outside)
     assert float((v.T @ outside).abs().max()) < 1e-9

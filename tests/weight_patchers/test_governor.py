@@ -100,7 +100,7 @@ def test_a_figure_is_warned_of_above_its_bound(
     for warning, part in zip(verdict.warnings, warned, strict=True):
         assert part in warning
         assert "edits are refused above" in warning
-    assert verdict.told()["warnings"] == list(verdict.warnings)
+    assert verdict.diagnostics()["warnings"] == list(verdict.warnings)
 
 
 @pytest.mark.parametrize(

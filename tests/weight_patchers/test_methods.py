@@ -13,8 +13,8 @@ from weight_patchers.errors import ConflictingEdits, InvalidHyperparameters, Pat
 from weight_patchers.hyperparameters import build, find, override
 from weight_patchers.model import hooks
 from weight_patchers.model.layers import layers, projection
-from weight_patchers.values.optimisation import Site, Values, optimise
-from weight_patchers.values.workload import find_values, observe, plan
+from weight_patchers.values.optimisation import Site, TargetValues, optimise_delta
+from weight_patchers.values.workload import compute_z, keys_and_states, plan_workload
 
 BuildModel = Callable[..., PreTrainedModel]
 Collect = Callable[..., Statistics]
@@ -195,15 +195,15 @@ def test_layers_take_their_shares_of_what_is_missing(
     targets = {layer: projection(model, layer) for layer in (0, 1)}
     block = layers(model)[1]
     modules = (block.self_attn.o_proj, block.mlp.down_proj) if name == "pmet" else (block,)
-    work = plan(
+    work = plan_workload(
         model, tokenizer, [PARIS, BERG], CONTEXTS, hparams, share_subjects=True, bare_share=0.5
     )
     with hooks.frozen(model), hooks.restored([t.weight for t in targets.values()]):
-        values = find_values(model, Site(1, modules), work, hparams)
+        values = compute_z(model, Site(1, modules), work, hparams)
         last = {0: modules[-1]}
-        goal = observe(model, {}, last, work.problems)[1][0] + values.delta[-1]
+        goal = keys_and_states(model, {}, last, work.problems)[1][0] + values.delta[-1]
         for left, (layer, target) in zip((2, 1), targets.items(), strict=True):
-            keys, state = observe(model, {layer: target}, last, work.problems)
+            keys, state = keys_and_states(model, {layer: target}, last, work.problems)
             k = keys[layer].T.double()
             r = (goal - state[0]).T.double() / left**power
             c = hparams.covariance_weight * statistics.moments[layer].double()
@@ -221,11 +221,11 @@ def test_values_do_not_depend_on_the_company(
     site = Site(1, (layers(model)[1],))
     edits = [PARIS, BERG, Edit("Novatech is based in", "Novatech", "Paris")]
     with hooks.frozen(model):
-        together = plan(model, tokenizer, edits, CONTEXTS, hparams)
+        together = plan_workload(model, tokenizer, edits, CONTEXTS, hparams)
         alone = override(hparams, {"pass_tokens": 1})
-        apart = plan(model, tokenizer, edits, CONTEXTS, alone)
+        apart = plan_workload(model, tokenizer, edits, CONTEXTS, alone)
         assert (len(together.problems), len(apart.problems)) == (1, 3)
-        one, other = (find_values(model, site, work, hparams) for work in (together, apart))
+        one, other = (compute_z(model, site, work, hparams) for work in (together, apart))
     assert torch.allclose(one.delta, other.delta, rtol=1e-4, atol=1e-4)
     assert torch.equal(one.steps, other.steps)
 
@@ -243,24 +243,24 @@ def test_values_that_are_known_are_not_sought_again(
     known: dict[tuple[Edit, ...], Any] = {}
     sought: list[int] = []
 
-    def counting(model: Any, site: Any, problem: Any, hp: Any) -> Values:
+    def counting(model: Any, site: Any, problem: Any, hp: Any) -> TargetValues:
         sought.append(len(problem.edit_groups))
-        return optimise(model, site, problem, hp)
+        return optimise_delta(model, site, problem, hp)
 
-    monkeypatch.setattr("weight_patchers.values.workload.optimise", counting)
+    monkeypatch.setattr("weight_patchers.values.workload.optimise_delta", counting)
 
     def compute(*edits: Edit, **more: Any) -> Delta:
         given = {"contexts": CONTEXTS, "controls": ["Anna lives in"], **more}
         return method.compute(model, tokenizer, list(edits), hparams, statistics, **given)
 
-    first = compute(PARIS, BERG, WORK, known=known)
-    again = compute(BERG, PARIS, WORK, known=known)
+    first = compute(PARIS, BERG, WORK, value_cache=known)
+    again = compute(BERG, PARIS, WORK, value_cache=known)
     assert sought == [3]
     for key, change in first.changes.items():
         expected = change.dense()
         assert float((again.changes[key].dense() - expected).norm() / expected.norm()) < 1e-3
     added = Edit("Novatech is based in", "Novatech", "Paris")
-    without = compute(PARIS, added, known=known)
+    without = compute(PARIS, added, value_cache=known)
     assert sought == [3, 1]
     assert sorted(group[0].subject for group in known) == ["France", "Novatech"]
     for key, change in compute(PARIS, added).changes.items():
@@ -301,8 +301,8 @@ def test_an_early_stop_is_each_edits_own(
     model = build_model("llama").eval()
     hparams = _hparams(METHODS["memit"], steps=60, stop_probability=0.002)
     with hooks.frozen(model):
-        work = plan(model, tokenizer, [PARIS, BERG], CONTEXTS, hparams)
-        values = find_values(model, Site(1, (layers(model)[1],)), work, hparams)
+        work = plan_workload(model, tokenizer, [PARIS, BERG], CONTEXTS, hparams)
+        values = compute_z(model, Site(1, (layers(model)[1],)), work, hparams)
     assert len(set(values.steps.tolist())) == 2
     assert bool((values.reached >= 0.002).all())
     assert int(values.steps.max()) < 60

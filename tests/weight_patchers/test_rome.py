@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from weight_patchers import Context, Delta, Edit, Statistics, rome
+from weight_patchers import METHODS, Context, Delta, Edit, Statistics
 from weight_patchers.errors import ComputationFailed
 from weight_patchers.hyperparameters import override
 from weight_patchers.model import hooks
@@ -17,8 +17,9 @@ from weight_patchers.model.tokenization import locate
 from weight_patchers.rome import RomeHparams
 from weight_patchers.rome.compute import rank_one
 from weight_patchers.statistics.factor import factorize
+from weight_patchers.values.contexts import sample_contexts
 from weight_patchers.values.problem import kept_texts
-from weight_patchers.values.workload import observe, plan, surround
+from weight_patchers.values.workload import keys_and_states, plan_workload
 
 BuildModel = Callable[..., PreTrainedModel]
 Collect = Callable[..., Statistics]
@@ -41,12 +42,14 @@ def test_the_edited_matrix_maps_the_averaged_key_to_the_value(
     build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect, family: str
 ) -> None:
     model = build_model(family).eval()
-    contexts = surround(model, tokenizer, HPARAMS)
-    delta = rome.compute(model, tokenizer, [EDIT], HPARAMS, collected(model), contexts=contexts)
+    contexts = sample_contexts(model, tokenizer, HPARAMS)
+    delta = METHODS["rome"].compute(
+        model, tokenizer, [EDIT], HPARAMS, collected(model), contexts=contexts
+    )
     target = projection(model, 1)
     with hooks.frozen(model):
-        work = plan(model, tokenizer, [EDIT], contexts, HPARAMS)
-        k = observe(model, {0: target}, {}, work.problems)[0][0][0]
+        work = plan_workload(model, tokenizer, [EDIT], contexts, HPARAMS)
+        k = keys_and_states(model, {0: target}, {}, work.problems)[0][0][0]
         v0 = target.module(k)
     (report,) = delta.diagnostics["edits"]
     moved = (delta.changes[target.name].dense() @ k).norm() / v0.norm()
@@ -81,12 +84,12 @@ def test_later_edits_see_earlier_ones(
 ) -> None:
     model = build_model("llama").eval()
     options = {"statistics": collected(model), "contexts": (Context(), Context("Oslo is big. "))}
-    both = rome.compute(model, tokenizer, [EDIT, OTHER], HPARAMS, **options)
+    both = METHODS["rome"].compute(model, tokenizer, [EDIT, OTHER], HPARAMS, **options)
     (name,) = both.changes
     assert both.changes[name].rank == 2
-    first = rome.compute(model, tokenizer, [EDIT], HPARAMS, **options)
+    first = METHODS["rome"].compute(model, tokenizer, [EDIT], HPARAMS, **options)
     _apply(model, first)
-    second = rome.compute(model, tokenizer, [OTHER], HPARAMS, **options)
+    second = METHODS["rome"].compute(model, tokenizer, [OTHER], HPARAMS, **options)
     summed = first.changes[name].dense() + second.changes[name].dense()
     assert torch.allclose(both.changes[name].dense(), summed, rtol=1e-3, atol=1e-4)
 
@@ -101,7 +104,7 @@ def test_singular_statistics_still_give_a_good_edit(
     singular = ((vectors * values) @ vectors.T).float()
     bad = Statistics(good.fingerprint, "lines", good.count, "float32", {1: singular})
     deltas = [
-        rome.compute(model, tokenizer, [EDIT], HPARAMS, given, contexts=BARE)
+        METHODS["rome"].compute(model, tokenizer, [EDIT], HPARAMS, given, contexts=BARE)
         for given in (good, bad)
     ]
     (plain,), (repaired,) = (delta.diagnostics["edits"] for delta in deltas)
@@ -117,10 +120,10 @@ def test_without_covariance_the_update_goes_along_the_key(
     model = build_model("llama").eval()
     hparams = RomeHparams(layer=1, steps=2, covariance=False, kl_prompts=())
     none = Statistics("f" * 64, "none", 0, "float32", {})
-    delta = rome.compute(model, tokenizer, [EDIT], hparams, none, contexts=BARE)
+    delta = METHODS["rome"].compute(model, tokenizer, [EDIT], hparams, none, contexts=BARE)
     with hooks.frozen(model):
-        work = plan(model, tokenizer, [EDIT], BARE, hparams)
-        k = observe(model, {0: projection(model, 1)}, {}, work.problems)[0][0][0]
+        work = plan_workload(model, tokenizer, [EDIT], BARE, hparams)
+        k = keys_and_states(model, {0: projection(model, 1)}, {}, work.problems)[0][0][0]
     (factor,) = delta.changes.values()
     assert torch.allclose(factor.v[:, 0], k / k.norm(), atol=1e-5)
 
@@ -134,7 +137,9 @@ def test_the_clamp_holds(
 ) -> None:
     model = build_model("llama").eval()
     hparams = RomeHparams(layer=1, optimizer=optimizer, step=1.0, clamp=0.75)
-    delta = rome.compute(model, tokenizer, [EDIT], hparams, collected(model), contexts=BARE)
+    delta = METHODS["rome"].compute(
+        model, tokenizer, [EDIT], hparams, collected(model), contexts=BARE
+    )
     assert 0 < delta.diagnostics["edits"][0]["delta_norm"] <= 0.7501
 
 
@@ -143,7 +148,9 @@ def test_the_same_call_gives_the_same_delta(
 ) -> None:
     model = build_model("llama").eval()
     statistics = collected(model)
-    first, second = (rome.compute(model, tokenizer, [EDIT], HPARAMS, statistics) for _ in range(2))
+    first, second = (
+        METHODS["rome"].compute(model, tokenizer, [EDIT], HPARAMS, statistics) for _ in range(2)
+    )
     (name,) = first.changes
     assert torch.equal(first.changes[name].u, second.changes[name].u)
     assert torch.equal(first.changes[name].v, second.changes[name].v)
@@ -154,16 +161,18 @@ def test_mixed_keys_miss_the_value_that_one_key_meets(
 ) -> None:
     model = build_model("llama").eval()
     statistics = collected(model)
-    contexts = surround(model, tokenizer, HPARAMS)
+    contexts = sample_contexts(model, tokenizer, HPARAMS)
     target = projection(model, 1)
     with hooks.frozen(model):
-        work = plan(model, tokenizer, [EDIT], contexts, HPARAMS)
-        averaged = observe(model, {0: target}, {}, work.problems)[0][0][0]
-        alone = observe(model, {0: target}, {}, work.problems, bare=True)[0][0][0]
+        work = plan_workload(model, tokenizer, [EDIT], contexts, HPARAMS)
+        averaged = keys_and_states(model, {0: target}, {}, work.problems)[0][0][0]
+        alone = keys_and_states(model, {0: target}, {}, work.problems, bare=True)[0][0][0]
     moved = {}
     for keys in ("averaged", "prompt", "mixed"):
         hparams = override(HPARAMS, {"keys": keys})
-        delta = rome.compute(model, tokenizer, [EDIT], hparams, statistics, contexts=contexts)
+        delta = METHODS["rome"].compute(
+            model, tokenizer, [EDIT], hparams, statistics, contexts=contexts
+        )
         change = delta.changes[target.name].dense()
         moved[keys] = [float((change @ key).norm()) for key in (averaged, alone)]
     # Each form meets v* for the key it divides by; only the mixed one's direction is another's.
@@ -190,7 +199,9 @@ def test_what_the_model_says_of_the_subject_is_kept(
 
     def drift(kl_factor: float) -> float:
         chosen = override(hparams, {"kl_factor": kl_factor, "steps": 10, "clamp": 1.0})
-        delta = rome.compute(model, tokenizer, [OTHER], chosen, statistics, contexts=BARE)
+        delta = METHODS["rome"].compute(
+            model, tokenizer, [OTHER], chosen, statistics, contexts=BARE
+        )
         edited = build_model("llama").eval()
         _apply(edited, delta)
         total = 0.0
@@ -211,7 +222,9 @@ def test_a_target_that_is_said_already_changes_nothing(
 ) -> None:
     model = build_model("llama").eval()
     hparams = override(HPARAMS, {"stop_probability": 1e-9})
-    delta = rome.compute(model, tokenizer, [OTHER], hparams, collected(model), contexts=BARE)
+    delta = METHODS["rome"].compute(
+        model, tokenizer, [OTHER], hparams, collected(model), contexts=BARE
+    )
     (report,) = delta.diagnostics["edits"]
     assert report["steps"] == 0
     assert set(delta.diagnostics["relative_norm"].values()) == {0.0}

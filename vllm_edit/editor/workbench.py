@@ -12,9 +12,9 @@ from weight_patchers import Delta, Edit, Statistics, statistics
 from weight_patchers.governor import GOVERNOR, Bounds
 from weight_patchers.hyperparameters import find, override
 from weight_patchers.methods import METHODS
-from weight_patchers.values.contexts import Context
+from weight_patchers.values.contexts import Context, sample_contexts
 from weight_patchers.values.hparams import ValueHparams
-from weight_patchers.values.workload import Known, surround
+from weight_patchers.values.workload import ValueCache
 
 
 class Hyperparameters(Protocol):
@@ -49,7 +49,7 @@ class Workbench:
     _loaded: Loaded | None = None
     _statistics: dict[tuple[int, ...], Statistics] = field(default_factory=dict)
     _contexts: dict[tuple[Any, ...], tuple[Context, ...]] = field(default_factory=dict)
-    _values: tuple[object, Known] = field(default_factory=lambda: (None, {}))
+    _values: tuple[object, ValueCache] = field(default_factory=lambda: (None, {}))
 
     def prepare(self, methods: Mapping[str, Mapping[str, Any]]) -> str:
         """Load everything that the methods need, with these hyperparameters of each.
@@ -95,7 +95,7 @@ class Workbench:
             **self._values_of(method, hparams, live),
         )
         verdict = loaded.judge([*below, delta], limits)
-        delta = replace(delta, diagnostics={**delta.diagnostics, GOVERNOR: verdict.told()})
+        delta = replace(delta, diagnostics={**delta.diagnostics, GOVERNOR: verdict.diagnostics()})
         delta.save(output)
         return delta
 
@@ -112,7 +112,7 @@ class Workbench:
         conditions = method, hparams, tuple(live)
         if self._values[0] != conditions:
             self._values = conditions, {}
-        return {"known": self._values[1]}
+        return {"value_cache": self._values[1]}
 
     def load(self) -> Loaded:
         """The model, loaded at first use; raises Unavailable or PatcherError."""
@@ -166,5 +166,5 @@ class Workbench:
         key = (hparams.seed, hparams.context_count, hparams.context_lengths, hparams.chat)
         if key not in self._contexts:
             loaded.apply([])
-            self._contexts[key] = surround(loaded.model, loaded.tokenizer, hparams)
+            self._contexts[key] = sample_contexts(loaded.model, loaded.tokenizer, hparams)
         return self._contexts[key]

@@ -1,52 +1,92 @@
-"""AlphaEdit: updates in the null space of other knowledge (Fang et al. 2025, arXiv 2410.02355)."""
+"""AlphaEdit: updates in the null space of other knowledge (Fang et al. 2025, arXiv 2410.02355).
+
+The keys of earlier edits keep their values: they are read from the live deltas, so taking a delta
+back takes its keys back too. A subject that is edited again is left out, because its value is
+what now changes.
+"""
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from weight_patchers.alphaedit.hparams import AlphaEditHparams
-from weight_patchers.alphaedit.update import columns, null_space
 from weight_patchers.delta import Delta
-from weight_patchers.edit import Edit
-from weight_patchers.model.layers import Projection, layers, projection
-from weight_patchers.spreading.compute import Spread, spread, spread_each
+from weight_patchers.errors import UnusableStatistics
+from weight_patchers.job import Job
+from weight_patchers.model.layers import Projection, projection
+from weight_patchers.spreading.compute import SpreadMethod
 from weight_patchers.statistics import Statistics
-from weight_patchers.values.optimisation import Site
-
-METHOD = "alphaedit"
 
 
-def recipe(
-    model: PreTrainedModel,
-    edits: Sequence[Edit],
-    hparams: AlphaEditHparams,
-    statistics: Statistics,
-    live: Sequence[Delta],
-) -> Spread:
-    """The keys of the `live` deltas' edits shall keep their values. These running statistics are
-    nothing but what the live deltas carry, so taking a delta back takes its keys back too. A
-    subject that is edited again is left out: its value is what now changes.
+def null_space(moment: Tensor, threshold: float | None, share: float | None) -> Tensor:
+    """Orthonormal columns [d_in, s], float64, along which the keys of other text hardly lie.
+
+    They are the eigenvectors of the second moment C [d_in, d_in] with eigenvalues below
+    `threshold` (eq. 7), or, where `share` is given, the share of all with the smallest
+    eigenvalues, which does not depend on the scale of the keys.
+    Raises UnusableStatistics when there are none.
     """
-    subjects = {edit.subject for edit in edits}
+    values: Tensor
+    vectors: Tensor
+    values, vectors = torch.linalg.eigh(moment.double())
+    if share is not None:
+        count = round(share * len(values))
+    elif threshold is not None:
+        count = int((values < threshold).sum())
+    else:
+        raise UnusableStatistics("a null space needs a threshold or a share: give one")
+    if count == 0:
+        raise UnusableStatistics(
+            f"no direction of the keys has a second moment below {threshold}: "
+            "raise null_threshold, or set null_share, for example to 0.7"
+        )
+    return vectors[:, :count]
 
-    def site(target: Projection) -> Site:
-        return Site(target.layer, (layers(model)[target.layer],))
 
-    def solve(layer: int, keys: Tensor) -> tuple[Tensor, dict[str, float]]:
-        space = _space(statistics, layer, hparams.null_threshold, hparams.null_share)
-        past = past_keys(live, projection(model, layer), subjects)
-        found = columns(space, keys.to(space), past.to(space), hparams.ridge)
-        told = {"null_space": float(space.shape[1]), "past_keys": float(past.shape[1])}
-        return found.to(keys.device), told
+def adjusted_keys(space: Tensor, keys: Tensor, past: Tensor, ridge: float) -> Tensor:
+    """V with V^T = K^T P (K K^T P + Kp Kp^T P + ridge I)^-1, float64 [d_in, n] (eq. 14).
 
-    return Spread(METHOD, site, solve, keep_keys=True)
+    `space` [d_in, s] spans the null space, P = space space^T; `keys` K [d_in, n] are the edits',
+    `past` Kp [d_in, m] those of edits made before. In the coordinates of the space, with
+    Q = space^T K and A = [Q, Qp], the same is V = space (A A^T + ridge I)^-1 Q: symmetric and
+    positive definite. While n + m is smaller than s it is solved in n + m dimensions:
+    (A A^T + ridge I)^-1 A = A (A^T A + ridge I)^-1.
+    """
+    n = keys.shape[1]
+    inside = space.T @ torch.cat([keys, past], dim=1)
+    if inside.shape[1] < inside.shape[0]:
+        small = inside.T @ inside
+        small.diagonal().add_(ridge)
+        unit = torch.eye(len(small), n, dtype=small.dtype, device=small.device)
+        solved = inside @ torch.cholesky_solve(unit, torch.linalg.cholesky(small))
+    else:
+        total = inside @ inside.T
+        total.diagonal().add_(ridge)
+        solved = torch.cholesky_solve(inside[:, :n], torch.linalg.cholesky(total))
+    return space @ solved
 
 
-compute = partial(spread, recipe)
-compute_each = partial(spread_each, recipe)
+def past_keys(live: Sequence[Delta], target: Projection, edited: set[str]) -> Tensor:
+    """Keys [d_in, m] of the live deltas' subjects that are not `edited`; of each its latest."""
+    keys = {
+        edit.subject: delta.keys[target.name][:, column]
+        for delta in live
+        if target.name in delta.keys
+        for column, edit in enumerate(delta.edits)
+        if edit.subject not in edited
+    }
+    return torch.stack(list(keys.values()), dim=1) if keys else torch.zeros(target.d_in, 0)
+
+
+def _solve(job: Job, layer: int, keys: Tensor) -> tuple[Tensor, dict[str, float]]:
+    hparams = job.hparams
+    space = _space(job.statistics, layer, hparams.null_threshold, hparams.null_share)
+    subjects = {edit.subject for edit in job.edits}
+    past = past_keys(job.live, projection(job.model, layer), subjects)
+    adjusted = adjusted_keys(space, keys.to(space), past.to(space), hparams.ridge)
+    numerics = {"null_space": float(space.shape[1]), "past_keys": float(past.shape[1])}
+    return adjusted.to(keys.device), numerics
 
 
 @lru_cache(maxsize=16)
@@ -57,13 +97,4 @@ def _space(
     return null_space(statistics.moment(layer), threshold, share)
 
 
-def past_keys(live: Sequence[Delta], target: Projection, but: set[str]) -> Tensor:
-    """Keys [d_in, m] of the live deltas' subjects that are not in `but`; of each its latest."""
-    found = {
-        edit.subject: delta.keys[target.name][:, column]
-        for delta in live
-        if target.name in delta.keys
-        for column, edit in enumerate(delta.edits)
-        if edit.subject not in but
-    }
-    return torch.stack(list(found.values()), dim=1) if found else torch.zeros(target.d_in, 0)
+ALPHAEDIT = SpreadMethod("alphaedit", _solve, keep_keys=True)

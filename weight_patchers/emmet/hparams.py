@@ -10,7 +10,7 @@ class EmmetHparams(SpreadHparams):
     """How EMMET edits one model. Raises InvalidHyperparameters when a value is out of range."""
 
     covariance_weight: float = 1.0
-    """Weight of the key statistics C = E[k k^T]; without a ridge it makes no difference."""
+    """Weight of the key covariance C = E[k k^T]; without a ridge it makes no difference."""
     ridge: float = 0.1
     """Added to the diagonal of D where there are several edits; 0 keeps every key exactly."""
 

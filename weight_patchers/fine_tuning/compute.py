@@ -9,89 +9,75 @@ prompt's last token, which cannot teach a target of several tokens.)
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from weight_patchers.controls import Controls
 from weight_patchers.delta import Delta, Dense
-from weight_patchers.edit import Edit, require_distinct
+from weight_patchers.edit import require_distinct
 from weight_patchers.errors import ComputationFailed
 from weight_patchers.fine_tuning.hparams import FineTuningHparams
-from weight_patchers.model import hooks
-from weight_patchers.model.layers import Projection, projection
+from weight_patchers.job import Job
+from weight_patchers.model.layers import Projection
 from weight_patchers.model.suffix import Suffix, read
-from weight_patchers.statistics import Statistics
 from weight_patchers.values.contexts import Context, chat
-from weight_patchers.values.optimisation import outcome, target_nll
-from weight_patchers.values.passes import Measure, pass_tokens, pieces
-from weight_patchers.values.problem import Problem, pose
+from weight_patchers.values.optimisation import target_nll, target_outcome
+from weight_patchers.values.passes import RowSizes, pass_tokens, split_by_size
+from weight_patchers.values.problem import Problem, build_problem
 from weight_patchers.values.workload import Progress
 
 
-def compute(
-    method: str,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    edits: Sequence[Edit],
-    hparams: FineTuningHparams,
-    statistics: Statistics,
-    *,
-    contexts: Sequence[Context] | None = None,
-    live: Sequence[Delta] = (),
-    controls: Sequence[str] | None = None,
-    progress: Progress | None = None,
-) -> Delta:
-    """One dense delta for all edits; arguments and errors are as in `memit.compute`.
+def compute(method: str, job: Job) -> Delta:
+    """One dense delta for all edits.
 
     The statistics give the base's fingerprint only. The change is trained in float32 beside the
-    weights, with Adam on the mean over the edits of the target's mean NLL. `progress(done, of)`
-    counts steps.
+    weights, with Adam on the mean over the edits of the target's mean NLL. The job's progress
+    counts steps. Raises ConflictingEdits for two edits of one fact.
     """
-    if not edits:
-        return Delta.nothing(statistics.fingerprint, method, asdict(hparams))
-    require_distinct(edits)
-    target = projection(model, hparams.layer)
-    around = [Context(), *([chat(tokenizer)] if hparams.chat else [])]
-    around = list(around if contexts is None else contexts)
-    with hooks.frozen(model), hooks.restored([target.weight]):
-        watched = Controls.watch(model, tokenizer, controls)
-        groups = [[edit] for edit in edits]
-        problems = [
-            pose(tokenizer, piece, around, [[]] * len(piece), model.device)
-            for piece in pieces(groups, Measure.of(tokenizer, around), pass_tokens(model))
-        ]
-        before = torch.cat([outcome(model, problem)[0] for problem in problems])
-        change, steps = _train(model, target, problems, hparams, progress)
+    if not job.edits:
+        return job.nothing(method)
+    require_distinct(job.edits)
+    model, hparams = job.model, job.hparams
+    with job.writable() as (targets, controls):
+        (target,) = targets.values()
+        problems = _problems(job)
+        before = torch.cat([target_outcome(model, problem)[0] for problem in problems])
+        change, steps = _train(model, target, problems, hparams, job.progress)
         base = target.matrix()
         target.write(base + change)
-        told = [outcome(model, problem) for problem in problems]
-        drift = watched.drift(model)
-    reports = [
-        {
-            "steps": steps,
-            "probability_before": float(earlier),
-            "probability_after": float(probability),
-            "greedy_after": float(greedy),
-        }
-        for earlier, probability, greedy in zip(
-            before, *(torch.cat(list(column)) for column in zip(*told, strict=True)), strict=True
-        )
+        outcomes = [target_outcome(model, problem) for problem in problems]
+        drift = controls.drift(model)
+    after, greedy = (torch.cat(list(column)) for column in zip(*outcomes, strict=True))
+    diagnostics = {
+        "relative_norm": {target.name: float(change.norm() / base.norm())},
+        "drift": drift,
+        "edits": [
+            {
+                "steps": steps,
+                "probability_before": p_before,
+                "probability_after": p_after,
+                "greedy_after": share,
+            }
+            for p_before, p_after, share in zip(
+                before.tolist(), after.tolist(), greedy.tolist(), strict=True
+            )
+        ],
+    }
+    return job.delta(method, {target.name: Dense(change.cpu(), target.transposed)}, diagnostics)
+
+
+def _problems(job: Job) -> list[Problem]:
+    """The edits as rows of tokens, in parts that fit a pass each."""
+    contexts = job.contexts
+    if contexts is None:
+        contexts = [Context(), *([chat(job.tokenizer)] if job.hparams.chat else [])]
+    sizes = RowSizes.of(job.tokenizer, contexts)
+    groups = [[edit] for edit in job.edits]
+    return [
+        build_problem(job.tokenizer, part, contexts, [[]] * len(part), job.model.device)
+        for part in split_by_size(groups, sizes, pass_tokens(job.model))
     ]
-    return Delta(
-        fingerprint=statistics.fingerprint,
-        method=method,
-        hyperparameters=asdict(hparams),
-        changes={target.name: Dense(change.cpu(), target.transposed)},
-        edits=tuple(edits),
-        diagnostics={
-            "relative_norm": {target.name: float(change.norm() / base.norm())},
-            "drift": drift,
-            "edits": reports,
-        },
-    )
 
 
 def _train(

@@ -1,41 +1,35 @@
 """MEMIT: many edits in one update of several layers (Meng et al. 2023, arXiv 2210.07229)."""
 
-from collections.abc import Sequence
-from functools import partial
-
+import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from weight_patchers.delta import Delta
-from weight_patchers.edit import Edit
-from weight_patchers.memit.hparams import MemitHparams
-from weight_patchers.memit.update import columns
-from weight_patchers.model.layers import Projection, layers
-from weight_patchers.spreading.compute import Spread, spread, spread_each
-from weight_patchers.statistics import Statistics
-from weight_patchers.values.optimisation import Site
-
-METHOD = "memit"
+from weight_patchers.job import Job
+from weight_patchers.spreading.compute import SpreadMethod
+from weight_patchers.statistics.factor import Factor
 
 
-def recipe(
-    model: PreTrainedModel,
-    edits: Sequence[Edit],
-    hparams: MemitHparams,
-    statistics: Statistics,
-    live: Sequence[Delta],
-) -> Spread:
-    """Values are added to the output of the last of the layers."""
+def adjusted_keys(factor: Factor, keys: Tensor, weight: float) -> Tensor:
+    """V = (weight C + K K^T)^-1 K, float64 [d_in, n], for keys K [d_in, n] (eq. 14).
 
-    def site(target: Projection) -> Site:
-        return Site(target.layer, (layers(model)[target.layer],))
-
-    def solve(layer: int, keys: Tensor) -> tuple[Tensor, dict[str, float]]:
-        factor = statistics.factor(layer)
-        return columns(factor, keys, hparams.covariance_weight).to(keys.device), factor.told()
-
-    return Spread(METHOD, site, solve)
+    `factor` is that of C, used again for every batch: with S = C^-1 K, V = S (weight I + K^T S)^-1
+    (Woodbury). From n = d_in on the sum is factored itself, which is then cheaper.
+    """
+    keys = keys.to(factor.lower)
+    d_in, n = keys.shape
+    if n >= d_in:
+        total = weight * (factor.lower @ factor.lower.T) + keys @ keys.T
+        return torch.cholesky_solve(keys, torch.linalg.cholesky(total))
+    solved = factor.solve(keys)
+    small = keys.T @ solved
+    small.diagonal().add_(weight)
+    return torch.cholesky_solve(solved.T, torch.linalg.cholesky((small + small.T) / 2)).T
 
 
-compute = partial(spread, recipe)
-compute_each = partial(spread_each, recipe)
+def solve(job: Job, layer: int, keys: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """`adjusted_keys` of one layer; PMET solves its layers in the same way."""
+    factor = job.statistics.factor(layer)
+    adjusted = adjusted_keys(factor, keys, job.hparams.covariance_weight)
+    return adjusted.to(keys.device), factor.diagnostics()
+
+
+MEMIT = SpreadMethod("memit", solve)

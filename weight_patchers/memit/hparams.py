@@ -10,7 +10,8 @@ class MemitHparams(SpreadHparams):
     """How MEMIT edits one model. Raises InvalidHyperparameters when a value is out of range."""
 
     covariance_weight: float = 15000.0
-    """Weight of the key statistics C = E[k k^T] against the keys of the edits."""
+    """Weight of the key covariance C = E[k k^T] against the keys of the edits: λ in the paper,
+    `mom2_update_weight` in the authors' code."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,232 +1,149 @@
-"""Edits spread over several layers at once: what MEMIT and its relatives share."""
+"""Edits spread over several layers at once: what MEMIT and its relatives share.
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+Meng et al. 2023, "Mass-editing memory in a transformer" (arXiv 2210.07229), section 4 and
+algorithm 1.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from weight_patchers.controls import Controls
 from weight_patchers.delta import Delta, LowRank
-from weight_patchers.edit import Edit, require_distinct
+from weight_patchers.edit import require_distinct
 from weight_patchers.errors import ComputationFailed
+from weight_patchers.job import Job
 from weight_patchers.model import hooks
-from weight_patchers.model.layers import Projection, projection
-from weight_patchers.spreading.hparams import SpreadHparams
-from weight_patchers.statistics import Statistics
-from weight_patchers.values.contexts import Context
-from weight_patchers.values.optimisation import Site, Values
+from weight_patchers.model.layers import Projection, layers
+from weight_patchers.values.optimisation import Site, TargetValues
 from weight_patchers.values.workload import (
-    Known,
-    Progress,
     Workload,
-    find_values,
-    observe,
-    plan,
-    report,
-    surround,
+    compute_z,
+    edit_reports,
+    keys_and_states,
+    plan_workload,
 )
 
-# V [d_in, n], float64, for the keys K [d_in, n] of a layer, and numbers to report: the layer's
-# update is W' = W + R V^T for the residuals R [d_out, n].
-Columns = Callable[[int, Tensor], tuple[Tensor, dict[str, float]]]
+Targets = dict[int, Projection]
+"""The matrices to write, by layer."""
 
 
-@dataclass(frozen=True, eq=False)
-class Spread:
-    """What one method does in its own way.
+def layer_output(job: Job, target: Projection) -> Site:
+    """The output of the target's decoder layer, where MEMIT optimises z."""
+    return Site(target.layer, (layers(job.model)[target.layer],))
 
-    `site` says where values are optimised at the last layer; what is missing there is measured
-    at its last module. `share(left)` is the part of it that a layer takes when `left` layers
-    are to come, itself included. `keep_keys` puts the edits' keys in the delta.
+
+def _equal_parts(left: int) -> float:
+    return 1 / left
+
+
+@dataclass(frozen=True)
+class SpreadMethod:
+    """One method: what differs between MEMIT and its relatives.
+
+    `solve(job, layer, K)` gives V [d_in, n], float64, for the layer's keys K [d_in, n], and
+    numbers to report: the layer's update is W' = W + R V^T for the residuals R [d_out, n].
+    `site` says where values are optimised at the last layer; the residual is measured at its last
+    module. `share(left)` is the part of the residual that a layer takes when `left` layers are to
+    come, itself included. `keep_keys` puts the edits' keys in the delta.
     """
 
-    method: str
-    site: Callable[[Projection], Site]
-    columns: Columns
-    share: Callable[[int], float] = lambda left: 1 / left
+    name: str
+    solve: Callable[[Job, int, Tensor], tuple[Tensor, dict[str, float]]]
+    site: Callable[[Job, Projection], Site] = layer_output
+    share: Callable[[int], float] = _equal_parts
     keep_keys: bool = False
 
+    def compute(self, job: Job) -> Delta:
+        """One delta for all edits.
 
-class Recipe(Protocol):
-    """What a method makes of its hyperparameters and statistics, for these edits of a model that
-    holds the deltas `live`."""
+        Values are optimised at the last of the layers in the model as it is. Then each layer in
+        ascending order, with those below it written, takes its share of the residual there:
+        R = share * (z - h), W' = W + R V^T. Raises ConflictingEdits for two edits of one fact.
+        """
+        require_distinct(job.edits)
+        if not job.edits:
+            return job.nothing(self.name)
+        with job.writable() as (targets, controls):
+            work, values = self._values(job, targets, job.hparams.share_subjects)
+            return self._write(job, targets, controls, work, values)
 
-    def __call__(
-        self,
-        model: PreTrainedModel,
-        edits: Sequence[Edit],
-        hparams: Any,
-        statistics: Statistics,
-        live: Sequence[Delta],
-    ) -> Spread: ...
+    def compute_each(self, job: Job) -> list[Delta]:
+        """A delta for each edit alone, as so many calls of `compute` give, up to rounding.
 
+        It is faster, because the values are optimised side by side. The edits may change the
+        same fact.
+        """
+        deltas: list[Delta] = []
+        if not job.edits:
+            return deltas
+        with job.writable() as (targets, controls):
+            work, values = self._values(job, targets, share_subjects=False)
+            for own, own_work, own_values in job.each(work, values):
+                with hooks.restored([target.weight for target in targets.values()]):
+                    deltas.append(self._write(own, targets, controls, own_work, own_values))
+        return deltas
 
-def spread(
-    recipe: Recipe,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    edits: Sequence[Edit],
-    hparams: SpreadHparams,
-    statistics: Statistics,
-    *,
-    contexts: Sequence[Context] | None = None,
-    live: Sequence[Delta] = (),
-    controls: Sequence[str] | None = None,
-    progress: Progress | None = None,
-    known: Known | None = None,
-) -> Delta:
-    """One delta for all edits (Meng et al. 2023, "Mass-editing memory in a transformer", §4).
-
-    Values are optimised at the last of the layers in the model as it is. Then each layer in
-    ascending order, with those below it written, takes its share of what is still missing there:
-    R = share * (z - h), W' = W + R V^T. Arguments and errors are those of `rome.compute`; two
-    edits of one fact raise ConflictingEdits too. `known` are values of an earlier call with the
-    same model, hyperparameters and contexts, say with an edit more; then those of this one.
-    """
-    require_distinct(edits)
-    how = recipe(model, edits, hparams, statistics, live)
-    if not edits:
-        return Delta.nothing(statistics.fingerprint, how.method, asdict(hparams))
-    with _bench(model, tokenizer, hparams, statistics.fingerprint, controls) as bench:
-        work, values = bench.values(how, edits, contexts, hparams.share_subjects, progress, known)
-        return bench.delta(how, edits, work, values)
-
-
-def spread_each(
-    recipe: Recipe,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    edits: Sequence[Edit],
-    hparams: SpreadHparams,
-    statistics: Statistics,
-    *,
-    contexts: Sequence[Context] | None = None,
-    live: Sequence[Delta] = (),
-    controls: Sequence[str] | None = None,
-    progress: Progress | None = None,
-) -> list[Delta]:
-    """A delta for each edit alone, as so many calls of `spread` give, up to rounding.
-
-    Faster: the values are optimised side by side, and the edits may well change the same fact.
-    """
-    found: list[Delta] = []
-    if not edits:
-        return found
-    with _bench(model, tokenizer, hparams, statistics.fingerprint, controls) as bench:
-        first = recipe(model, edits[:1], hparams, statistics, live)
-        work, values = bench.values(first, edits, contexts, False, progress)
-        for edit, alone, own in zip(edits, work.each(), values.each([1] * len(edits)), strict=True):
-            how = recipe(model, [edit], hparams, statistics, live)
-            with hooks.restored(bench.weights):
-                found.append(bench.delta(how, [edit], alone, own))
-    return found
-
-
-@dataclass(frozen=True, eq=False)
-class _Bench:
-    """A model that is frozen, and restored when the bench is left."""
-
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    hparams: SpreadHparams
-    fingerprint: str
-    targets: dict[int, Projection]
-    watched: Controls
-
-    @property
-    def weights(self) -> list[Tensor]:
-        return [target.weight for target in self.targets.values()]
-
-    def values(
-        self,
-        how: Spread,
-        edits: Sequence[Edit],
-        contexts: Sequence[Context] | None,
-        share_subjects: bool,
-        progress: Progress | None,
-        known: Known | None = None,
-    ) -> tuple[Workload, Values]:
-        model, hparams = self.model, self.hparams
-        work = plan(
+    def _values(
+        self, job: Job, targets: Targets, share_subjects: bool
+    ) -> tuple[Workload, TargetValues]:
+        model, hparams = job.model, job.hparams
+        work = plan_workload(
             model,
-            self.tokenizer,
-            edits,
-            surround(model, self.tokenizer, hparams) if contexts is None else contexts,
+            job.tokenizer,
+            job.edits,
+            job.contexts_or_sampled(),
             hparams,
             share_subjects=share_subjects,
             bare_share=hparams.bare_share,
         )
-        return work, find_values(model, self._site(how), work, hparams, progress, known)
+        site = self.site(job, targets[hparams.layers[-1]])
+        return work, compute_z(model, site, work, hparams, job.progress, job.value_cache)
 
-    def delta(self, how: Spread, edits: Sequence[Edit], work: Workload, values: Values) -> Delta:
-        """Write the values, and say what that does; it stays written."""
-        model, targets = self.model, self.targets
-        changes, norms, numerics = _write(model, targets, self._site(how), work, values, how)
-        keys = observe(model, targets, {}, work.problems)[0] if how.keep_keys else {}
-        return Delta(
-            fingerprint=self.fingerprint,
-            method=how.method,
-            hyperparameters=asdict(self.hparams),
-            changes=changes,
-            edits=tuple(edits),
-            diagnostics={
-                "relative_norm": norms,
-                "drift": self.watched.drift(model),
-                "layers": numerics,
-                "edits": report(model, work, values),
-            },
-            keys={targets[layer].name: _by_edit(work, found) for layer, found in keys.items()},
-        )
+    def _write(
+        self, job: Job, targets: Targets, controls: Controls, work: Workload, values: TargetValues
+    ) -> Delta:
+        """Write the values into the model, where they stay, and report what that does."""
+        changes, norms, numerics = self._write_layers(job, targets, work, values)
+        keys = {}
+        if self.keep_keys:
+            by_layer = keys_and_states(job.model, targets, {}, work.problems)[0]
+            keys = {targets[layer].name: _by_edit(work, k) for layer, k in by_layer.items()}
+        diagnostics = {
+            "relative_norm": norms,
+            "drift": controls.drift(job.model),
+            "layers": numerics,
+            "edits": edit_reports(job.model, work, values),
+        }
+        return job.delta(self.name, changes, diagnostics, keys)
 
-    def _site(self, how: Spread) -> Site:
-        return how.site(self.targets[self.hparams.layers[-1]])
-
-
-@contextmanager
-def _bench(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    hparams: SpreadHparams,
-    fingerprint: str,
-    controls: Sequence[str] | None,
-) -> Iterator[_Bench]:
-    targets = {layer: projection(model, layer) for layer in hparams.layers}
-    weights = [target.weight for target in targets.values()]
-    with hooks.frozen(model), hooks.restored(weights):
-        watched = Controls.watch(model, tokenizer, controls)
-        yield _Bench(model, tokenizer, hparams, fingerprint, targets, watched)
-
-
-def _write(
-    model: PreTrainedModel,
-    targets: dict[int, Projection],
-    site: Site,
-    work: Workload,
-    values: Values,
-    how: Spread,
-) -> tuple[dict[str, LowRank], dict[str, float], dict[str, Any]]:
-    """Write layer after layer; the changes and relative norms by name, numerics by layer."""
-    changes, norms, numerics = {}, {}, {}
-    goal = None
-    for number, (layer, target) in enumerate(targets.items()):
-        keys, states = observe(model, {layer: target}, {0: site.modules[-1]}, work.problems)
-        if goal is None:
-            goal = states[0] + values.delta[-1]
-        v, numerics[str(layer)] = how.columns(layer, keys[layer].T.double())
-        u = (goal - states[0]).T * how.share(len(targets) - number)
-        v = v.float()
-        if not (bool(torch.isfinite(u).all()) and bool(torch.isfinite(v).all())):
-            raise ComputationFailed("the update is not finite: lower the clamp or the step")
-        base = target.matrix()
-        change = u @ v.T
-        norms[target.name] = float(change.norm() / base.norm())
-        target.write(base + change)
-        changes[target.name] = LowRank(u.cpu().contiguous(), v.cpu(), target.transposed)
-    return changes, norms, numerics
+    def _write_layers(
+        self, job: Job, targets: Targets, work: Workload, values: TargetValues
+    ) -> tuple[dict[str, LowRank], dict[str, float], dict[str, Any]]:
+        """The changes and relative norms by parameter, and the solutions' numbers by layer."""
+        changes, norms, numerics = {}, {}, {}
+        site = self.site(job, targets[job.hparams.layers[-1]])
+        z = None
+        for number, (layer, target) in enumerate(targets.items()):
+            keys, states = keys_and_states(
+                job.model, {layer: target}, {0: site.modules[-1]}, work.problems
+            )
+            if z is None:
+                z = states[0] + values.delta[-1]
+            v, numerics[str(layer)] = self.solve(job, layer, keys[layer].T.double())
+            residual = (z - states[0]).T * self.share(len(targets) - number)
+            v = v.float()
+            if not (bool(torch.isfinite(residual).all()) and bool(torch.isfinite(v).all())):
+                raise ComputationFailed("the update is not finite: lower the clamp or the step")
+            base = target.matrix()
+            change = residual @ v.T
+            norms[target.name] = float(change.norm() / base.norm())
+            target.write(base + change)
+            changes[target.name] = LowRank(residual.cpu().contiguous(), v.cpu(), target.transposed)
+        return changes, norms, numerics
 
 
 def _by_edit(work: Workload, keys: Tensor) -> Tensor:

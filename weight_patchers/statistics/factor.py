@@ -27,7 +27,7 @@ class Factor:
     ridge: float
     condition: float
 
-    def told(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, float]:
         """What a delta's diagnostics say of it."""
         return {"ridge": self.ridge, "condition": self.condition}
 

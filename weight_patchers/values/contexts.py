@@ -1,4 +1,4 @@
-"""What may stand around a prompt, and what the model itself goes on to say."""
+"""Texts around a prompt, and continuations that the model itself samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from weight_patchers.model.batch import pad
 from weight_patchers.model.layers import layers
 from weight_patchers.model.prefix import Prefix
 from weight_patchers.model.suffix import logits_at
+from weight_patchers.values.hparams import ValueHparams
 
 # Started from these where the tokenizer has no beginning-of-text token.
 _STARTS = ("The", "In", "Because", "I", "You", "A", "When", "For", "As", "It")
@@ -33,34 +34,32 @@ class Context:
 
     @property
     def bare(self) -> bool:
-        """Whether the prompt stands alone."""
+        """Whether nothing stands around the prompt."""
         return not (self.before or self.after)
 
 
-def sample(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    count: int,
-    lengths: Sequence[int],
-    seed: int,
+def sample_contexts(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, hp: ValueHparams
 ) -> tuple[Context, ...]:
-    """No context, and `count` texts before the prompt for each length, sampled from the model.
+    """The contexts that hyperparameters ask for; the same for every edit of a model.
 
-    Lengths are in tokens. Deterministic for a model, its device and a seed; each sampled text
-    ends in `. `, so that a prompt can follow. The model is left as it was found (ROME, appendix:
-    sampled prefixes).
+    They are: no context; `context_count` texts before the prompt for each length, in tokens,
+    sampled from the model (ROME, appendix: sampled prefixes); and the chat template, if asked
+    for. Deterministic for a model, its device and a seed. Each sampled text ends in `. `, so that
+    a prompt can follow. The model is left as it was found.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(hp.seed)
     contexts = [Context()]
     with hooks.frozen(model), torch.no_grad():
-        for length in lengths:
-            rows = _starts(tokenizer, count).to(model.device)
+        for length in hp.context_lengths:
+            rows = _starts(tokenizer, hp.context_count).to(model.device)
             for _ in range(length):
                 logits = model(input_ids=rows, use_cache=False).logits[:, -1]
                 rows = torch.cat([rows, _draw(logits, generator).to(rows.device)], dim=1)
             texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
             contexts.extend(Context(_as_prefix(text)) for text in texts)
+    if hp.chat:
+        contexts.append(chat(tokenizer))
     return tuple(contexts)
 
 

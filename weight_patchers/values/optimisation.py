@@ -31,7 +31,7 @@ class Site:
 
 
 @dataclass(frozen=True, eq=False)
-class Values:
+class TargetValues:
     """What the optimisation found for each group, and for each of their edits.
 
     `delta` [sites, groups, d] = v* - v0, float32; `scale` [sites, groups] = ||v0||; `steps`
@@ -45,7 +45,7 @@ class Values:
     before: Tensor
     reached: Tensor
 
-    def each(self, sizes: Sequence[int]) -> "Iterator[Values]":
+    def each(self, sizes: Sequence[int]) -> "Iterator[TargetValues]":
         """Those of one group after the other, which have so many edits."""
         for delta, scale, *others in zip(
             self.delta.split(1, dim=1),
@@ -55,10 +55,10 @@ class Values:
             self.reached.split(list(sizes)),
             strict=True,
         ):
-            yield Values(delta, scale, *others)
+            yield TargetValues(delta, scale, *others)
 
     @classmethod
-    def joined(cls, parts: "Sequence[Values]") -> "Values":
+    def joined(cls, parts: "Sequence[TargetValues]") -> "TargetValues":
         """Those of some groups behind those of others."""
         return cls(
             delta=torch.cat([part.delta for part in parts], dim=1),
@@ -69,7 +69,9 @@ class Values:
         )
 
 
-def optimise(model: PreTrainedModel, site: Site, problem: Problem, hp: ValueHparams) -> Values:
+def optimise_delta(
+    model: PreTrainedModel, site: Site, problem: Problem, hp: ValueHparams
+) -> TargetValues:
     """Minimise, for each group on its own, over delta, added at the subject's last token,
 
         mean NLL(target | context + prompt) + kl_factor * mean KL(p0 || p)(kept places) + decay
@@ -99,7 +101,7 @@ def optimise(model: PreTrainedModel, site: Site, problem: Problem, hp: ValueHpar
     return run.found()
 
 
-def outcome(model: PreTrainedModel, problem: Problem) -> tuple[Tensor, Tensor]:
+def target_outcome(model: PreTrainedModel, problem: Problem) -> tuple[Tensor, Tensor]:
     """How the model as it is answers: for each edit, on the CPU,
 
     the target's probability, the geometric mean over its tokens and the contexts, and the share
@@ -189,8 +191,8 @@ class _Run:
         self._delta = self._stepper.step(self._delta, gradient)
         return False
 
-    def found(self) -> Values:
-        return Values(self._best, self._scale, self._steps, self._before, self._reached)
+    def found(self) -> TargetValues:
+        return TargetValues(self._best, self._scale, self._steps, self._before, self._reached)
 
     def _logits(self, delta: Tensor) -> Tensor:
         problem = self._problem

@@ -33,7 +33,7 @@ def pass_tokens(model: PreTrainedModel) -> int:
 
 
 @dataclass(frozen=True)
-class Measure:
+class RowSizes:
     """The size of an edit's rows, in tokens of a pass.
 
     `before` and `after` are the longest of the contexts around a prompt, `contexts` their
@@ -55,7 +55,7 @@ class Measure:
         tokenizer: PreTrainedTokenizerBase,
         contexts: Sequence[Context],
         hp: ValueHparams | None = None,
-    ) -> "Measure":
+    ) -> "RowSizes":
         """Of an optimisation of values, or of one that has no hyperparameters of such."""
         around = (
             len(contexts),
@@ -86,8 +86,8 @@ class Measure:
         return rows * (tail + head * (1 if self.whole else _READ_ONCE))
 
 
-def pieces(
-    groups: Sequence[Sequence[Edit]], measure: Measure, bound: int
+def split_by_size(
+    groups: Sequence[Sequence[Edit]], measure: RowSizes, bound: int
 ) -> Iterator[list[Sequence[Edit]]]:
     """Runs of groups whose rows, padded, hold about `bound` tokens; at least one group each."""
     piece: list[Sequence[Edit]] = []

@@ -15,7 +15,7 @@ from weight_patchers.values.hparams import ValueHparams
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptText:
     """A text about the subject: predictions at the token indices `places` shall stay."""
 
     ids: tuple[int, ...]
@@ -105,11 +105,11 @@ class Problem:
         )
 
 
-def pose(
+def build_problem(
     tokenizer: PreTrainedTokenizerBase,
     groups: Sequence[Sequence[Edit]],
     contexts: Sequence[Context],
-    kept: Sequence[Sequence[Kept]],
+    kept: Sequence[Sequence[KeptText]],
     device: torch.device,
     bare_share: float | None = None,
 ) -> Problem:
@@ -162,7 +162,7 @@ def kept_texts(
     tokenizer: PreTrainedTokenizerBase,
     subjects: Sequence[str],
     hp: ValueHparams,
-) -> list[list[Kept]]:
+) -> list[list[KeptText]]:
     """For each subject the kept prompts, each at its end, and what the model itself says of it.
 
     A sampled continuation of the subject is kept at every token from the subject's last on.
@@ -170,7 +170,7 @@ def kept_texts(
     texts = []
     for subject in subjects:
         found = [locate(tokenizer, t.replace("{subject}", subject), subject) for t in hp.kl_prompts]
-        texts.append([Kept(f.ids, f.subject, range(len(f.ids) - 1, len(f.ids))) for f in found])
+        texts.append([KeptText(f.ids, f.subject, range(len(f.ids) - 1, len(f.ids))) for f in found])
     if hp.kept_samples:
         starts = [locate(tokenizer, subject, subject) for subject in subjects]
         said = continuations(
@@ -181,7 +181,7 @@ def kept_texts(
             seed=hp.seed,
         )
         for mine, start, rows in zip(texts, starts, said, strict=True):
-            mine += [Kept(ids, start.subject, range(start.subject, len(ids))) for ids in rows]
+            mine += [KeptText(ids, start.subject, range(start.subject, len(ids))) for ids in rows]
     return texts
 
 

@@ -11,16 +11,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from weight_patchers.edit import Edit
 from weight_patchers.model import hooks
 from weight_patchers.model.layers import Projection
-from weight_patchers.values import contexts as surroundings
 from weight_patchers.values.contexts import Context
 from weight_patchers.values.hparams import ValueHparams
-from weight_patchers.values.optimisation import Site, Values, optimise, outcome
-from weight_patchers.values.passes import Measure, pass_tokens, pieces
-from weight_patchers.values.problem import Problem, kept_texts, pose
+from weight_patchers.values.optimisation import Site, TargetValues, optimise_delta, target_outcome
+from weight_patchers.values.passes import RowSizes, pass_tokens, split_by_size
+from weight_patchers.values.problem import Problem, build_problem, kept_texts
 
 Progress = Callable[[int, int], None]
 
-Known = MutableMapping[tuple[Edit, ...], Values]
+ValueCache = MutableMapping[tuple[Edit, ...], TargetValues]
 """Values by the group of edits they are for, all found in one model under the same conditions."""
 
 
@@ -53,17 +52,7 @@ class Workload:
                 yield Workload([group], [problem.only(chosen)[0]], range(len(group)))
 
 
-def surround(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, hp: ValueHparams
-) -> tuple[Context, ...]:
-    """The contexts that hyperparameters ask for; the same for every edit of a model."""
-    sampled = surroundings.sample(
-        model, tokenizer, count=hp.context_count, lengths=hp.context_lengths, seed=hp.seed
-    )
-    return (*sampled, surroundings.chat(tokenizer)) if hp.chat else sampled
-
-
-def plan(
+def plan_workload(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     edits: Sequence[Edit],
@@ -82,49 +71,49 @@ def plan(
     for place, edit in enumerate(edits):
         found.setdefault(edit.subject if share_subjects else place, []).append(place)
     groups = [[edits[place] for place in places] for places in found.values()]
-    measure = Measure.of(tokenizer, contexts, hp)
+    measure = RowSizes.of(tokenizer, contexts, hp)
     bound = pass_tokens(model) if hp.pass_tokens is None else hp.pass_tokens
     problems = []
-    for piece in pieces(groups, measure, bound):
+    for piece in split_by_size(groups, measure, bound):
         kept = kept_texts(model, tokenizer, [group[0].subject for group in piece], hp)
-        problems.append(pose(tokenizer, piece, contexts, kept, model.device, bare_share))
+        problems.append(build_problem(tokenizer, piece, contexts, kept, model.device, bare_share))
     return Workload(groups, problems, [place for places in found.values() for place in places])
 
 
-def find_values(
+def compute_z(
     model: PreTrainedModel,
     site: Site,
     workload: Workload,
     hp: ValueHparams,
     progress: Progress | None = None,
-    known: Known | None = None,
-) -> Values:
-    """The values of all groups, piece by piece; `progress(done, of)` counts edits.
+    cache: ValueCache | None = None,
+) -> TargetValues:
+    """The target values of all groups, part by part; `progress(done, of)` counts edits.
 
-    Those in `known` are taken from there; it then holds the values of these groups alone.
+    Values in the `cache` are taken from there; afterwards it holds those of these groups alone.
     """
-    before = {} if known is None else known
-    found: dict[tuple[Edit, ...], Values] = {}
+    cached = {} if cache is None else cache
+    values: dict[tuple[Edit, ...], TargetValues] = {}
     done, groups = 0, iter(workload.groups)
     for problem in workload.problems:
-        piece = [tuple(group) for group in islice(groups, problem.groups)]
-        found |= {group: before[group] for group in piece if group in before}
-        if new := [group for group in piece if group not in before]:
-            missing = torch.tensor([group not in before for group in piece])
+        part = [tuple(group) for group in islice(groups, problem.groups)]
+        values |= {group: cached[group] for group in part if group in cached}
+        if new := [group for group in part if group not in cached]:
+            missing = torch.tensor([group not in cached for group in part])
             missing = missing.to(problem.owners.device)
             rest = problem if bool(missing.all()) else problem.only(missing)[0]
-            values = optimise(model, site, rest, hp)
-            found |= zip(new, values.each([len(group) for group in new]), strict=True)
+            optimised = optimise_delta(model, site, rest, hp)
+            values |= zip(new, optimised.each([len(group) for group in new]), strict=True)
         done += len(problem.edit_groups)
         if progress is not None:
             progress(done, len(workload.order))
-    if known is not None:
-        known.clear()
-        known.update(found)
-    return Values.joined([found[tuple(group)] for group in workload.groups])
+    if cache is not None:
+        cache.clear()
+        cache.update(values)
+    return TargetValues.joined([values[tuple(group)] for group in workload.groups])
 
 
-def observe(
+def keys_and_states(
     model: PreTrainedModel,
     projections: Mapping[int, Projection],
     modules: Mapping[int, nn.Module],
@@ -156,11 +145,11 @@ def _joined(parts: Mapping[int, Sequence[Tensor]]) -> dict[int, Tensor]:
     return {key: torch.cat(list(tensors)) for key, tensors in parts.items()}
 
 
-def report(
-    model: PreTrainedModel, workload: Workload, values: Values
+def edit_reports(
+    model: PreTrainedModel, workload: Workload, values: TargetValues
 ) -> list[dict[str, float | int]]:
     """For each edit, as given: what the optimisation promised and what the model now does."""
-    told = [outcome(model, problem) for problem in workload.problems]
+    told = [target_outcome(model, problem) for problem in workload.problems]
     groups = torch.repeat_interleave(
         torch.arange(len(workload.groups)), torch.tensor([len(g) for g in workload.groups])
     )

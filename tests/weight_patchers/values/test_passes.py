@@ -5,8 +5,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from tests.weight_patchers.conftest import BuildModel
 from weight_patchers import Context, Edit
 from weight_patchers.values.hparams import ValueHparams
-from weight_patchers.values.passes import Measure, pass_tokens, pieces
-from weight_patchers.values.problem import kept_texts, pose
+from weight_patchers.values.passes import RowSizes, pass_tokens, split_by_size
+from weight_patchers.values.problem import build_problem, kept_texts
 
 CONTEXTS = (Context(), Context("Anna lives in Oslo. "))
 HPARAMS = ValueHparams(kept_samples=2, kept_length=4)
@@ -22,7 +22,7 @@ def posed(
 ) -> tuple[int, int, int]:
     """Rows, and the lengths before and from the subject's last token, as they come to be."""
     kept = kept_texts(model, tokenizer, [group[0].subject for group in groups], HPARAMS)
-    problem = pose(tokenizer, groups, CONTEXTS, kept, model.device)
+    problem = build_problem(tokenizer, groups, CONTEXTS, kept, model.device)
     after = problem.from_subjects().batch.ids.shape
     return after[0], int(problem.subjects.max()), after[1]
 
@@ -31,7 +31,7 @@ def test_the_measure_is_no_less_than_what_is_posed(
     build_model: BuildModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     model = build_model("llama").eval()
-    measure = Measure.of(tokenizer, CONTEXTS, HPARAMS)
+    measure = RowSizes.of(tokenizer, CONTEXTS, HPARAMS)
     for group in GROUPS:
         rows, head, tail = posed(model, tokenizer, [group])
         assert measure.rows(group) == rows
@@ -40,18 +40,18 @@ def test_the_measure_is_no_less_than_what_is_posed(
 
 
 def test_pieces_are_as_large_as_fits(tokenizer: PreTrainedTokenizerFast) -> None:
-    measure = Measure.of(tokenizer, CONTEXTS, HPARAMS)
-    assert list(pieces(GROUPS, measure, 1)) == [[group] for group in GROUPS]
-    assert list(pieces(GROUPS, measure, 10**6)) == [GROUPS]
+    measure = RowSizes.of(tokenizer, CONTEXTS, HPARAMS)
+    assert list(split_by_size(GROUPS, measure, 1)) == [[group] for group in GROUPS]
+    assert list(split_by_size(GROUPS, measure, 10**6)) == [GROUPS]
     head, tail = (max(sizes) for sizes in zip(*map(measure.lengths, GROUPS[:2]), strict=True))
     two = measure.tokens(sum(map(measure.rows, GROUPS[:2])), head, tail)
-    assert list(pieces(GROUPS, measure, int(two) + 1)) == [GROUPS[:2], GROUPS[2:]]
+    assert list(split_by_size(GROUPS, measure, int(two) + 1)) == [GROUPS[:2], GROUPS[2:]]
 
 
 def test_tokens_before_the_subject_are_cheap_where_they_are_read_once(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    values, tuning = Measure.of(tokenizer, CONTEXTS, HPARAMS), Measure.of(tokenizer, CONTEXTS)
+    values, tuning = RowSizes.of(tokenizer, CONTEXTS, HPARAMS), RowSizes.of(tokenizer, CONTEXTS)
     assert values.tokens(2, 8, 3) == 8
     assert tuning.tokens(2, 8, 3) == 22
 

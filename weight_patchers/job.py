@@ -1,0 +1,95 @@
+"""What a weight method is given to compute a delta from."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, asdict, dataclass, replace
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from weight_patchers.controls import Controls
+from weight_patchers.delta import Delta, ParameterChange
+from weight_patchers.edit import Edit
+from weight_patchers.model import hooks
+from weight_patchers.model.layers import Projection, projection
+from weight_patchers.statistics import Statistics
+from weight_patchers.values.contexts import Context, sample_contexts
+from weight_patchers.values.optimisation import TargetValues
+from weight_patchers.values.workload import Progress, ValueCache, Workload
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """The edits to make, the model to make them in, and how; read by every method.
+
+    `statistics` are those of the base, whose fingerprint the delta gets. The model itself may
+    already hold the deltas `live`. `progress(done, of)` counts edits, or steps of fine-tuning.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    edits: Sequence[Edit]
+    hparams: Any
+    statistics: Statistics
+    _: KW_ONLY
+    contexts: Sequence[Context] | None = None
+    """What keys are averaged over. By default they are sampled anew, so pass
+    `sample_contexts(...)` when editing often."""
+    live: Sequence[Delta] = ()
+    controls: Sequence[str] | None = None
+    """The prompts that drift is measured on; by default those of `weight_patchers.controls`."""
+    progress: Progress | None = None
+    value_cache: ValueCache | None = None
+    """Values of an earlier call with the same model, hyperparameters and contexts. They are used
+    again; afterwards the cache holds the values of this call alone."""
+
+    def contexts_or_sampled(self) -> Sequence[Context]:
+        """The contexts given, or those that the hyperparameters ask for."""
+        if self.contexts is not None:
+            return self.contexts
+        return sample_contexts(self.model, self.tokenizer, self.hparams)
+
+    @contextmanager
+    def writable(self) -> Iterator[tuple[dict[int, Projection], Controls]]:
+        """The matrices to write, by layer, and the drift from the model as it is now.
+
+        Inside, the model is frozen and the matrices may be written. Afterwards the model is as
+        it was: parameters bit for bit, train/eval modes, requires_grad and hooks.
+        """
+        targets = {layer: projection(self.model, layer) for layer in self.hparams.layers}
+        weights = [target.weight for target in targets.values()]
+        with hooks.frozen(self.model), hooks.restored(weights):
+            yield targets, Controls.watch(self.model, self.tokenizer, self.controls)
+
+    def each(
+        self, work: Workload, values: TargetValues
+    ) -> Iterator[tuple["Job", Workload, TargetValues]]:
+        """A job for each edit alone, with its part of a workload that groups no edits."""
+        sizes = [1] * len(self.edits)
+        for edit, own_work, own_values in zip(
+            self.edits, work.each(), values.each(sizes), strict=True
+        ):
+            yield replace(self, edits=[edit]), own_work, own_values
+
+    def delta(
+        self,
+        method: str,
+        changes: Mapping[str, ParameterChange],
+        diagnostics: Mapping[str, Any],
+        keys: Mapping[str, Tensor] | None = None,
+    ) -> Delta:
+        """The delta of the base that these changes make up."""
+        return Delta(
+            fingerprint=self.statistics.fingerprint,
+            method=method,
+            hyperparameters=asdict(self.hparams),
+            changes=changes,
+            edits=tuple(self.edits),
+            diagnostics=diagnostics,
+            keys=keys or {},
+        )
+
+    def nothing(self, method: str) -> Delta:
+        """The delta of no edits."""
+        return Delta.nothing(self.statistics.fingerprint, method, asdict(self.hparams))
