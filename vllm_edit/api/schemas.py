@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal, Self
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from retriever import FactLimits
@@ -46,18 +47,7 @@ class EditIn(BaseModel):
     wait: bool = Field(False, description="Answer when the edit is active or has failed.")
 
     def request(self) -> EditRequest:
-        return EditRequest(
-            self.method,
-            self.prompt,
-            self.subject,
-            self.target_new,
-            self.ground_truth,
-            self.edit_set,
-            self.pause_mode,
-            tuple(self.aliases),
-            self.user,
-            None if self.probes is None else self.probes.probes(),
-        )
+        return msgspec.convert(self.model_dump(exclude={"wait"}), EditRequest)
 
 
 class Batch(BaseModel):
@@ -112,29 +102,17 @@ class EditOut(BaseModel):
 
     @classmethod
     def of(cls, edit: Edit, warnings: Sequence[str], drift: float | None) -> Self:
-        failure, probes = edit.failure, edit.request.probes
-        return cls(
-            id=edit.id,
-            status=edit.status.value,
-            method=edit.request.method,
-            prompt=edit.request.prompt,
-            subject=edit.request.subject,
-            target_new=edit.request.target_new,
-            ground_truth=edit.request.ground_truth,
-            aliases=list(edit.request.aliases),
-            user=edit.request.user,
-            edit_set=edit.request.edit_set,
-            pause_mode=edit.request.pause_mode,
-            batch=edit.batch,
-            superseded_by=edit.superseded_by,
-            revision=edit.revision,
-            created_at=edit.created_at,
-            updated_at=edit.updated_at,
-            error=FailureOut(code=failure.code, message=failure.message) if failure else None,
-            warnings=list(warnings),
-            drift=drift,
-            probes=JudgedOut.judged(probes, edit.scores) if probes else None,
-        )
+        probes = edit.request.probes
+        fields = {
+            **vars(edit.request),
+            **vars(edit),
+            "status": edit.status.value,
+            "error": edit.failure,
+            "warnings": warnings,
+            "drift": drift,
+            "probes": JudgedOut.judged(probes, edit.scores) if probes else None,
+        }
+        return cls.model_validate(fields, from_attributes=True)
 
 
 class ErrorDetail(BaseModel):
