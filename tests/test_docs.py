@@ -1,10 +1,12 @@
 """The documentation names everything there is, and nothing that there is not."""
 
 import os
+import pkgutil
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +66,27 @@ def test_every_header_is_named() -> None:
     shown = read(DOCS / "http-api.md").lower()
     for header_name in found:
         assert f"`{header_name}`" in shown
+
+
+def test_every_room_is_described() -> None:
+    contracts = tomllib.loads(read(ROOT / "pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    shown = read(DOCS / "architecture.md")
+    for room in (room for layer in layers for room in re.findall(r"\w+", layer)):
+        assert f"`{room}`" in shown
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_files_and_modules_that_are_named_exist(page: Path) -> None:
+    file = re.compile(
+        r"(benchmarks|docs|requirements|retriever|tests|vllm_edit|weight_patchers)/\S+"
+    )
+    module = re.compile(r"(retriever|weight_patchers|vllm_edit)(\.\w+)+")
+    for span in spans(page):
+        if file.fullmatch(span):
+            assert any(ROOT.glob(span)), span
+        elif module.fullmatch(span):
+            assert pkgutil.resolve_name(span), span
 
 
 def test_the_readme_is_short() -> None:
