@@ -23,27 +23,31 @@ EXAMPLES = [page for page in PAGES if any(block.run for block in blocks(page))]
 @pytest.mark.engine
 @pytest.mark.parametrize("page", EXAMPLES, ids=name)
 def test_examples_do_what_they_say(
-    page: Path, server: ServerProcess, http: httpx.Client, tmp_path: Path
+    page: Path,
+    server: ServerProcess,
+    http: httpx.Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In order, with the names of Python examples kept from one to the next."""
+    monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for block in (block for block in blocks(page) if block.run):
         text = block.text.replace(ADDRESS, server.url.removeprefix("http://"))
         if block.language == "python":
             exec(text, names)  # noqa: S102 - our own page
             continue
-        printed = shell(text.replace("EDIT_ID", newest_edit(http)), tmp_path)
+        printed = shell(text.replace("EDIT_ID", newest_edit(http)))
         if block.answer:
             *_, answer = values(printed)
             assert agrees(json.loads(block.answer), answer), printed
 
 
-def shell(script: str, folder: Path) -> str:
+def shell(script: str) -> str:
     """What it prints; the test fails if one of its commands does."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", CURL + script],
-        cwd=folder,
         env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
