@@ -1,15 +1,12 @@
 """What weight edits cost: `python -m benchmarks editing`."""
 
 import argparse
-import json
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import machine, models
+from benchmarks import machine, models, results
 from benchmarks.models import MeasuredModel
 from benchmarks.peak_memory import peak
 from weight_patchers import METHODS, Delta, Edit, Statistics
@@ -19,7 +16,6 @@ from weight_patchers.model.layers import layers, projection
 from weight_patchers.statistics.factor import factorize
 from weight_patchers.values.contexts import sample_contexts
 
-RESULTS = Path(__file__).parent / "results"
 KEY_WIDTH, BATCH = 4096, 100
 
 
@@ -38,7 +34,7 @@ def add_parser(commands: Any) -> None:
         help="also a random-weight model of this shape, in bfloat16 on a GPU",
     )
     parser.add_argument("--shape-edits", type=int, default=100, help="edits on such a model")
-    parser.add_argument("--output", type=Path, help="JSON file for the result")
+    results.add_output(parser)
     parser.set_defaults(func=run)
 
 
@@ -54,11 +50,7 @@ def run(options: argparse.Namespace) -> None:
         subject = models.shaped(shape, options.device, dtype)
         result[shape] = shaped(subject, options.shape_edits, options.device)
         del subject
-    text = json.dumps(result, indent=2)
-    sys.stdout.write(text + "\n")
-    output = options.output or RESULTS / f"editing-{options.device.partition(':')[0]}.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text + "\n", encoding="utf-8")
+    results.write(result, options.output, f"editing-{options.device.partition(':')[0]}.json")
 
 
 def batching(subject: MeasuredModel, count: int, rounds: int) -> dict[str, Any]:

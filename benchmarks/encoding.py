@@ -4,23 +4,19 @@ Both are asked turn and turn about for the same texts, with nothing kept between
 """
 
 import argparse
-import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, get_args
 
-from benchmarks import machine, people
+from benchmarks import machine, people, results
 from retriever import SentenceEncoder
 from retriever.encoder import Dtype
 from retriever.scope import ScopeClassifier
 from retriever.scope.files import SHIPPED
 from retriever.scope.reading import MASK
 
-RESULTS = Path(__file__).parent / "results"
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 BATCH = 64
 CANDIDATES = 8
@@ -33,7 +29,7 @@ def add_parser(commands: Any) -> None:
     """Add `encoding` to the command line."""
     parser = commands.add_parser("encoding", help="encoder and classifier in bfloat16")
     parser.add_argument("--requests", type=int, default=100, help="calls of each measurement")
-    parser.add_argument("--output", type=Path, help="JSON file for the result")
+    results.add_output(parser)
     parser.set_defaults(func=run)
 
 
@@ -50,11 +46,7 @@ def run(options: argparse.Namespace) -> None:
             texts, CANDIDATES, {d: _classifier(d) for d in DTYPES}
         ),
     }
-    text = json.dumps(result, indent=2)
-    sys.stdout.write(text + "\n")
-    output = options.output or RESULTS / "encoding-cpu.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text + "\n", encoding="utf-8")
+    results.write(result, options.output, "encoding-cpu.json")
 
 
 def compare(texts: Sequence[str], size: int, works: Mapping[Dtype, Work]) -> dict[str, Any]:

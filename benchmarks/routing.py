@@ -8,22 +8,19 @@ about people whom no fact is about, and about nobody.
 
 import argparse
 import gc
-import json
 import os
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil  # type: ignore[import-untyped]  # it brings no types
 
-from benchmarks import machine, people
+from benchmarks import machine, people, results
 from retriever import SentenceEncoder
 from retriever.encoder import Vectors
 from retriever.index import IndexLimits
@@ -31,7 +28,6 @@ from retriever.index.trim import TRIM, give_back_memory
 from retriever.memory import Memory
 from retriever.text import normalise, words
 
-RESULTS = Path(__file__).parent / "results"
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 REAL = 4096
 PART = 20_000
@@ -45,7 +41,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="edits in memory")
     parser.add_argument("--requests", type=int, default=300, help="requests of each measurement")
     parser.add_argument("--quick", action="store_true", help="small memories, few requests")
-    parser.add_argument("--output", type=Path, help="JSON file for the result")
+    results.add_output(parser)
     parser.set_defaults(func=run)
 
 
@@ -64,11 +60,7 @@ def run(options: argparse.Namespace) -> None:
         "sizes": {size: measure(size, count, encoder, real) for size in sizes},
     }
     result["load_average_after"] = os.getloadavg()
-    text = json.dumps(result, indent=2)
-    sys.stdout.write(text + "\n")
-    output = options.output or RESULTS / "routing-cpu.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text + "\n", encoding="utf-8")
+    results.write(result, options.output, "routing-cpu.json")
 
 
 def measure(size: int, count: int, encoder: SentenceEncoder, real: Vectors) -> dict[str, Any]:

@@ -6,16 +6,13 @@ for keys of real edits. Then what that does to edits: the drift of other facts' 
 """
 
 import argparse
-import json
-import sys
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks import machine, models
+from benchmarks import machine, models, results
 from benchmarks.models import MeasuredModel
 from weight_patchers import METHODS, Edit, Statistics, statistics
 from weight_patchers.hyperparameters import find
@@ -23,7 +20,6 @@ from weight_patchers.model.layers import depth, projection
 from weight_patchers.values.contexts import sample_contexts
 from weight_patchers.values.workload import keys_and_states, plan_workload
 
-RESULTS = Path(__file__).parent / "results"
 TIMES = 10
 
 
@@ -31,7 +27,7 @@ def add_parser(commands: Any) -> None:
     """Add `sampling` to the command line."""
     parser = commands.add_parser("sampling", help="default key statistics against larger ones")
     parser.add_argument("--edits", type=int, default=50, help="edits whose keys are looked at")
-    parser.add_argument("--output", type=Path, help="JSON file for the result")
+    results.add_output(parser)
     parser.set_defaults(func=run)
 
 
@@ -48,11 +44,7 @@ def run(options: argparse.Namespace) -> None:
         "layers": {layer: compare(subject, layer, small, large, edits) for layer in layers},
         "edits": [effect(subject, sample, edits) for sample in (small, large)],
     }
-    text = json.dumps(result, indent=2)
-    sys.stdout.write(text + "\n")
-    output = options.output or RESULTS / "sampling.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text + "\n", encoding="utf-8")
+    results.write(result, options.output, "sampling.json")
 
 
 def compare(

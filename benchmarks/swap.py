@@ -7,24 +7,21 @@ import itertools
 import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import machine
+from benchmarks import machine, results
 from benchmarks.step_recorder import EngineStep
 from vllm_edit import factworld
 from vllm_edit.engine.swap import Swapper, Timing
 from vllm_edit.vllm_interface.benchmarking import sampling, start_engine
 from weight_patchers import Delta, LowRank
 
-RESULTS = Path(__file__).parent / "results"
 LAYERS = (1, 2)
 SECONDS_BETWEEN = 1.0
 
@@ -39,18 +36,14 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--streams", type=int, default=16, help="streams that run meanwhile")
     parser.add_argument("--tokens", type=int, default=200, help="tokens of one request")
     parser.add_argument("--ranks", type=int, default=1, help="tensor-parallel ranks")
-    parser.add_argument("--output", type=Path, help="JSON file for the result")
+    results.add_output(parser)
     parser.set_defaults(func=run)
 
 
 def run(options: argparse.Namespace) -> None:
     """Measure, print, and write the result."""
     result = {"machine": machine.describe("cpu"), **asyncio.run(_measure(options))}
-    text = json.dumps(result, indent=2)
-    sys.stdout.write(text + "\n")
-    output = options.output or RESULTS / "swap-cpu.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text + "\n", encoding="utf-8")
+    results.write(result, options.output, "swap-cpu.json")
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What is compared: plain vLLM, and what this project adds to it, one thing at a time."""
+"""What is compared: plain vLLM, and vllm-edit with one feature at a time."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -15,10 +15,10 @@ HOP_EDITS = 200
 
 @dataclass(frozen=True)
 class Storm:
-    """Edits that come while requests are served, ``rate`` a second, each made at its time.
+    """`rate` changes per second while requests are served.
 
-    ``memory`` and ``weight`` post edits. ``swap`` lets an edit whose delta is there already in
-    and out of default traffic: what is left of a weight edit without its computation.
+    `memory` and `weight` post edits. `swap` activates and deactivates a set whose delta exists
+    already: a weight edit without its computation.
     """
 
     kind: Kind
@@ -27,11 +27,11 @@ class Storm:
 
 @dataclass(frozen=True)
 class Arm:
-    """One thing to measure; ``about`` says what it is.
+    """One thing to measure, described by `about`.
 
-    Its requests go to ``models`` in turn; of every hundred, ``scoped`` are about one of the first
-    ``in_memory`` facts. ``edits`` are in effect for them. The set ``active`` is in default
-    traffic meanwhile.
+    Its requests go to `models` in turn. `scoped` percent are about one of the first `in_memory`
+    facts. `edits` are in effect for them. The set `active` is part of default traffic meanwhile.
+    A `swept` arm is measured at several request rates.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Arm:
 
 
 def arms(plan: ServingPlan, chosen: Collection[str] = ()) -> list[Arm]:
-    """Those of a plan, the first of which is what the others are held against.
+    """The arms of a plan. The first one is plain vLLM, with which the others are compared.
 
-    If names are chosen, only these and the first, also where the plan would not have them.
-    Raises ValueError for a name that no arm has.
+    With `chosen` names: only these and the first, even if the plan does not include them. Raises
+    ValueError for an unknown name.
     """
     found = _all(plan)
     chosen = chosen or plan.arms
@@ -85,7 +85,7 @@ def _all(plan: ServingPlan) -> list[Arm]:
 
 
 def memory_set(size: int) -> str:
-    """Name of the set with so many facts about people."""
+    """Name of the set with this many facts about people."""
     return f"memory-{size}"
 
 

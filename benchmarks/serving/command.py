@@ -12,11 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine
+from benchmarks import machine, results
 from benchmarks.serving.arms import arms
 from benchmarks.serving.plan import FULL, QUICK, TURNS, ServingPlan
-
-RESULTS = Path(__file__).parent.parent / "results"
 
 
 def add_parser(commands: Any) -> None:
@@ -25,7 +23,7 @@ def add_parser(commands: Any) -> None:
     size = parser.add_mutually_exclusive_group()
     for plan, about in (
         (QUICK, "few arms, requests and facts"),
-        (TURNS, "many rounds of seconds, which show a difference of hundredths on a busy machine"),
+        (TURNS, "many short rounds, which show differences of 1 % even on a busy machine"),
     ):
         flag = f"--{plan.name}"
         size.add_argument(flag, action="store_const", const=plan, dest="plan", help=about)
@@ -41,7 +39,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, print a table, write the result and the page."""
+    """Measure, print the tables, write the result and the page."""
     from benchmarks.serving.report import html
     from benchmarks.serving.table import markdown
 
@@ -50,14 +48,14 @@ def run(options: argparse.Namespace) -> None:
         return
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("benchmarks").setLevel(logging.INFO)
-    # Whoever ends this process ends the servers too.
+    # SIGTERM ends this process through its cleanup, which ends the servers.
     signal.signal(signal.SIGTERM, _end)
     with tempfile.TemporaryDirectory(prefix="vllm-edit-serving-") as scratch:
         folder = options.logs or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         result = measured(options, folder)
     kind = "" if options.plan is FULL else f"{options.plan.name}-"
-    output = options.output or RESULTS / f"serving-{kind}cpu.json"
+    output = options.output or results.RESULTS / f"serving-{kind}cpu.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     page = output.with_suffix(".html")
@@ -70,7 +68,7 @@ def _end(number: int, _frame: object) -> None:
 
 
 def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """The whole result; servers keep their logs in the folder."""
+    """The whole result. Servers write their logs into the folder."""
     from benchmarks.serving.profile import profiles
     from benchmarks.serving.rounds import rounds
     from benchmarks.serving.summary import judged

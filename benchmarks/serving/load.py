@@ -1,4 +1,4 @@
-"""Load by vLLM's own `vllm bench serve` code, so that figures compare with everyone's."""
+"""Load from the code of `vllm bench serve`, so that figures are comparable with others'."""
 
 import asyncio
 import contextlib
@@ -28,14 +28,14 @@ _DETAILS = (
 )  # fmt: skip
 """What `vllm bench serve` leaves out of its result without `--save-detailed`."""
 _BEAT = 0.01
-"""Seconds between two looks at how late this process is."""
+"""Seconds between two checks how late this process runs."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """Requests to send: open loop with a ``rate``, closed loop with a ``concurrency``.
+    """Requests to send: open loop with a `rate`, closed loop with a `concurrency`.
 
-    The requests ask ``models`` in turn. ``label`` names them in the result.
+    The requests go to `models` in turn. `label` names them in the result.
     """
 
     label: str
@@ -53,7 +53,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Stream:
-    """One answer as it came: by time.perf_counter, when it was asked for and when pieces came."""
+    """One streamed answer: times of the request and of each piece (time.perf_counter)."""
 
     asked: float
     pieces: tuple[float, ...]
@@ -66,10 +66,10 @@ class Stream:
 
 @dataclass(frozen=True)
 class LoadResult:
-    """`flat` has the keys of `vllm bench serve --save-result`; ``span`` is when it ran.
+    """`flat` has the keys of `vllm bench serve --save-result`; `span` is when it ran.
 
-    ``sent`` are the tokens of the prompts as they were sent, ``lags`` the seconds by which this
-    process came too late to what it had to do: what it saw meanwhile was seen too late as well.
+    `sent` counts the prompt tokens that were sent. `lags` are the seconds by which this process
+    woke too late: it measured answers late by as much.
     """
 
     flat: dict[str, Any]
@@ -81,9 +81,9 @@ class LoadResult:
 
 
 async def send(load: Load) -> LoadResult:
-    """Put the load on its server, and say how it was answered."""
+    """Send the load to its server and measure the answers."""
     random.seed(load.seed)
-    # vLLM draws the times of arrival from these.
+    # vLLM draws the arrival times from these.
     np.random.seed(load.seed)
     requests, lags = _requests(load), list[float]()
     # A full collection stops this process for a third of a second.
@@ -136,7 +136,7 @@ def _flat(load: Load, found: dict[str, Any]) -> dict[str, Any]:
         "backend": "openai",
         "label": load.label,
         "model_id": load.models[0],
-        # A result is read on other machines: no path of this one.
+        # Only the name: a result is read on other machines.
         "tokenizer_id": Path(load.tokenizer).name,
         "num_prompts": len(load.prompts),
         "request_rate": "inf" if load.rate == CLOSED else load.rate,
@@ -147,7 +147,7 @@ def _flat(load: Load, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _streams(found: dict[str, Any]) -> tuple[Stream, ...]:
-    """Those that were answered to their end."""
+    """Those that were answered completely."""
     parts = (found[name] for name in ("start_times", "ttfts", "itls", "errors"))
     return tuple(
         Stream(start, tuple(np.cumsum([start + ttft, *itl]).tolist()))

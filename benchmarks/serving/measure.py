@@ -1,6 +1,5 @@
-"""One arm, once: the load that it gets and the figures that come of it."""
+"""One load on one arm, and the figures measured under it."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,19 +12,20 @@ from benchmarks.serving.arms import Arm
 from benchmarks.serving.load import CLOSED, Load, LoadResult, Stream, send
 from benchmarks.serving.metrics import MetricsDifference, Snapshot
 from benchmarks.serving.plan import ServingPlan
-from benchmarks.serving.storm import StormResult, storm_blows
+from benchmarks.serving.storm import StormResult, edit_storm
+from benchmarks.spread import spread
 from vllm_edit import factworld
 
 _PREFIX = "vllm:prefix_cache"
 _WINDOW = 0.25
-"""Seconds of one point of a timeline."""
+"""Length in seconds of one step of a timeline."""
 
 
 @dataclass(frozen=True)
 class LoadRun:
-    """One load for an arm: so many requests at a rate, or with so many in flight.
+    """`count` requests, in open loop at a `rate` or in closed loop with `concurrency` in flight.
 
-    ``number`` is that of the run: arms of one number get the same traffic.
+    Runs with the same `number` get the same traffic.
     """
 
     count: int
@@ -39,7 +39,7 @@ class LoadRun:
 
 
 def load_runs(plan: ServingPlan, arm: Arm, number: int) -> list[LoadRun]:
-    """What an arm is asked in one round."""
+    """The loads of an arm in one round."""
     runs = [(plan.closed, CLOSED, plan.concurrency), (plan.opened, plan.rate, None)]
     if arm.swept and number == 0:
         others = [rate for rate in plan.rates if rate != plan.rate]
@@ -51,118 +51,111 @@ def load_runs(plan: ServingPlan, arm: Arm, number: int) -> list[LoadRun]:
 
 
 async def measure(
-    plan: ServingPlan, arm: Arm, ask: LoadRun, url: str, questions: Sequence[str]
+    plan: ServingPlan, arm: Arm, run: LoadRun, url: str, questions: Sequence[str]
 ) -> dict[str, Any]:
-    """The keys of `vllm bench serve`, and those of edits, which begin with `edit_`.
+    """The figures of `vllm bench serve` and those of edits, whose keys begin with `edit_`.
 
-    ``questions`` are what MeLLo is asked.
+    `questions` are the prompts of a MeLLo arm.
     """
     load = Load(
         label=arm.name,
         url=url,
         models=arm.models,
-        prompts=_prompts(arm, ask, questions),
+        prompts=_prompts(arm, run, questions),
         tokenizer=str(factworld.checkpoint()),
         output_tokens=plan.output_tokens,
-        seed=ask.number,
-        rate=ask.rate,
+        seed=run.number,
+        rate=run.rate,
         burstiness=plan.burstiness,
-        concurrency=ask.concurrency,
+        concurrency=run.concurrency,
         extra_body=dict(arm.extra_body),
     )
     async with httpx.AsyncClient(timeout=120.0) as http:
         before = await Snapshot.take(http, url)
-        name = f"{arm.name}-{ask.number}"
-        storm = storm_blows(arm.storm, url, name) if arm.storm else nullcontext(StormResult())
-        async with storm as weather:
-            answered = await send(load)
-            # What comes after the load is not part of it.
-            change = MetricsDifference(before, await Snapshot.take(http, url))
-    told = _told(arm, ask, answered, change, weather)
-    return {**answered.flat, **told}
+        name = f"{arm.name}-{run.number}"
+        storm = edit_storm(arm.storm, url, name) if arm.storm else nullcontext(StormResult())
+        async with storm as storm_result:
+            answers = await send(load)
+            # Taken inside: the end of the storm is not part of the load.
+            metrics = MetricsDifference(before, await Snapshot.take(http, url))
+    return {**answers.flat, **_edit_figures(arm, run, answers, metrics, storm_result)}
 
 
-def _prompts(arm: Arm, ask: LoadRun, questions: Sequence[str]) -> Sequence[str]:
+def _prompts(arm: Arm, run: LoadRun, questions: Sequence[str]) -> Sequence[str]:
     if arm.hops:
-        return [questions[at % len(questions)] for at in range(ask.count)]
-    return traffic.prompts(ask.count, ask.number, arm.scoped, arm.in_memory)
+        return [questions[at % len(questions)] for at in range(run.count)]
+    return traffic.prompts(run.count, run.number, arm.scoped, arm.in_memory)
 
 
-def _told(
-    arm: Arm, ask: LoadRun, answered: LoadResult, change: MetricsDifference, weather: StormResult
+def _edit_figures(
+    arm: Arm, run: LoadRun, answers: LoadResult, metrics: MetricsDifference, storm: StormResult
 ) -> dict[str, Any]:
-    flat, gaps = answered.flat, [b - a for s in answered.streams for a, b in s.gaps]
-    routed = change.total("vllm_edit_routing_seconds_count")
-    passed = change.total("vllm_edit_passes_total")
-    # What vLLM got beyond what was sent. A storm's probes and MeLLo's hops are not told apart, and
-    # what SERAC's model answers does not get there.
-    added = change.total("vllm:prompt_tokens_total") - answered.sent
-    during = [at for at in weather.swaps if answered.span[0] <= at <= answered.span[1]]
+    flat, gaps = answers.flat, [b - a for s in answers.streams for a, b in s.gaps]
+    routed = metrics.total("vllm_edit_routing_seconds_count")
+    passed = metrics.total("vllm_edit_passes_total")
+    # Prompt tokens that vLLM got beyond those sent. This is unknown in storms (probes are requests
+    # too), for MeLLo (so are hops), and for SERAC (whose own model answers some requests).
+    added = metrics.total("vllm:prompt_tokens_total") - answers.sent
+    during = [at for at in storm.swaps if answers.span[0] <= at <= answers.span[1]]
     return {
         "edit_arm": arm.name,
-        "edit_loop": ask.loop,
+        "edit_loop": run.loop,
         "edit_kind": arm.storm.kind if arm.storm else None,
         "edit_rate": arm.storm.rate if arm.storm else 0.0,
         "edit_set_size": arm.edits,
         "edit_scoped_percent": arm.scoped,
         "edit_hit_share": (routed - passed) / routed if routed else None,
-        "edit_asked": weather.asked,
-        "edit_refused": weather.refused,
-        "edit_active": weather.active,
-        "edit_failed": weather.failed,
-        "edit_active_rate": weather.active / flat["duration"] if arm.storm else 0.0,
-        "edit_accept_ms": spread(1e3 * s for s in weather.accepting),
-        "edit_visible_ms": spread(1e3 * s for s in weather.visible),
-        "edit_visible_lost": weather.unseen,
+        "edit_asked": storm.asked,
+        "edit_refused": storm.refused,
+        "edit_active": storm.active,
+        "edit_failed": storm.failed,
+        "edit_active_rate": storm.active / flat["duration"] if arm.storm else 0.0,
+        "edit_accept_ms": spread(1e3 * s for s in storm.accepting),
+        "edit_visible_ms": spread(1e3 * s for s in storm.visible),
+        "edit_visible_lost": storm.unseen,
         "edit_swaps": len(during),
-        "edit_pause_ms": _milliseconds(change.mean("vllm_edit_swap_seconds", part="pause")),
-        "edit_stage_ms": _milliseconds(change.mean("vllm_edit_swap_seconds", part="stage")),
-        "edit_compute_ms": _milliseconds(change.mean("vllm_edit_compute_seconds")),
+        "edit_pause_ms": _milliseconds(metrics.mean("vllm_edit_swap_seconds", part="pause")),
+        "edit_stage_ms": _milliseconds(metrics.mean("vllm_edit_swap_seconds", part="stage")),
+        "edit_compute_ms": _milliseconds(metrics.mean("vllm_edit_compute_seconds")),
         "edit_longest_gap_ms": 1e3 * max(gaps, default=0.0),
-        "edit_preempted": change.total("vllm:num_preemptions_total"),
-        "edit_recomputed_tokens": recomputed(answered.streams, flat, during),
-        "edit_cache_hit_after": change.share(f"{_PREFIX}_hits_total", f"{_PREFIX}_queries_total"),
-        "edit_route_ms": _milliseconds(change.mean("vllm_edit_routing_seconds")),
-        "edit_encoder_ms": _milliseconds(change.mean("vllm_edit_encoder_seconds")),
-        "edit_encoder_calls": change.total("vllm_edit_encoder_seconds_count"),
-        "edit_classifier_ms": _milliseconds(change.mean("vllm_edit_classifier_seconds")),
-        "edit_classifier_calls": change.total("vllm_edit_classifier_seconds_count"),
-        "edit_queue_ms": _milliseconds(change.mean("vllm:request_queue_time_seconds")),
-        "edit_prefill_ms": _milliseconds(change.mean("vllm:request_prefill_time_seconds")),
-        "edit_decode_ms": _milliseconds(change.mean("vllm:request_decode_time_seconds")),
+        "edit_preempted": metrics.total("vllm:num_preemptions_total"),
+        "edit_recomputed_tokens": recomputed(answers.streams, flat, during),
+        "edit_cache_hit_after": metrics.share(f"{_PREFIX}_hits_total", f"{_PREFIX}_queries_total"),
+        "edit_route_ms": _milliseconds(metrics.mean("vllm_edit_routing_seconds")),
+        "edit_encoder_ms": _milliseconds(metrics.mean("vllm_edit_encoder_seconds")),
+        "edit_encoder_calls": metrics.total("vllm_edit_encoder_seconds_count"),
+        "edit_classifier_ms": _milliseconds(metrics.mean("vllm_edit_classifier_seconds")),
+        "edit_classifier_calls": metrics.total("vllm_edit_classifier_seconds_count"),
+        "edit_queue_ms": _milliseconds(metrics.mean("vllm:request_queue_time_seconds")),
+        "edit_prefill_ms": _milliseconds(metrics.mean("vllm:request_prefill_time_seconds")),
+        "edit_decode_ms": _milliseconds(metrics.mean("vllm:request_decode_time_seconds")),
         "edit_added_prompt_tokens": None if arm.storm or arm.hops or added < 0 else added,
-        "edit_client_lag_ms": spread(1e3 * s for s in answered.lags),
-        "edit_errors": sorted({error.strip().splitlines()[-1] for error in answered.errors}),
-        "edit_timeline": timeline(answered, during) if arm.storm else None,
+        "edit_client_lag_ms": spread(1e3 * s for s in answers.lags),
+        "edit_errors": sorted({error.strip().splitlines()[-1] for error in answers.errors}),
+        "edit_timeline": timeline(answers, during) if arm.storm else None,
     }
 
 
-def spread(values: Any) -> dict[str, float] | None:
-    """Median and extremes; None of nothing."""
-    found = sorted(values)
-    if not found:
-        return None
-    return {"median": statistics.median(found), "min": found[0], "max": found[-1]}
-
-
 def recomputed(streams: Sequence[Stream], flat: Mapping[str, Any], swaps: Sequence[float]) -> float:
-    """Tokens that running streams had behind them when the engine swapped: a swap clears every
-    KV cache, and they are computed again. An estimate, as streams differ in length."""
+    """Tokens that are computed again because a swap clears the KV caches of running streams.
+
+    An estimate: it takes the mean prompt length for every stream.
+    """
     prompt = flat["total_input_tokens"] / max(1, flat["completed"])
-    found = 0.0
+    tokens = 0.0
     for at in swaps:
         for stream in streams:
             if stream.asked <= at <= stream.pieces[-1]:
-                found += prompt + sum(piece <= at for piece in stream.pieces)
-    return found
+                tokens += prompt + sum(piece <= at for piece in stream.pieces)
+    return tokens
 
 
-def timeline(answered: LoadResult, swaps: Sequence[float]) -> dict[str, Any]:
-    """Tokens a second and the longest gap, window by window, and when the engine swapped."""
-    begin, end = answered.span
+def timeline(answers: LoadResult, swaps: Sequence[float]) -> dict[str, Any]:
+    """Tokens per second and the longest gap in each window, and the times of swaps."""
+    begin, end = answers.span
     windows = int((end - begin) / _WINDOW) + 1
     tokens, longest = [0] * windows, [0.0] * windows
-    for stream in answered.streams:
+    for stream in answers.streams:
         for piece in stream.pieces:
             tokens[int((piece - begin) / _WINDOW)] += 1
         for start, stop in stream.gaps:

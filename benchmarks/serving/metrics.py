@@ -1,4 +1,4 @@
-"""What a server's /metrics say of a span of time."""
+"""A server's /metrics before and after a load."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Labels = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Values by name and labels, as they stood at one time."""
+    """All values at one time, by name and labels."""
 
     values: Mapping[tuple[str, Labels], float]
 
@@ -33,17 +33,17 @@ class Snapshot:
         )
 
     def total(self, name: str, **labels: str) -> float:
-        """Over all samples of the name that have these labels."""
+        """The sum of all samples with this name and these labels."""
         return sum(
             value
-            for (found, its), value in self.values.items()
-            if found == name and labels.items() <= dict(its).items()
+            for (sample, its), value in self.values.items()
+            if sample == name and labels.items() <= dict(its).items()
         )
 
 
 @dataclass(frozen=True)
 class MetricsDifference:
-    """What was added between two snapshots."""
+    """The difference between two snapshots."""
 
     before: Snapshot
     after: Snapshot
@@ -52,11 +52,11 @@ class MetricsDifference:
         return self.after.total(name, **labels) - self.before.total(name, **labels)
 
     def mean(self, histogram: str, **labels: str) -> float | None:
-        """Of what a histogram saw meanwhile; None if that was nothing."""
+        """The mean of the new observations of a histogram; None if there are none."""
         count = self.total(f"{histogram}_count", **labels)
         return self.total(f"{histogram}_sum", **labels) / count if count else None
 
     def share(self, part: str, whole: str) -> float | None:
-        """One counter's part of another; None if the other did not move."""
-        of = self.total(whole)
-        return self.total(part) / of if of else None
+        """The increase of one counter divided by another's; None if the other did not increase."""
+        increase = self.total(whole)
+        return self.total(part) / increase if increase else None

@@ -1,17 +1,16 @@
-"""How much is measured."""
+"""The sizes of a run."""
 
 from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class ServingPlan:
-    """Sizes of one run; every arm of every round gets the same traffic.
+    """Sizes of one run. Every arm of every round gets the same traffic.
 
-    Each round load_runs each arm ``closed`` requests with ``concurrency`` of them in flight, for
-    throughput, and ``opened`` requests that come at ``rate`` a second whatever the server does,
-    for latency. Arms that are swept are also asked at the other ``rates``, in the first round.
-    The profile is of ``profiled`` requests. ``arms`` are measured if no others are chosen; all, if
-    it names none.
+    In each round each arm gets `closed` requests with `concurrency` in flight, for throughput, and
+    `opened` requests at `rate` per second, for latency. In the first round, swept arms are also
+    measured at the other `rates`. The profile uses `profiled` requests. `arms` are the default
+    arms; empty means all.
     """
 
     name: str
@@ -24,7 +23,7 @@ class ServingPlan:
     output_tokens: int
     burstiness: float
     many: int
-    """Edits of the larger memory."""
+    """Edits in the larger memory."""
     profiled: int
     arms: tuple[str, ...] = ()
 
@@ -60,7 +59,7 @@ TURNS = replace(
     profiled=0,
     arms=("no-edits", "merged", f"memory-{FULL.many}-0%"),
 )
-"""Rounds of seconds: what else the machine does weighs on every arm of one alike."""
+"""Short rounds: other load on the machine affects all arms of a round alike."""
 
 QUICK = ServingPlan(
     name="quick",

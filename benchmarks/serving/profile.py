@@ -1,7 +1,7 @@
 """Where the milliseconds of a routed request and of a weight edit go.
 
-The parts of routing are taken one by one in this process, by the code that the server runs, on an
-idle machine; what vLLM does with the request comes from the server's /metrics under load.
+The parts of routing are timed in this process, on an idle machine, with the server's own code. The
+times inside vLLM come from the server's /metrics under load.
 """
 
 import itertools
@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks import people
 from benchmarks.routing import mixtures
 from benchmarks.serving import traffic
-from benchmarks.serving.summary import CLOSED, OPEN, figure
+from benchmarks.serving.summary import CLOSED, OPEN, over_rounds
 from benchmarks.serving.weight_profile import weight_edit
 from retriever import IkeSettings, Pass, RetrieverSettings, SentenceEncoder
 from retriever.encoder import Vectors
@@ -52,7 +52,7 @@ _ABOUT = {
 
 
 class Stopwatch:
-    """Seconds by part; a part inside another is not counted for the outer one."""
+    """Seconds by part. A nested part does not count for the outer one."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -71,7 +71,7 @@ class Stopwatch:
 
 
 class TimedEncoder:
-    """An encoder whose calls are a part."""
+    """An encoder that times its calls as a part."""
 
     def __init__(self, encoder: SentenceEncoder) -> None:
         self._encoder = encoder
@@ -83,7 +83,7 @@ class TimedEncoder:
 
 
 class TimedMemory(Memory):
-    """A memory that says what is gate and what is search."""
+    """A memory that times the gate and the search as parts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class TimedMemory(Memory):
 
 
 def profiles(size: int, count: int, records: Sequence[Row]) -> dict[str, list[Row]]:
-    """Tables by title; ``records`` are the run's."""
+    """Tables by title. `records` are those of the run."""
     route = _Route(size)
     inside = [people.fact(number * 7 % size).prompt for number in range(count)]
     outside = people.requests(count, 7 * traffic.RESERVED)
@@ -140,7 +140,7 @@ class _Route:
         self._memory = _filled(size, self._encoder)
 
     def table(self, texts: Sequence[str]) -> list[Row]:
-        """Means over the texts, of which some do without a part."""
+        """Mean time of each part over the texts; a part that a text skips counts as zero."""
         self._one(texts[0])
         found = [self._one(text) for text in texts]
         parts = [part for part in _ABOUT if any(part in one for one in found)]
@@ -173,7 +173,7 @@ class _Route:
 
 
 def _filled(size: int, encoder: TimedEncoder) -> TimedMemory:
-    """The first of its vectors are real, the others mixtures of these; see `benchmarks.routing`."""
+    """The first vectors are real, the others are mixtures of these (see `benchmarks.routing`)."""
     real = encoder.encode(people.prompts(min(REAL, size)))
     more = list(mixtures(real, size - len(real), seed=size)) if size > len(real) else []
     memory = TimedMemory()
@@ -184,20 +184,20 @@ def _filled(size: int, encoder: TimedEncoder) -> TimedMemory:
 
 def _engine(records: Sequence[Row], arm: str) -> list[Row]:
     parts = ("queue", "prefill", "decode")
-    found = [(part, figure(records, arm, OPEN, f"edit_{part}_ms")) for part in parts]
-    return [_row(part, told.median) for part, told in found if told]
+    found = [(part, over_rounds(records, arm, OPEN, f"edit_{part}_ms")) for part in parts]
+    return [_row(part, spread.median) for part, spread in found if spread]
 
 
 def _swap(records: Sequence[Row]) -> list[Row]:
-    """From the storm of single weight edits, where they are served."""
-    wanted = (
+    """The times of a swap, from the storm of weight edits."""
+    parts = (
         ("edit_stage_ms", "ship and stage", "sent to the workers, which build the new weights"),
         ("edit_pause_ms", "commit", "requests wait, the weights change, caches are cleared"),
     )
     found = [
-        (part, figure(records, "storm-weight-5", CLOSED, k), about) for k, part, about in wanted
+        (part, over_rounds(records, "storm-weight-5", CLOSED, k), about) for k, part, about in parts
     ]
-    return [_row(part, told.median, about) for part, told, about in found if told]
+    return [_row(part, spread.median, about) for part, spread, about in found if spread]
 
 
 def _row(part: str, milliseconds: float, about: str | None = None) -> Row:

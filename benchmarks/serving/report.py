@@ -1,15 +1,15 @@
 """The result as one page that opens offline."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.serving import plots, table
 from vllm_edit.evaluation import page
 
-TITLE = "Serving under edit load, against plain vLLM"
+TITLE = "Serving under edit load, compared with plain vLLM"
 _CAUTION = (
-    "The bundled model is tiny: next to it everything is dear, and a share of the time of a "
-    "request says nothing about larger models. Read absolute milliseconds for those."
+    "The bundled model is tiny, so every cost is large next to it. A share of a request's time "
+    "says nothing about larger models: read the absolute milliseconds for those."
 )
 
 
@@ -22,18 +22,15 @@ def html(result: Mapping[str, Any]) -> str:
         page.section("What edits cost", page.table(table.edit_table(result))),
         page.section("What the figures mean", page.bullets(table.MEANINGS)),
         page.section("The arms", page.table(table.arm_table(result), "text")),
-        _plots("Latency against request rate", plots.by_rate(result), plots.legend(result)),
-        _plots("Overhead against the number of edits", plots.by_edits(result)),
-        _plots("Storms: dashed lines are swaps", plots.timelines(result)),
-        _plots("Where the milliseconds go", plots.profiles(result)),
+        page.plots(
+            "Latency against request rate", plots.by_rate(result), plots.rate_legend(result)
+        ),
+        page.plots(
+            "Overhead against the number of edits", plots.by_edits(result), plots.SCOPE_LEGEND
+        ),
+        page.plots("Storms: dashed lines are swaps", plots.timelines(result)),
+        page.plots("Where the milliseconds go", plots.profiles(result)),
     ]
     for title, rows in result["profile"].items():
         parts.append(page.section(title, page.table(table.profile_table(rows), "text")))
     return page.document(TITLE, parts)
-
-
-def _plots(title: str, plots: Sequence[str], legend: str = "") -> str:
-    if not plots:
-        return ""
-    key = f'<div class="legend">{legend}</div>' if legend else ""
-    return page.section(title, f'{key}<div class="plots">{"".join(plots)}</div>')

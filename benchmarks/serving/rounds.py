@@ -1,4 +1,4 @@
-"""All rounds: every arm once in each, in another order each time, on servers that stay up."""
+"""All rounds: each measures every arm once, in another order, on servers that stay up."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ from benchmarks.serving.servers import (
     MAX_ADAPTERS,
     PLAIN,
     Editor,
-    running,
+    started_servers,
 )
 
 Measurement = dict[str, Any]
@@ -39,9 +39,10 @@ logger = logging.getLogger(__name__)
 
 _WARM_UPS = 16
 _REST = 1.2
-"""Seconds between arms: a worker of vLLM polls for one after its last step, on the next's core."""
+"""Seconds between arms. A vLLM worker polls for a second after its last step, which would take
+processor time from the next arm."""
 _UNCOUNTED = 1_000
-"""Number of the runs that warm servers up; no counted one has it."""
+"""Number of warm-up runs. No measured run has it."""
 
 
 def rounds(
@@ -51,13 +52,13 @@ def rounds(
     large: Path | None,
     count: int | None = None,
 ) -> list[Measurement]:
-    """Records of every arm of every round; the servers run meanwhile.
+    """Records of every arm of every round.
 
-    ``count`` replaces the plan's number of rounds; see `running` for the folders.
+    `count` replaces the plan's number of rounds. `started_servers` describes the folders.
     """
     names = list(dict.fromkeys(arm.server for arm in arms))
     questions: Sequence[str] = ()
-    with running(names, folder, large) as urls:
+    with started_servers(names, folder, large) as urls:
         for name, url in urls.items():
             _load(plan, name, Editor(url), arms)
         if any(arm.hops for arm in arms):
@@ -67,21 +68,21 @@ def rounds(
         for number in range(count or plan.rounds):
             for arm in rotated(arms, number):
                 time.sleep(_REST)
-                for ask in load_runs(plan, arm, number):
-                    record = _one(plan, arm, ask, urls, questions) | {"edit_round": number}
+                for run in load_runs(plan, arm, number):
+                    record = _one(plan, arm, run, urls, questions) | {"edit_round": number}
                     records.append(record)
-                    _note(record, folder / "records.jsonl")
+                    _append(record, folder / "records.jsonl")
     return [record | _before(record, records) for record in records]
 
 
 def rotated(arms: Sequence[Arm], number: int) -> list[Arm]:
-    """The order of a round: each begins a third of the way further on."""
+    """The order of a round: each round begins a third of the list later than the one before."""
     start = number * -(-len(arms) // 3) % len(arms)
     return [*arms[start:], *arms[:start]]
 
 
 def _one(
-    plan: ServingPlan, arm: Arm, ask: LoadRun, urls: Mapping[str, str], questions: Sequence[str]
+    plan: ServingPlan, arm: Arm, run: LoadRun, urls: Mapping[str, str], questions: Sequence[str]
 ) -> Measurement:
     url, editor = urls[arm.server], Editor(urls[arm.server])
     start = time.monotonic()
@@ -89,18 +90,18 @@ def _one(
         editor.activate(arm.active, True)
     try:
         if arm.active:
-            # The swap has cleared the prefix cache; plain vLLM's has the instructions in it.
+            # The swap has cleared the prefix cache. Fill it again, as that of plain vLLM is filled.
             asyncio.run(measure(plan, arm, LoadRun(1, CLOSED, 1, _UNCOUNTED), url, questions))
-        record = asyncio.run(measure(plan, arm, ask, url, questions))
+        record = asyncio.run(measure(plan, arm, run, url, questions))
     finally:
         if arm.active:
             editor.activate(arm.active, False)
-    logger.info("%s, %s loop: %.1f s", arm.name, ask.loop, time.monotonic() - start)
+    logger.info("%s, %s loop: %.1f s", arm.name, run.loop, time.monotonic() - start)
     return record
 
 
-def _note(record: Measurement, path: Path) -> None:
-    """Keep it, should the run be broken off."""
+def _append(record: Measurement, path: Path) -> None:
+    """Keep the record in case the run is interrupted."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
 
@@ -108,16 +109,16 @@ def _note(record: Measurement, path: Path) -> None:
 def _warm_up(
     plan: ServingPlan, arms: Sequence[Arm], urls: Mapping[str, str], questions: Sequence[str]
 ) -> None:
-    """Let every arm do everything once: models load, kernels are chosen, caches are filled."""
+    """Run every arm once, so that models are loaded and caches are filled."""
     for arm in arms:
         if arm.storm is None:
-            ask = LoadRun(_WARM_UPS, CLOSED, plan.concurrency, _UNCOUNTED)
-            _one(plan, arm, ask, urls, questions)
+            run = LoadRun(_WARM_UPS, CLOSED, plan.concurrency, _UNCOUNTED)
+            _one(plan, arm, run, urls, questions)
 
 
 def _load(plan: ServingPlan, name: str, editor: Editor, arms: Sequence[Arm]) -> None:
-    """Give a server the edit sets that its arms ask for."""
-    wanted = {model.partition("@")[2] for a in arms if a.server == name for model in a.models}
+    """Create the edit sets that a server's arms need."""
+    needed = {model.partition("@")[2] for a in arms if a.server == name for model in a.models}
     if name == EDITED:
         few = memory_set(FEW)
         editor.make(few, traffic.facts(FEW, "ike", few))
@@ -126,9 +127,9 @@ def _load(plan: ServingPlan, name: str, editor: Editor, arms: Sequence[Arm]) -> 
     if name == LARGE:
         many = memory_set(plan.many)
         editor.make(many, traffic.facts(plan.many, "ike", many))
-    if SERAC in wanted:
+    if SERAC in needed:
         editor.make(SERAC, traffic.facts(100, "serac", SERAC))
-    if MELLO in wanted:
+    if MELLO in needed:
         editor.make(MELLO, traffic.hops(0, HOP_EDITS)[0])
     if name == ADAPTERS:
         edits = traffic.corrections(MAX_ADAPTERS, "rome")
@@ -137,11 +138,11 @@ def _load(plan: ServingPlan, name: str, editor: Editor, arms: Sequence[Arm]) -> 
 
 
 def _before(record: Measurement, records: Sequence[Measurement]) -> Measurement:
-    """The prefix cache's hit rate on plain vLLM, for the same requests in the same round."""
+    """The prefix-cache hit rate of plain vLLM for the same requests in the same round."""
     same = ("edit_round", "edit_loop", "request_rate")
-    found = [
+    rates = [
         other["edit_cache_hit_after"]
         for other in records
         if other["edit_arm"] == PLAIN and all(other[key] == record[key] for key in same)
     ]
-    return {"edit_cache_hit_before": found[0] if found else None}
+    return {"edit_cache_hit_before": rates[0] if rates else None}

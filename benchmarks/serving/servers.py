@@ -1,4 +1,4 @@
-"""The servers that the arms share: each is started once, and stays up for all rounds."""
+"""The servers that the arms share. Each starts once and stays up for all rounds."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +17,7 @@ PLAIN, UNEDITED, EDITED, LARGE, ADAPTERS = "plain", "unedited", "edited", "large
 MODEL = "factworld"
 MAX_ADAPTERS = 16
 _STARTING = 2
-"""Servers that start at a time: that is mostly one thread each."""
+"""Servers that start at a time: a start uses about one thread."""
 _ENTRY = (sys.executable, "-m", ENTRY_MODULE)
 _OURS = (
     "--edit-max-rate=0",
@@ -35,10 +35,12 @@ _SETTINGS: Mapping[str, Mapping[str, str]] = {
 
 
 @contextmanager
-def running(names: Iterable[str], folder: Path, large: Path | None) -> Iterator[Mapping[str, str]]:
-    """URLs of servers of the bundled model, all with the same flags of vLLM's own.
+def started_servers(
+    names: Iterable[str], folder: Path, large: Path | None
+) -> Iterator[Mapping[str, str]]:
+    """Run servers of the bundled model, all with the same vLLM flags; gives their URLs by name.
 
-    Logs and stores are in ``folder``; ``large`` is the store of that server if it is to be kept.
+    Logs and stores are in `folder`. The store of the `LARGE` server is at `large` if given.
     """
     stores = {name: folder / f"store-{name}" for name in names}
     if large is not None and LARGE in stores:
@@ -47,7 +49,7 @@ def running(names: Iterable[str], folder: Path, large: Path | None) -> Iterator[
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(_STARTING))
         for server in servers.values():
-            # Also one that is still starting is ended, which ends the wait for it.
+            # Registered before the start, so that a server that is still starting ends too.
             stack.callback(server.stop)
         list(pool.map(ServerProcess.start, servers.values()))
         yield {name: server.url for name, server in servers.items()}
@@ -65,31 +67,31 @@ def _server(name: str, store: Path, log: Path) -> ServerProcess:
 
 
 class Editor:
-    """Changes the edits of one server, and waits until they are in effect."""
+    """Changes the edits of one server and waits until they are in effect."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def make(self, name: str, edits: Iterable[Mapping[str, str]] = (), active: bool = False) -> str:
-        """A set with these edits, if there is none of the name; returns its model's name."""
+        """Create a set with these edits unless it exists. Returns the name of its variant."""
         with ServerClient(self._url) as server:
-            known = {found["name"] for found in server.get("/v1/edit-sets")["data"]}
-            if name not in known:
+            existing = {one["name"] for one in server.get("/v1/edit-sets")["data"]}
+            if name not in existing:
                 server.post("/v1/edit-sets", {"name": name})
-                ours = [{**edit, "edit_set": name} for edit in edits]
-                if ours:
-                    _require_active(server.post("/v1/edits", {"edits": ours, "wait": True}))
+                new = [{**edit, "edit_set": name} for edit in edits]
+                if new:
+                    _require_active(server.post("/v1/edits", {"edits": new, "wait": True}))
             if active:
                 server.patch(f"/v1/edit-sets/{name}", {"active": True})
         return f"{MODEL}@{name}"
 
     def activate(self, name: str, active: bool) -> None:
-        """Let default traffic see a set, or no more."""
+        """Show or hide a set in default traffic."""
         with ServerClient(self._url) as server:
             server.patch(f"/v1/edit-sets/{name}", {"active": active})
 
     def end(self, name: str) -> None:
-        """Take back a set's edits, those that wait for their turn too."""
+        """Delete a set with its edits, pending ones included."""
         with ServerClient(self._url) as server:
             server.delete(f"/v1/edit-sets/{name}")
 

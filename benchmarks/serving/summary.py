@@ -1,10 +1,11 @@
-"""Rounds made into one figure each: medians, extremes, ratios to plain vLLM, and the targets."""
+"""The figures of a run: medians over rounds, ratios to plain vLLM, and the goals."""
 
 import math
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from benchmarks.spread import Spread
 
 Measurement = Mapping[str, Any]
 
@@ -12,12 +13,12 @@ CLOSED, OPEN = "closed", "open"
 PLAIN = "plain"
 THROUGHPUT, TTFT = "output_throughput", "median_ttft_ms"
 _RANKED = 10
-"""Rounds from which on ranks say where a median lies."""
+"""Fewest rounds for an interval of their median."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What an arm is held to, as ratios to plain vLLM; None where there is none."""
+    """Limits of an arm, as ratios to plain vLLM: least throughput and largest TTFT, if any."""
 
     arm: str
     throughput: float
@@ -32,46 +33,28 @@ GOALS = (
 )
 
 
-@dataclass(frozen=True)
-class Spread:
-    """A median over rounds with the least and the greatest."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Iterable[float | None]) -> "Spread | None":
-        """None of nothing."""
-        found = [value for value in values if value is not None]
-        return cls(statistics.median(found), min(found), max(found)) if found else None
-
-    def told(self) -> dict[str, float]:
-        return {"median": self.median, "min": self.low, "max": self.high}
-
-
-def figure(records: Sequence[Measurement], arm: str, loop: str, key: str) -> Spread | None:
-    """Of one key over the rounds; of spreads (as `edit_visible_ms`), their medians."""
+def over_rounds(records: Sequence[Measurement], arm: str, loop: str, key: str) -> Spread | None:
+    """The values of one key over the rounds; a value with extremes counts as its median."""
     return Spread.of(_value(r.get(key)) for r in _of(records, arm, loop))
 
 
 def ratio(records: Sequence[Measurement], arm: str, loop: str, key: str) -> Spread | None:
-    """Of an arm to plain vLLM, each round's own."""
+    """Ratios of an arm to plain vLLM in the same round."""
     return Spread.of(_ratios(records, arm, loop, key))
 
 
 def interval(
     records: Sequence[Measurement], arm: str, loop: str, key: str
 ) -> tuple[float, float] | None:
-    """Where the median of an arm's ratios lies with a confidence of 95 %; None of few rounds.
+    """The 95 % confidence interval of the median ratio; None with fewer than ten rounds.
 
-    By ranks, so whatever the ratios' distribution (Conover, Practical Nonparametric Statistics,
-    section 3.2, in its normal approximation).
+    By ranks, so it assumes no distribution (Conover, Practical Nonparametric Statistics, section
+    3.2, in its normal approximation).
     """
-    found = sorted(_ratios(records, arm, loop, key))
-    count = len(found)
+    ratios = sorted(_ratios(records, arm, loop, key))
+    count = len(ratios)
     rank = math.floor((count - 1.96 * math.sqrt(count)) / 2)
-    return (found[rank], found[count - 1 - rank]) if count >= _RANKED else None
+    return (ratios[rank], ratios[count - 1 - rank]) if count >= _RANKED else None
 
 
 def _ratios(records: Sequence[Measurement], arm: str, loop: str, key: str) -> list[float]:
@@ -81,59 +64,58 @@ def _ratios(records: Sequence[Measurement], arm: str, loop: str, key: str) -> li
 
 
 def failed(records: Sequence[Measurement], arm: str) -> int:
-    """Requests of an arm that were not answered, in all rounds."""
+    """How many requests of an arm failed, in all rounds."""
     return sum(r["failed"] for r in records if r["edit_arm"] == arm)
 
 
 def judged(records: Sequence[Measurement]) -> list[dict[str, Any]]:
-    """Each target, what was measured and whether it is met.
+    """Each goal with the measured values, and whether it is met.
 
-    ``throughput`` is the ratio of output throughput (closed loop), ``ttft`` that of the median
-    time to the first token (open loop): medians over the rounds of each round's ratio, with the
-    `interval` of each.
+    `throughput` is the ratio of output throughput (closed loop). `ttft` is the ratio of the median
+    time to first token (open loop). Both are medians over the rounds, with their `interval`.
     """
     found = []
-    for target in GOALS:
-        throughput = ratio(records, target.arm, CLOSED, THROUGHPUT)
+    for goal in GOALS:
+        throughput = ratio(records, goal.arm, CLOSED, THROUGHPUT)
         if throughput is None:
             continue
-        ttft = ratio(records, target.arm, OPEN, TTFT)
-        lost = failed(records, target.arm)
-        slow = target.ttft is not None and (ttft is None or ttft.median > target.ttft)
+        ttft = ratio(records, goal.arm, OPEN, TTFT)
+        lost = failed(records, goal.arm)
+        slow = goal.ttft is not None and (ttft is None or ttft.median > goal.ttft)
         found.append(
             {
-                "arm": target.arm,
-                "throughput_at_least": target.throughput,
-                "throughput": throughput.told(),
-                "throughput_interval": interval(records, target.arm, CLOSED, THROUGHPUT),
-                "ttft_at_most": target.ttft,
-                "ttft": ttft.told() if ttft else None,
-                "ttft_interval": interval(records, target.arm, OPEN, TTFT),
+                "arm": goal.arm,
+                "throughput_at_least": goal.throughput,
+                "throughput": throughput.as_json(),
+                "throughput_interval": interval(records, goal.arm, CLOSED, THROUGHPUT),
+                "ttft_at_most": goal.ttft,
+                "ttft": ttft.as_json() if ttft else None,
+                "ttft_interval": interval(records, goal.arm, OPEN, TTFT),
                 "failed_requests": lost,
-                "met": throughput.median >= target.throughput and not slow and not lost,
+                "met": throughput.median >= goal.throughput and not slow and not lost,
             }
         )
     return found
 
 
 def rates(records: Sequence[Measurement], arm: str) -> list[float]:
-    """At which an arm was asked in open loop."""
+    """The request rates at which an arm was measured in open loop."""
     found = {r["request_rate"] for r in records if r["edit_arm"] == arm}
     return sorted(rate for rate in found if isinstance(rate, float))
 
 
 def at_rate(records: Sequence[Measurement], arm: str, rate: float, key: str) -> Spread | None:
-    """Of one key at one rate, over the rounds that have it."""
+    """The values of one key at one rate, over the rounds that have that rate."""
     rows = [r for r in records if r["edit_arm"] == arm and r["request_rate"] == rate]
     return Spread.of(r[key] for r in rows)
 
 
 def _of(records: Sequence[Measurement], arm: str, loop: str) -> list[Measurement]:
-    """An arm's records of the loads that every arm gets."""
+    """An arm's records of the load that every arm gets, one per round."""
     found: dict[int, Measurement] = {}
     for record in records:
         if record["edit_arm"] == arm and record["edit_loop"] == loop:
-            # Those of the sweep come after.
+            # Within a round, the other rates come after it.
             found.setdefault(record["edit_round"], record)
     return list(found.values())
 

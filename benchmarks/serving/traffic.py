@@ -1,9 +1,9 @@
-"""What the arms are asked.
+"""The requests and the edits of the arms.
 
-Every prompt is behind the same instructions, as with a system prompt, longer than a KV block, so
-that prefix caching has something to find. Out of scope half of the questions are about people
-whom no fact is about and half about nobody; in scope they are the prompts of facts in memory. No
-two requests of a run are the same.
+Every prompt begins with the same instructions, like a system prompt. They are longer than a KV
+block, so prefix caching applies. Half of the requests out of scope are about people without facts,
+half about no person. Requests in scope are the prompts of facts in memory. All requests of a run
+are different.
 """
 
 import random
@@ -21,18 +21,18 @@ INSTRUCTIONS = (
     "the year first, and names in full. Use plain words and no lists. This is the question. "
 )
 RESERVED = 30_000
-"""Requests of one run at most: those of the next begin behind them."""
+"""Most requests of one run; the requests of the next run begin after so many."""
 
 
 def prompts(count: int, number: int, scoped: int = 0, in_memory: int = 0) -> list[str]:
-    """Those of run `number`; of every hundred, `scoped` are about one of the facts in memory."""
+    """Prompts of run `number`. `scoped` percent are about one of the facts in memory."""
     outside = people.requests(count, number * RESERVED)
     rng = random.Random(number)  # noqa: S311 - not for secrets
     about = rng.sample(range(in_memory), min(in_memory, count)) if in_memory else []
     inside = [people.fact(which).prompt for which in about]
     chosen = [(at * scoped) // 100 != ((at + 1) * scoped) // 100 for at in range(count)]
-    asked = [inside[at % len(inside)] if yes else outside[at] for at, yes in enumerate(chosen)]
-    return [INSTRUCTIONS + text for text in asked]
+    texts = [inside[at % len(inside)] if yes else outside[at] for at, yes in enumerate(chosen)]
+    return [INSTRUCTIONS + text for text in texts]
 
 
 def facts(count: int, method: str, edit_set: str) -> list[dict[str, str]]:
@@ -50,14 +50,14 @@ def facts(count: int, method: str, edit_set: str) -> list[dict[str, str]]:
 
 
 def corrections(count: int, method: str, first: int = 0) -> list[dict[str, str]]:
-    """Edits of facts that the bundled model knows, no two of one fact."""
+    """Edits of different facts that the bundled model knows."""
     records = factworld.requests("easyedit", first + count, seed=11)[first:]
     keys = ("prompt", "subject", "target_new")
     return [{"method": method, **{key: record[key] for key in keys}} for record in records]
 
 
 def hops(count: int, edits: int) -> tuple[list[dict[str, str]], Sequence[str]]:
-    """MeLLo: edits that fit together, and questions of two hops over them."""
+    """For MeLLo: edits that do not contradict each other, and two-hop questions about them."""
     found: dict[tuple[str, str], dict[str, str]] = {}
     questions: list[str] = []
     for record in mquake(factworld.build_world(), random.Random(0), 2 * edits):  # noqa: S311

@@ -1,4 +1,4 @@
-"""Where the milliseconds of a weight edit's computation go: one ROME edit of the bundled model."""
+"""Where the milliseconds of one ROME edit of the bundled model go."""
 
 import cProfile
 import pstats
@@ -16,16 +16,16 @@ Part = tuple[str, float, str]
 
 _FUNCTIONS = (
     ("plan_workload", "contexts", "workload.py", "texts around the edit put together"),
-    ("compute_z", "v*", "workload.py", "the value that says the target is optimised"),
+    ("compute_z", "v*", "workload.py", "the value vector for the target is optimised"),
     ("_update", "solve", "rome/compute.py", "keys averaged and the rank-one update solved"),
-    ("edit_reports", "report", "workload.py", "whether the edited copy says the target"),
+    ("edit_reports", "report", "workload.py", "whether the edited copy answers with the target"),
     ("watch", "controls before", "controls.py", "control prompts read before the edit"),
     ("drift", "controls after", "controls.py", "control prompts read after it: drift"),
 )
 
 
 def weight_edit() -> list[Part]:
-    """One edit, after another one has warmed everything up."""
+    """The parts of one edit, after another edit as warm-up."""
     subject = models.bundled("cpu")
     method = METHODS["rome"]
     hparams = find(method.hparams, "rome", subject.model.config)

@@ -15,13 +15,14 @@ from benchmarks import machine
 from benchmarks.serving import report, table
 from benchmarks.serving.arms import Arm, arms
 from benchmarks.serving.load import LoadResult, Stream
-from benchmarks.serving.measure import LoadRun, load_runs, recomputed, spread, timeline
+from benchmarks.serving.measure import LoadRun, load_runs, recomputed, timeline
 from benchmarks.serving.metrics import MetricsDifference, Snapshot
 from benchmarks.serving.plan import FULL, QUICK, TURNS
 from benchmarks.serving.profile import Stopwatch
 from benchmarks.serving.rounds import rotated
-from benchmarks.serving.summary import CLOSED, OPEN, Spread, figure, interval, judged, ratio
+from benchmarks.serving.summary import CLOSED, OPEN, interval, judged, over_rounds, ratio
 from benchmarks.serving.traffic import INSTRUCTIONS, facts, prompts
+from benchmarks.spread import Spread, spread
 
 
 def record(arm: str, number: int, loop: str, **figures: Any) -> dict[str, Any]:
@@ -66,8 +67,8 @@ def test_a_median_lies_in_its_interval_as_often_as_is_said() -> None:
 def test_figures_of_spreads_are_of_their_medians() -> None:
     spreads = [{"median": 3.0, "min": 1.0, "max": 9.0}, None, {"median": 5.0, "min": 1, "max": 9}]
     records = [record("s", n, CLOSED, edit_visible_ms=told) for n, told in enumerate(spreads)]
-    assert figure(records, "s", CLOSED, "edit_visible_ms") == Spread(4.0, 3.0, 5.0)
-    assert figure(records, "s", CLOSED, "not_there") is None
+    assert over_rounds(records, "s", CLOSED, "edit_visible_ms") == Spread(4.0, 3.0, 5.0)
+    assert over_rounds(records, "s", CLOSED, "not_there") is None
 
 
 @pytest.mark.parametrize(
@@ -214,8 +215,8 @@ def test_the_page_opens_offline_and_has_every_arm() -> None:
     assert "https://" not in text
     assert "A &lt;request&gt;" in text
     storms = [arm for arm in arms(FULL) if arm.storm]
-    assert text.count('<svg viewBox="0 0 380') == 4 + 2 + 2 * len(storms) + 1
-    assert text.count('class="event"') == 2 * 2 * len(storms)
+    assert text.count('<svg class="plot"') == 4 + 2 + 2 * len(storms) + 1
+    assert text.count("<title>event</title>") == 2 * 2 * len(storms)
     for arm in arms(FULL):
         assert f"<td>{arm.name}</td>" in text
     body = text.partition("<body>")[2].partition("</body>")[0]

@@ -8,9 +8,14 @@ from typing import Any
 
 import pytest
 
-from vllm_edit.evaluation.plot import Axis, count_axis
+from vllm_edit.evaluation.plot import Axis, Point, Series, chart
 from vllm_edit.evaluation.report import html, write_reports
 from vllm_edit.evaluation.table import markdown
+
+
+@pytest.fixture(scope="module")
+def text(result: dict[str, Any]) -> str:
+    return html(result)
 
 
 def row(result: dict[str, Any], *key: object) -> dict[str, Any]:
@@ -32,7 +37,9 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.seen.append(tag)
-        self.loaded += [name for name, _ in attrs if name in ("src", "href", "xlink:href")]
+        links = [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+        # A fragment is in this page.
+        self.loaded += [link for link in links if not link.startswith("#")]
         if tag not in self.empty:
             self.open.append(tag)
 
@@ -82,34 +89,56 @@ def test_the_table_has_both_ways_of_matching_and_the_cost(result: dict[str, Any]
     assert single.endswith("| 0.500 | 2.00 |")
 
 
-def test_the_page_is_whole_and_loads_nothing(result: dict[str, Any]) -> None:
+def test_the_page_is_whole_and_loads_nothing(text: str) -> None:
     page = _Page()
-    page.feed(html(result))
+    page.feed(text)
     assert page.open == []
     assert page.loaded == []
     assert not {"script", "link", "img", "iframe"} & set(page.seen)
     assert page.seen.count("svg") >= 4 + 1 + 3
-    assert "url(" not in html(result)
+    assert "url(" not in text.replace("url(#", "")
 
 
-def test_what_a_model_says_is_text_on_the_page(result: dict[str, Any]) -> None:
-    text = html(result)
+def test_what_a_model_says_is_text_on_the_page(text: str) -> None:
     assert "said by rome &lt;&amp;&gt;" in text
     assert "<&>" not in text
 
 
-def test_places_in_plots_are_numbers(result: dict[str, Any]) -> None:
-    text = html(result)
+PLACE = re.compile(r'<use [^>]*x="([^"]+)" y="([^"]+)"')
+
+
+def test_places_in_plots_are_numbers(text: str) -> None:
     assert "nan" not in text
-    places = re.findall(r'c[xy]="([^"]+)"', text)
+    places = [float(number) for place in PLACE.findall(text) for number in place]
     assert places
-    assert all(-1 <= float(place) <= 400 for place in places)
+    assert all(-1 <= place <= 400 for place in places)
+
+
+def test_points_have_notes_and_the_same_data_give_the_same_page(
+    text: str, result: dict[str, Any]
+) -> None:
+    assert "<title>rome: single 1 at the end, 100.0% of 2</title>" in text
+    assert "locality 50.0%, portability 50.0%" in text
+    assert html(result) == text
+
+
+def drawn_at(x: Axis, places: list[float]) -> list[tuple[float, float]]:
+    """Where points are drawn whose shares are their places among all."""
+    points = [Point(place, at / 4, note="n") for at, place in enumerate(places)]
+    svg = chart("t", x, Axis("y", "percent"), [Series("s", 0, "solid", points)])
+    marks = re.findall(r"<title>s: n</title>.*?</g>\s*</g>", svg, re.DOTALL)
+    return [(float(a), float(b)) for mark in marks for a, b in PLACE.findall(mark)]
 
 
 def test_scales() -> None:
-    assert count_axis("n", [1, 10, 100]).at(10, 0.0, 200.0) == pytest.approx(100.0)
-    assert Axis("x", [], 0.0, 2.0).at(0.5, 100.0, 0.0) == pytest.approx(75.0)
-    assert count_axis("n", [5]).at(5, 0.0, 200.0) == pytest.approx(100.0)
+    first, second, third = drawn_at(Axis("n", "count", (1, 10, 100)), [1, 10, 100])
+    assert second[0] == pytest.approx((first[0] + third[0]) / 2)
+    assert second[1] == pytest.approx((first[1] + third[1]) / 2)
+    assert first[1] > third[1]
+    first, second, third = drawn_at(Axis("s", "value"), [0, 1, 4])
+    assert second[0] - first[0] == pytest.approx((third[0] - first[0]) / 4, abs=1e-3)
+    ((alone, _),) = drawn_at(Axis("n", "count", (5,)), [5])
+    assert 150 < alone < 250
 
 
 def test_all_files_are_written(result: dict[str, Any], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""An HTML page with everything in it: it loads nothing, so that it opens offline."""
+"""A self-contained HTML page: it loads nothing, so it opens offline."""
 
 from collections.abc import Sequence
 from html import escape
@@ -19,45 +19,38 @@ th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--rule); text-align
 th { background: var(--panel); } th:first-child, td:first-child { text-align: left; }
 table.text td { text-align: left; white-space: normal; }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(340px, 1fr)); gap: 1rem; }
-.plots svg { width: 100%; background: var(--panel); border-radius: 6px; }
+svg.plot { width: 100%; background: var(--panel); border-radius: 6px; }
 .legend { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; font-size: 13px;
   margin: .5rem 0 1rem; }
-.legend svg { width: 12px; height: 12px; margin-right: .4rem; vertical-align: -1px; }
-svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
-svg .title { font-size: 13px; font-weight: 600; fill: var(--ink); }
-svg .end { text-anchor: end; } svg .middle { text-anchor: middle; }
-.grid { stroke: var(--rule); stroke-width: 1; }
-.line { fill: none; stroke-width: 2; } .dashed { stroke-dasharray: 7 4; }
-.dotted { stroke-dasharray: 2 4; } .band { stroke-width: 2; opacity: .45; }
-.event { stroke: var(--ink); stroke-width: 1; stroke-dasharray: 3 3; opacity: .6; }
+svg.plot text { fill: var(--ink); }
 """
-# Okabe and Ito's colours, which those can tell apart who see fewer.
-_PALETTE = (
-    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d00", "#7f7f7f",
-)  # fmt: skip
 
 
 def document(title: str, parts: Sequence[str]) -> str:
-    """A page of a heading and the parts; classes c0 to c7 are the colours of plots."""
-    colours = "".join(
-        f".c{number} {{ stroke: {colour}; }} .dot.c{number}, .bar.c{number} {{ fill: {colour}; }}"
-        for number, colour in enumerate(_PALETTE)
-    )
+    """A page with a heading and the parts, which are HTML."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}{colours}</style></head>"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
         f"<body><h1>{escape(title)}</h1>{''.join(parts)}</body></html>\n"
     )
 
 
 def section(title: str, content: str) -> str:
-    """A heading and what is under it."""
+    """A heading with its content, which is HTML."""
     return f"<h2>{escape(title)}</h2>{content}"
 
 
+def plots(title: str, drawn: Sequence[str], legend: str = "") -> str:
+    """A section of plots below their legend; nothing without a plot."""
+    if not drawn:
+        return ""
+    key = f'<div class="legend">{legend}</div>' if legend else ""
+    return section(title, f'{key}<div class="plots">{"".join(drawn)}</div>')
+
+
 def table(rows: Sequence[Sequence[object]], kind: str = "") -> str:
-    """The first row is the head; cells are text."""
+    """The first row is the head. Cells are text."""
     head, *others = rows
     top = "".join(f"<th>{escape(str(cell))}</th>" for cell in head)
     lines = "".join(

@@ -1,7 +1,7 @@
-"""The files that a run leaves: result.json, table.md and report.html."""
+"""The files that a run writes: result.json, table.md and report.html."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from vllm_edit.evaluation import page, report_plots
 from vllm_edit.evaluation.judging import GENERATED
 from vllm_edit.evaluation.table import (
     NONE,
+    Table,
     cost_table,
     edits,
     locality_table,
@@ -19,7 +20,7 @@ from vllm_edit.evaluation.table import (
 
 
 def write_reports(result: Mapping[str, Any], folder: Path) -> str:
-    """Write all of a result's files; returns the Markdown and where they are."""
+    """Write all files of a result. Returns the Markdown and the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = markdown(result)
     for name, content in (
@@ -32,60 +33,54 @@ def write_reports(result: Mapping[str, Any], folder: Path) -> str:
 
 
 def html(result: Mapping[str, Any]) -> str:
-    """One page with everything in it; it loads nothing."""
+    """A self-contained page with all tables and plots."""
     plan = result["plan"]
-    title = f"Edits of {plan['source']} judged: {', '.join(plan['methods'])}"
+    title = f"Evaluation of {', '.join(plan['methods'])} on edits of {plan['source']}"
+    legend = report_plots.method_legend(result)
     parts = [
         page.bullets(notes(result)),
         page.section("Quality and cost", page.table(main_table(result))),
-        _plots("Quality against the number of edits", report_plots.quality(result), result),
-        _plots("What stays against what follows", report_plots.trade(result), result),
-        _plots("Cost", report_plots.cost(result), None),
+        page.plots(
+            "Quality against the number of edits", report_plots.quality_plots(result), legend
+        ),
+        page.plots("Locality against portability", report_plots.trade_off_plots(result), legend),
+        page.plots("Cost", report_plots.cost_plots(result)),
         page.section("Preparation and memory", page.table(cost_table(result))),
         page.section(
-            "Locality by kind, drift and CounterFact's scores", page.table(locality_table(result))
+            "Locality by kind, drift and CounterFact scores", page.table(locality_table(result))
         ),
-        page.section("95 % confidence intervals, generated", page.table(_intervals(result))),
-        page.section("What was answered, each edit alone", page.table(_examples(result), "text")),
-        _failures(result),
+        page.section(
+            "95 % confidence intervals of generated answers", page.table(_interval_table(result))
+        ),
+        page.section("Example answers, each edit alone", page.table(_examples(result), "text")),
     ]
+    failures = [f"{method}: {text}" for method, all_ in result["failures"].items() for text in all_]
+    if failures:
+        parts.append(page.section("Failed edits", page.bullets(failures)))
     return page.document(title, parts)
 
 
-def _plots(title: str, plots: Sequence[str], result: Mapping[str, Any] | None) -> str:
-    if not plots:
-        return ""
-    key = "" if result is None else f'<div class="legend">{report_plots.legend(result)}</div>'
-    return page.section(title, f'{key}<div class="plots">{"".join(plots)}</div>')
-
-
-def _intervals(result: Mapping[str, Any]) -> list[list[str]]:
+def _interval_table(result: Mapping[str, Any]) -> Table:
     """Percentile bootstrap over records."""
-    head = ["method", "edits", "moment", *report_plots.QUALITIES]
-    rows = []
+    rows = [["method", "edits", "moment", *report_plots.QUALITIES]]
     for row in result["rows"]:
-        told = [row["metrics"].get(f"{name}/{GENERATED}") for name in report_plots.QUALITIES]
+        scores = [row["metrics"].get(f"{name}/{GENERATED}") for name in report_plots.QUALITIES]
         cells = [
-            NONE if t is None else f"{100 * t['low']:.1f} to {100 * t['high']:.1f} ({t['records']})"
-            for t in told
+            f"{100 * s['low']:.1f} to {100 * s['high']:.1f} ({s['records']})" if s else NONE
+            for s in scores
         ]
         rows.append([row["method"], edits(row), row["moment"], *cells])
-    return [head, *rows]
+    return rows
 
 
-def _examples(result: Mapping[str, Any]) -> list[list[str]]:
+def _examples(result: Mapping[str, Any]) -> Table:
     methods = ["unedited", *result["plan"]["methods"]]
     rows = [
-        [found["prompt"], found["target_new"], *(found["said"].get(m, NONE) for m in methods)]
-        for found in result["examples"]
+        [
+            example["prompt"],
+            example["target_new"],
+            *(example["said"].get(method, NONE) for method in methods),
+        ]
+        for example in result["examples"]
     ]
     return [["prompt", "target", *methods], *rows]
-
-
-def _failures(result: Mapping[str, Any]) -> str:
-    told = [
-        f"{method}: {failure}"
-        for method, failures in result["failures"].items()
-        for failure in failures
-    ]
-    return page.section("Edits that failed", page.bullets(told)) if told else ""

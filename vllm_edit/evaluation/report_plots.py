@@ -1,8 +1,7 @@
-"""Which plots a result has."""
+"""The plots of an evaluation report."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
-from typing import Any
+from typing import Any, Literal
 
 from vllm_edit.evaluation.judging import (
     GENERALIZATION,
@@ -12,108 +11,91 @@ from vllm_edit.evaluation.judging import (
     RELIABILITY,
 )
 from vllm_edit.evaluation.plan import AFTER, SEQUENTIAL
-from vllm_edit.evaluation.plot import (
-    COLOURS,
-    Point,
-    Series,
-    bars,
-    chart,
-    count_axis,
-    percent_axis,
-)
-from vllm_edit.evaluation.table import edits, gibibytes
+from vllm_edit.evaluation.plot import Axis, Point, Series, bars, chart, legend
+from vllm_edit.evaluation.table import ResultRow, edits, gibibytes
 
 QUALITIES = (RELIABILITY, GENERALIZATION, LOCALITY_GROUP, PORTABILITY_GROUP)
 
-Row = Mapping[str, Any]
 
-
-def quality(result: Mapping[str, Any]) -> list[str]:
+def quality_plots(result: Mapping[str, Any]) -> list[str]:
     """Each quality against the number of edits in effect."""
     rows = [row for row in result["rows"] if row["count"]]
     counts = sorted({int(row["count"]) for row in rows})
-    if not counts:
-        return []
-    x = count_axis("edits in effect", counts)
-    found = []
-    for name in QUALITIES:
-        series = _series(result, rows, f"{name}/{GENERATED}")
-        if series:
-            found.append(chart(f"{name.capitalize()}, %", x, percent_axis("generated"), series))
-    return found
+    x, y = Axis("edits in effect", "count", counts), Axis("generated", "percent")
+    return [
+        chart(f"{name.capitalize()}, %", x, y, series)
+        for name in QUALITIES
+        if (series := _series(result, rows, f"{name}/{GENERATED}"))
+    ]
 
 
-def trade(result: Mapping[str, Any]) -> list[str]:
-    """What stays as it was against what follows from the edit."""
+def trade_off_plots(result: Mapping[str, Any]) -> list[str]:
+    """Locality against portability."""
     names = [f"{group}/{GENERATED}" for group in (LOCALITY_GROUP, PORTABILITY_GROUP)]
     series = []
     for row in result["rows"]:
-        told = [row["metrics"].get(name) for name in names]
-        if row["count"] and all(told):
-            x, y = (one["mean"] for one in told)
+        scores = [row["metrics"].get(name) for name in names]
+        if row["count"] and all(scores):
+            x, y = (score["mean"] for score in scores)
             note = f"{edits(row)}, locality {x:.1%}, portability {y:.1%}"
             colour = _colour(result, row["method"])
-            point = Point(x, y, note=note)
-            series.append(Series(row["method"], colour, _style(row), [point]))
+            series.append(Series(row["method"], colour, _style(row), [Point(x, y, note=note)]))
     if not series:
         return []
-    title = "Locality against portability, %"
-    return [chart(title, percent_axis("locality"), percent_axis("portability"), series)]
+    axes = Axis("locality", "percent"), Axis("portability", "percent")
+    return [chart("Locality against portability, %", *axes, series)]
 
 
-def cost(result: Mapping[str, Any]) -> list[str]:
-    """Seconds an edit, seconds of preparation and peak memory, by method."""
-    seconds, preparing, memory = [], [], []
+def cost_plots(result: Mapping[str, Any]) -> list[str]:
+    """Seconds per edit, seconds of preparation and peak memory, by method."""
+    seconds, preparation, memory = [], [], []
     for method, costs in result["costs"].items():
         colour = _colour(result, method)
-        taken = [r["seconds_per_edit"] for r in result["rows"] if r["method"] == method]
-        if taken and taken[0] is not None:
-            seconds.append((method, taken[0], f"{taken[0]:.3f}", colour))
+        per_edit = [r["seconds_per_edit"] for r in result["rows"] if r["method"] == method]
+        if per_edit and per_edit[0] is not None:
+            seconds.append((method, per_edit[0], f"{per_edit[0]:.3f}", colour))
         if (value := costs.get("preparation_seconds")) is not None:
-            preparing.append((method, value, f"{value:.2f}", colour))
+            preparation.append((method, value, f"{value:.2f}", colour))
         if (value := costs.get("peak_bytes")) is not None:
             memory.append((method, value, gibibytes(value), colour))
-    titled = (("Seconds an edit", seconds), ("Preparation, s", preparing), ("Memory, GiB", memory))
-    return [bars(title, values) for title, values in titled if values]
+    plots = {"Seconds per edit": seconds, "Preparation, s": preparation, "Memory, GiB": memory}
+    return [bars(title, values) for title, values in plots.items() if values]
 
 
-def legend(result: Mapping[str, Any]) -> str:
+def method_legend(result: Mapping[str, Any]) -> str:
     """The colours of methods and the shapes of regimes."""
-    methods = [
-        f'<span><svg viewBox="0 0 12 12"><g class="dot c{_colour(result, method) % COLOURS}">'
-        f'<circle cx="6" cy="6" r="5"/></g></svg>{escape(method)}</span>'
-        for method in result["plan"]["methods"]
-    ]
-    shapes = (
+    return legend(
+        result["plan"]["methods"],
         "● single and batch",
         "■ sequential, at the end",
         "▲ sequential, right after each edit",
     )
-    return "".join([*methods, *(f"<span>{shape}</span>" for shape in shapes)])
 
 
-def _series(result: Mapping[str, Any], rows: Iterable[Row], metric: str) -> list[Series]:
-    grouped: dict[tuple[str, str], list[Row]] = {}
+def _series(result: Mapping[str, Any], rows: Iterable[ResultRow], metric: str) -> list[Series]:
+    groups: dict[tuple[str, Style], list[ResultRow]] = {}
     for row in rows:
         if metric in row["metrics"]:
-            grouped.setdefault((row["method"], _style(row)), []).append(row)
+            groups.setdefault((row["method"], _style(row)), []).append(row)
     return [
-        Series(method, _colour(result, method), style, _points(found, metric))
-        for (method, style), found in grouped.items()
+        Series(method, _colour(result, method), style, _points(group, metric))
+        for (method, style), group in groups.items()
     ]
 
 
-def _points(rows: Sequence[Row], metric: str) -> list[Point]:
-    ordered = sorted(rows, key=lambda row: (row["count"], row["regime"]))
-    found = []
-    for row in ordered:
-        told = row["metrics"][metric]
-        note = f"{edits(row)} {row['moment']}, {told['mean']:.1%} of {told['records']}"
-        found.append(Point(row["count"], told["mean"], told["low"], told["high"], note))
-    return found
+def _points(rows: Sequence[ResultRow], metric: str) -> list[Point]:
+    points = []
+    for row in sorted(rows, key=lambda row: (row["count"], row["regime"])):
+        score = row["metrics"][metric]
+        note = f"{edits(row)} {row['moment']}, {score['mean']:.1%} of {score['records']}"
+        points.append(Point(row["count"], score["mean"], score["low"], score["high"], note))
+    return points
 
 
-def _style(row: Row) -> str:
+Style = Literal["solid", "dashed", "dotted"]
+
+
+def _style(row: ResultRow) -> Style:
     if row["regime"] != SEQUENTIAL:
         return "solid"
     return "dotted" if row["moment"] == AFTER else "dashed"

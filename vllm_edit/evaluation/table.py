@@ -21,7 +21,7 @@ from vllm_edit.evaluation.summary import SCORE
 NONE = "-"
 """Not measured, or nothing to measure it on."""
 
-Row = Mapping[str, Any]
+ResultRow = Mapping[str, Any]
 Table = list[list[str]]
 """The first row is the head."""
 
@@ -132,7 +132,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def edits(row: Row) -> str:
+def edits(row: ResultRow) -> str:
     """How many were in effect together, and by which regime."""
     return NONE if row["regime"] == "none" else f"{row['regime']} {row['count']}"
 
@@ -141,7 +141,7 @@ def gibibytes(value: float | None) -> str:
     return NONE if value is None else f"{value / 2**30:.2f}"
 
 
-def _judged(row: Row) -> str:
+def _judged(row: ResultRow) -> str:
     return (
         f"{row['records']} {row['moment']}" if row["regime"] == SEQUENTIAL else str(row["records"])
     )
@@ -157,7 +157,7 @@ def _title(name: str) -> str:
     return f"{'port.' if group == PORTABILITY_GROUP else group} {kind}" if kind else group
 
 
-def _pair(row: Row, name: str) -> str:
+def _pair(row: ResultRow, name: str) -> str:
     found = [row["metrics"].get(f"{name}/{way}") for way in (GENERATED, FORCED)]
     return NONE if found == [None, None] else " / ".join(map(_percent, found))
 
