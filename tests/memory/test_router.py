@@ -107,6 +107,13 @@ async def test_the_counterfactual_model_answers_where_there_is_one(encoder: Enco
     assert routed.request["prompt"] == SERAC.prompt
 
 
+async def test_it_answers_the_only_prompt_of_a_list(encoder: Encoder) -> None:
+    method = await memory(encoder, Silent())
+    routed = await router(method).route({"prompt": [SERAC.prompt]}, OPTIONS)
+    assert isinstance(routed.delegate, Delegate)
+    assert routed.request["prompt"] == [SERAC.prompt]
+
+
 @pytest.mark.parametrize(
     ("there", "request_"),
     [

@@ -1,17 +1,16 @@
 """What memory does with a request: facts in front of it, another model's answer, or nothing."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeGuard
+from typing import Any
 
-from retriever import Decision, Decompose, Delegate, Mello, Message, Messages, Pass, Rewrite
+from retriever import Decision, Decompose, Delegate, Mello, Messages, Pass, Rewrite
 from retriever.decision import PassReason
 from vllm_edit.domain.errors import RouteOverBudget
 from vllm_edit.memory.hop_writer import HopWriter
 from vllm_edit.memory.method import MemoryMethod
-from vllm_edit.memory.query import MemoryQuery
 from vllm_edit.memory.routing_options import RoutingOptions
 from vllm_edit.serac.serac import can_answer
 
@@ -89,35 +88,35 @@ class Router:
 
     async def _route(self, request: dict[str, Any], options: RoutingOptions) -> RoutedRequest:
         prompt = request.get("prompt")
-        if _is_chat(messages := request.get("messages")):
-            query = self._memory.query(messages, options.variant)
-            return await self._route_one(request, "messages", query, options)
+        if _is_chat(request.get("messages")):
+            return await self._route_one(request, "messages", options)
         if isinstance(prompt, str):
-            query = self._memory.query(prompt, options.variant)
-            return await self._route_one(request, "prompt", query, options)
-        if not isinstance(prompt, list) or not all(isinstance(text, str) for text in prompt):
-            return RoutedRequest(request)
-        queries = [self._memory.query(text, options.variant) for text in prompt]
+            return await self._route_one(request, "prompt", options)
+        if isinstance(prompt, list) and all(isinstance(text, str) for text in prompt):
+            return await self._route_list(request, prompt, options)
+        return RoutedRequest(request)
+
+    async def _route_list(
+        self, request: dict[str, Any], prompts: Sequence[str], options: RoutingOptions
+    ) -> RoutedRequest:
+        # One response comes from one model: the served one answers where prompts are several.
+        delegates = len(prompts) == 1
         parts = await asyncio.gather(
             *(
-                self._route_one({**request, "prompt": text}, "prompt", query, options)
-                for text, query in zip(prompt, queries, strict=True)
+                self._route_one({**request, "prompt": text}, "prompt", options, delegates)
+                for text in prompts
             )
         )
-        decisions = [part.decisions[0] for part in parts]
-        # One response comes from one model: here the served one answers every prompt.
-        texts = [
-            (await query.put_facts_in_front(decision)).text
-            if isinstance(decision, Delegate)
-            else part.request["prompt"]
-            for decision, query, part in zip(decisions, queries, parts, strict=True)
-        ]
-        return RoutedRequest({**request, "prompt": texts}, tuple(decisions))
+        texts = [part.request["prompt"] for part in parts]
+        decisions = tuple(decision for part in parts for decision in part.decisions)
+        return RoutedRequest({**request, "prompt": texts}, decisions)
 
     async def _route_one(
-        self, request: dict[str, Any], field: str, query: MemoryQuery, options: RoutingOptions
+        self, request: dict[str, Any], field: str, options: RoutingOptions, delegates: bool = True
     ) -> RoutedRequest:
+        """Route a request whose one text or chat is in ``field``."""
         content: str | Messages = request[field]
+        query = self._memory.query(content, options.variant)
         decision = await query.route(options.hops)
         more: dict[str, Any] = {}
         if isinstance(decision, Decompose):
@@ -126,7 +125,7 @@ class Router:
                 decision = await query.route_without_hops()
         if isinstance(decision, Pass):
             decision = await query.with_feedback(options.user) or decision
-        if isinstance(decision, Delegate) and not self._can_answer(request):
+        if isinstance(decision, Delegate) and not (delegates and self._can_delegate(request)):
             decision = await query.put_facts_in_front(decision)
         if isinstance(decision, Rewrite):
             routed = decision.text if decision.messages is None else list(decision.messages)
@@ -143,12 +142,12 @@ class Router:
             return await query.put_facts_in_front(decision)
         return decision
 
-    def _can_answer(self, request: Mapping[str, Any]) -> bool:
+    def _can_delegate(self, request: Mapping[str, Any]) -> bool:
         return self._memory.counterfactual is not None and can_answer(request)
 
     async def _decompose(
         self,
-        hops: Decompose,
+        decompose: Decompose,
         request: Mapping[str, Any],
         content: str | Messages,
         options: RoutingOptions,
@@ -157,7 +156,7 @@ class Router:
         if not isinstance(content, str) and content[-1].get("role") != "user":
             return Pass("out_of_scope"), {}
         solution = await self._mello.solve(
-            hops.question,
+            decompose.question,
             partial(self._hop_writer.write, request=request),
             partial(self._memory.facts_in_scope, variant=options.variant),
         )
@@ -181,5 +180,5 @@ def _with_stops(stop: object, more: tuple[str, ...]) -> object:
     return [*stop, *more] if isinstance(stop, list) else stop
 
 
-def _is_chat(messages: object) -> TypeGuard[list[Message]]:
+def _is_chat(messages: object) -> bool:
     return isinstance(messages, list) and all(isinstance(turn, dict) for turn in messages)
