@@ -1,1 +1,1 @@
-"""Measurements that the README's figures come from; each is a command anyone can run."""
+"""Measurements that the documentation's figures come from; each is a command anyone can run."""
