@@ -34,5 +34,5 @@ class ParsedRequest:
 
     @cached_property
     def attempt(self) -> Attempt:
-        """The decision about scope, which keeps what the models have said."""
+        """The decision about scope, with the results of the models so far."""
         return Attempt(tuple(map(take_apart, self.texts)), self.settings)

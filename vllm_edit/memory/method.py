@@ -51,13 +51,13 @@ class MemoryMethod:
         for request in requests:
             if request.user is not None and request.method != MEMPROMPT:
                 raise InvalidEdit(
-                    f"A fact is everybody's: only {MEMPROMPT} edits have a user.",
+                    f"Only {MEMPROMPT} edits can have a user; a fact is for every user.",
                     code="user_not_supported",
                     field="user",
                 )
             if request.probes is not None and request.method == MEMPROMPT:
                 raise InvalidEdit(
-                    "What feedback makes of an answer is not known beforehand: it has no probes.",
+                    "The answer that feedback leads to is not known in advance: it has no probes.",
                     code="probes_not_supported",
                     field="probes",
                 )
