@@ -90,10 +90,10 @@ def many(subject: MeasuredModel, count: int) -> dict[str, Any]:
         hparams = find(METHODS[name].hparams, name, subject.model.config)
         known = subject.statistics(hparams.layers)
         delta, taken = _timed(subject, name, models.edits(count), hparams, known)
-        told = delta.diagnostics["edits"]
+        reports = delta.diagnostics["edits"]
         found[name] = {
             "seconds": taken,
-            "greedy_after": sum(edit["greedy_after"] for edit in told) / len(told),
+            "greedy_after": sum(edit["greedy_after"] for edit in reports) / len(reports),
         }
     return found
 

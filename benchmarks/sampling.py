@@ -66,7 +66,7 @@ def compare(
 
 
 def effect(subject: MeasuredModel, known: Statistics, edits: list[Edit]) -> dict[str, float]:
-    """ROME's edits, one at a time: how many are told, and how far other facts' answers move."""
+    """ROME edits, one at a time: how many succeed, and how far the answers to other facts move."""
     hparams = find(METHODS["rome"].hparams, "rome", subject.model.config)
     contexts = sample_contexts(subject.model, subject.tokenizer, hparams)
     deltas = [

@@ -20,7 +20,7 @@ def test_finished_jobs_are_found_again(open_journal: OpenFinishedJobs, sample: S
     again = open_journal()
     assert again.done(JOB)
     assert not again.done(replace(JOB, index=1))
-    assert again.pieces == first.pieces == [piece(JOB, sample, 1, END, 1.0)]
+    assert again.results == first.results == [piece(JOB, sample, 1, END, 1.0)]
 
 
 def test_a_line_cut_short_is_done_again(

@@ -57,12 +57,12 @@ def test_a_method_that_needs_a_server_is_refused(
 @pytest.mark.engine
 def test_a_server_and_transformers_say_the_same(server: ServerProcess, sample: Sample) -> None:
     local = LocalModel(*load(factworld.checkpoint(), "cpu"), routed=lambda text: text)
-    asked = [question for record in sample.records for question in questions(record)]
+    all_questions = [question for record in sample.records for question in questions(record)]
     control = [probe.prompts[0] for probe in sample.control]
     with ServerClient(server.url) as connection:
         served = ServedModel(connection, "factworld@base")
-        theirs, likely = served.ask(asked), served.top(control)
-    ours = local.ask(asked)
+        theirs, likely = served.answer(all_questions), served.top_logprobs(control)
+    ours = local.answer(all_questions)
     for question, answer in theirs.items():
         assert answer.forced
         assert ours[question].generated == answer.generated
@@ -70,5 +70,5 @@ def test_a_server_and_transformers_say_the_same(server: ServerProcess, sample: S
         assert forced
         assert (forced.target, forced.greedy) == (answer.forced.target, answer.forced.greedy)
         assert forced.nll == pytest.approx(answer.forced.nll, abs=1e-3)
-    for mine, told in zip(local.again(control, likely), likely, strict=True):
-        assert mine == pytest.approx(told, abs=1e-3)
+    for mine, served_logprobs in zip(local.logprobs_of(control, likely), likely, strict=True):
+        assert mine == pytest.approx(served_logprobs, abs=1e-3)

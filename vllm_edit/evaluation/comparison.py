@@ -1,4 +1,4 @@
-"""Variants of one server side by side: what they answer, and how long their answers take."""
+"""Compares variants of one server: the quality and the latency of their answers."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +17,6 @@ BASE = "base"
 ABOUT = "about an edit"
 OTHERS = "about others"
 
-Step = Callable[[], None]
-
 
 @dataclass(frozen=True)
 class MeanScore:
@@ -31,7 +29,7 @@ class MeanScore:
 
 @dataclass(frozen=True)
 class VariantResult:
-    """One variant: scores by metric, as `judge` names them, and waits by kind of request."""
+    """One variant: scores by metric, as `judge` names them, and latencies by kind of request."""
 
     variant: str
     scores: Mapping[str, MeanScore]
@@ -40,7 +38,7 @@ class VariantResult:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared: `requests` of each kind are timed on each variant, `clients` at once."""
+    """Times `requests` of each kind on each variant with `clients` at once, and scores them."""
 
     variants: Sequence[str]
     records: Sequence[Record]
@@ -48,25 +46,27 @@ class Comparison:
     requests: int
     clients: int
 
-    def run(self, connection: ServerClient, model: str, step: Step) -> list[VariantResult]:
-        """Ask the variants of `model`, which are `model@variant`; raises EditError.
+    def run(
+        self, connection: ServerClient, model: str, on_step: Callable[[], None]
+    ) -> list[VariantResult]:
+        """Compare the variants, which are served as `model@variant`. Raises EditError.
 
-        `step` is called for every variant when it is timed and when it is judged, and for the
-        unedited model, which all are judged by.
+        `on_step` is called when a variant is timed, when it is scored, and when the unedited model
+        has answered.
         """
-        # Before anything is asked twice: caches would show.
+        # Timed first, because a repeated question may be answered from a cache.
         waits = self._waits(connection, model)
         for _ in self.variants:
-            step()
-        asked = list(dict.fromkeys(q for record in self.records for q in questions(record)))
-        before = ServedModel(connection, f"{model}@{BASE}").hear(asked)
-        step()
-        found = []
+            on_step()
+        all_questions = list(dict.fromkeys(q for record in self.records for q in questions(record)))
+        before = ServedModel(connection, f"{model}@{BASE}").generate(all_questions)
+        on_step()
+        results = []
         for variant in self.variants:
-            after = ServedModel(connection, f"{model}@{variant}").hear(asked)
-            found.append(VariantResult(variant, self._scores(before, after), waits[variant]))
-            step()
-        return found
+            after = ServedModel(connection, f"{model}@{variant}").generate(all_questions)
+            results.append(VariantResult(variant, self._scores(before, after), waits[variant]))
+            on_step()
+        return results
 
     def _scores(self, before: Answers, after: Answers) -> dict[str, MeanScore]:
         scores: dict[str, list[float]] = {}
@@ -84,7 +84,7 @@ class Comparison:
         return [rewrite for other in others for rewrite in other.rewrites]
 
     def _waits(self, connection: ServerClient, model: str) -> dict[str, dict[str, list[Latency]]]:
-        """By variant and kind; every prompt goes to one variant after the other, in turn."""
+        """Latencies by variant and kind. Each prompt goes to all variants, in rotating order."""
         jobs = list(self._jobs())
 
         def wait(job: tuple[str, str, str]) -> Latency:

@@ -1,4 +1,4 @@
-"""A comparison as Markdown, and what speaks for which variant."""
+"""A comparison as Markdown, with a recommendation."""
 
 import statistics
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from vllm_edit.evaluation.record import OTHER_RELATIONS, OTHER_SUBJECTS
 from vllm_edit.evaluation.table import NONE, aligned
 
 MARGIN = 0.02
-"""By so much a quality may be below the best one's before quickness counts for nothing."""
+"""How far a quality may be below the best one for a variant to be recommended for its speed."""
 
 _QUALITIES = (
     RELIABILITY,
@@ -27,7 +27,7 @@ _QUALITIES = (
 
 
 def markdown(found: Sequence[VariantResult]) -> str:
-    """The tables, and the choice by them."""
+    """The tables and the recommendation."""
     kinds = list(found[0].waits)
     waits = [
         [one.variant, *(cell for kind in kinds for cell in _waits(one, found[0], kind))]
@@ -52,8 +52,8 @@ _NOTES = (
 
 
 def choice(found: Sequence[VariantResult]) -> list[str]:
-    """Which variant does each thing best, and which to take by these figures."""
-    told = [
+    """The best variants by each quality, and the recommended one."""
+    sentences = [
         f"Best {title}: {', '.join(_best(found, name))}."
         for title, name in (
             ("at telling the edits in other words", GENERALIZATION),
@@ -64,17 +64,17 @@ def choice(found: Sequence[VariantResult]) -> list[str]:
     ]
     good = [one for one in found if all(one.variant in _near(found, n) for n in _DECIDING)]
     if not good:
-        told.append(
+        sentences.append(
             f"No variant is within {MARGIN:.0%} of the best at both: weigh wordings against "
             "locality."
         )
-        return told
+        return sentences
     quickest = min(good, key=_first)
-    told.append(
+    sentences.append(
         f"By these figures take {quickest.variant}: the quickest of those within {MARGIN:.0%} of "
         f"the best at both wordings and locality ({', '.join(one.variant for one in good)})."
     )
-    return told
+    return sentences
 
 
 _DECIDING = (GENERALIZATION, LOCALITY_GROUP)
@@ -86,7 +86,7 @@ def _near(found: Sequence[VariantResult], name: str) -> list[str]:
 
 
 def _best(found: Sequence[VariantResult], name: str) -> list[str]:
-    """The best, and those whose interval reaches the best one's mean."""
+    """The best variant, and those whose interval reaches its mean."""
     scores = {one.variant: score for one in found if (score := _score(one, name))}
     best = max(score.mean for score in scores.values())
     return [f"{v} ({100 * s.mean:.1f} %)" for v, s in scores.items() if s.high >= best]

@@ -4,9 +4,9 @@ from vllm_edit.vllm_interface import devices
 
 
 class DeviceMemory:
-    """All that the driver names; none where there is no driver.
+    """All GPUs that the driver reports; none without a driver.
 
-    What is in use counts whoever uses it: processes in a container are not known by their ids.
+    Counts the use of all programs, because in a container the driver's process ids are unknown.
     """
 
     def __init__(self) -> None:

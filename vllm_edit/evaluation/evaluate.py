@@ -1,4 +1,4 @@
-"""A whole run: every method's jobs, kept as they are finished, and what came of it."""
+"""A whole run: the jobs of every method. Each result is stored as soon as it exists."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,59 +13,63 @@ from vllm_edit.evaluation.target import EditableModel, Target
 
 UNEDITED = Job("unedited", "none", 0, 0)
 
-Step = Callable[[str], None]
-"""Is told the method whenever a job is finished."""
-
 
 def job_count(plan: EvaluationPlan) -> int:
-    """How many jobs a run has, the unedited model's among them."""
+    """The number of jobs of a run, including that of the unedited model."""
     return 1 + sum(1 for method in plan.methods for _ in plan.jobs(method))
 
 
 def evaluate(
-    plan: EvaluationPlan, sample: Sample, target: Target, journal: FinishedJobs, step: Step
-) -> None:
-    """Do what is not in the journal yet; raises EditError, and can be called again then."""
-    for method in plan.methods:
-        left = [job for job in plan.jobs(method) if not journal.done(job)]
-        for _ in range(sum(1 for _ in plan.jobs(method)) - len(left)):
-            step(method)
-        if left:
-            with target.site(method) as site, _costs(site, method, journal):
-                _method(plan, sample, site, method, left, journal, step)
-
-
-def _method(
     plan: EvaluationPlan,
     sample: Sample,
-    site: EditableModel,
+    target: Target,
+    finished: FinishedJobs,
+    on_job_done: Callable[[str], None],
+) -> None:
+    """Run all jobs that are not finished. After an EditError it can be called again.
+
+    `on_job_done` gets the method of each finished job.
+    """
+    for method in plan.methods:
+        left = [job for job in plan.jobs(method) if not finished.done(job)]
+        for _ in range(sum(1 for _ in plan.jobs(method)) - len(left)):
+            on_job_done(method)
+        if left:
+            with target.open(method) as model, _costs(model, method, finished):
+                _run_jobs(plan, sample, model, method, left, finished, on_job_done)
+
+
+def _run_jobs(
+    plan: EvaluationPlan,
+    sample: Sample,
+    model: EditableModel,
     method: str,
     left: list[Job],
-    journal: FinishedJobs,
-    step: Step,
+    finished: FinishedJobs,
+    on_job_done: Callable[[str], None],
 ) -> None:
-    examiner = Judge(site.model, sample, plan)
-    if not journal.done(UNEDITED):
-        journal.add(UNEDITED, [unedited(examiner, sample.records)])
-        step(UNEDITED.method)
-    preparing = preparation(site.editing, sample.records[0])
-    journal.add_costs(method, {"preparation_seconds": preparing})
+    record_judge = Judge(model.model, sample, plan)
+    if not finished.done(UNEDITED):
+        finished.add(UNEDITED, [unedited(record_judge, sample.records)])
+        on_job_done(UNEDITED.method)
+    seconds = preparation(model.applier, sample.records[0])
+    finished.add_costs(method, {"preparation_seconds": seconds})
     for job in left:
-        journal.add(job, run(job, site.editing, examiner, sample.records))
-        step(method)
+        finished.add(job, run(job, model.applier, record_judge, sample.records))
+        on_job_done(method)
 
 
 @contextmanager
-def _costs(site: EditableModel, method: str, journal: FinishedJobs) -> Iterator[None]:
-    """What the site's processes hold at most is kept, where they can be watched."""
-    watch = None if site.pid is None else MemoryWatch(site.pid)
+def _costs(model: EditableModel, method: str, finished: FinishedJobs) -> Iterator[None]:
+    """Store the peak memory of the model's processes, if they are on this machine."""
+    watch = None if model.pid is None else MemoryWatch(model.pid)
     try:
         with watch or nullcontext():
             yield
     finally:
         if watch is not None:
-            held: dict[str, Any] = {"ready_bytes": watch.ready, "peak_bytes": watch.peak}
+            costs: dict[str, Any] = {"ready_bytes": watch.ready, "peak_bytes": watch.peak}
             if watch.device_peak is not None:
-                held |= {"device_ready_bytes": watch.device_ready}
-                held |= {"device_peak_bytes": watch.device_peak}
-            journal.add_costs(method, held)
+                costs |= {"device_ready_bytes": watch.device_ready}
+                costs |= {"device_peak_bytes": watch.device_peak}
+            finished.add_costs(method, costs)

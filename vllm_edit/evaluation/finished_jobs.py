@@ -1,4 +1,4 @@
-"""The finished pieces of a run, in a file beside its output, so that it can be gone on with."""
+"""The results of the finished jobs of a run, in a file, so that the run can be resumed."""
 
 import hashlib
 import json
@@ -13,21 +13,21 @@ from vllm_edit.evaluation.sample import Sample
 
 
 class FinishedJobs:
-    """One JSON line for the run and one for each finished job; the latest costs count.
+    """A file with a JSON line for the run and one for each finished job or cost.
 
-    Opening it finds what is there already.
+    Opening it reads the lines of an earlier, interrupted run.
 
     Raises:
-        InvalidData: the file is of another run.
+        InvalidData: the file belongs to another run.
     """
 
     def __init__(self, path: Path, plan: EvaluationPlan, sample: Sample, target: str) -> None:
         self._path = path
-        self.pieces: list[JobResult] = []
+        self.results: list[JobResult] = []
         self.costs: dict[str, dict[str, float | None]] = {}
         self._done: set[str] = set()
         head = {**plan.described(), "target": target, "records": _digest(sample)}
-        # JSON knows no tuples, and what is read must equal what was written.
+        # Through JSON, which has no tuples: it is compared with what was read.
         self._head: Any = json.loads(json.dumps(head))
         lines = self._lines()
         if not lines:
@@ -38,35 +38,35 @@ class FinishedJobs:
                 "that file."
             )
         for line in lines[1:]:
-            self._take(line)
+            self._remember(line)
 
     def done(self, job: Job) -> bool:
         return job.key in self._done
 
-    def add(self, job: Job, pieces: Sequence[JobResult]) -> None:
-        """Keep what a job found."""
-        line = {"job": job.key, "pieces": [asdict(piece) for piece in pieces]}
+    def add(self, job: Job, results: Sequence[JobResult]) -> None:
+        """Store the results of a job."""
+        line = {"job": job.key, "pieces": [asdict(result) for result in results]}
         self._append(line)
-        self._take(json.loads(json.dumps(line)))
+        self._remember(json.loads(json.dumps(line)))
 
     def add_costs(self, method: str, costs: Mapping[str, float | None]) -> None:
-        """Keep what a method cost beside its edits; only what is known replaces what was."""
+        """Store costs of a method. Of several values the largest counts; None changes nothing."""
         line = {"costs": method, "values": dict(costs)}
         self._append(line)
-        self._take(line)
+        self._remember(line)
 
-    def _take(self, line: Mapping[str, Any]) -> None:
+    def _remember(self, line: Mapping[str, Any]) -> None:
         if "job" in line:
             self._done.add(line["job"])
-            self.pieces += [_piece(found) for found in line["pieces"]]
+            self.results += [_result(fields) for fields in line["pieces"]]
             return
-        known = self.costs.setdefault(line["costs"], {})
+        costs = self.costs.setdefault(line["costs"], {})
         for name, value in line["values"].items():
             if value is not None:
-                known[name] = max(value, known.get(name) or 0.0)
+                costs[name] = max(value, costs.get(name) or 0.0)
 
     def _lines(self) -> list[Any]:
-        """What was written whole: a killed run may leave a part of its last line."""
+        """All complete lines: a killed run may leave a part of its last line."""
         if not self._path.exists():
             return []
         text = self._path.read_text(encoding="utf-8")
@@ -85,9 +85,9 @@ class FinishedJobs:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def _piece(found: dict[str, Any]) -> JobResult:
-    lists = {name: tuple(found[name]) for name in ("seconds", "failures", "judged")}
-    return JobResult(**{**found, **lists})
+def _result(fields: dict[str, Any]) -> JobResult:
+    lists = {name: tuple(fields[name]) for name in ("seconds", "failures", "judged")}
+    return JobResult(**{**fields, **lists})
 
 
 def _digest(sample: Sample) -> str:

@@ -1,4 +1,4 @@
-"""One method's jobs on a site."""
+"""Runs the jobs of one method: applies their edits and judges them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -13,13 +13,13 @@ from vllm_edit.evaluation.sample import Sample
 from vllm_edit.evaluation.target import AppliedEdits, EditApplier, Model
 
 FLUENCY_TEXTS = 10
-"""At most so many are sampled for one piece."""
+"""Most texts that are sampled for one result."""
 
 
 class Judge:
-    """Judges records by what a model answers, against what it answered unedited.
+    """Judges records by a model's answers, compared with those of the unedited model.
 
-    It is made on the unedited model.
+    Create it while the model is unedited.
     """
 
     def __init__(self, model: Model, sample: Sample, plan: EvaluationPlan) -> None:
@@ -27,36 +27,38 @@ class Judge:
         self._plan = plan
         self.counts = frozenset(plan.counts)
         self._control = [probe.prompts[0] for probe in sample.control]
-        self.before: Answers = model.ask(q for record in sample.records for q in questions(record))
-        self._before_top = model.top(self._control)
+        self.before: Answers = model.answer(
+            q for record in sample.records for q in questions(record)
+        )
+        self._top_before = model.top_logprobs(self._control)
 
     def judge(
         self, records: Sequence[Record], effective: Sequence[Record]
     ) -> tuple[Judgement, ...]:
-        """The scores of records while all of `effective` are in effect."""
-        after = self._model.ask(q for record in records for q in questions(record))
+        """The scores of `records` while all of `effective` are in effect."""
+        after = self._model.answer(q for record in records for q in questions(record))
         return tuple(
             judge(record, self.before, after, _others(effective, record)) for record in records
         )
 
     def drift(self) -> float | None:
-        """Mean KL divergence of the next token on the control prompts; None without any."""
-        now = self._model.again(self._control, self._before_top)
-        found = [kl_divergence(*pair) for pair in zip(self._before_top, now, strict=True)]
-        return mean(found) if found else None
+        """Mean KL divergence of the next token on the control prompts; None without prompts."""
+        now = self._model.logprobs_of(self._control, self._top_before)
+        divergences = [kl_divergence(*pair) for pair in zip(self._top_before, now, strict=True)]
+        return mean(divergences) if divergences else None
 
     def fluency(self, records: Sequence[Record]) -> float | None:
-        """Mean n-gram entropy of text about some of the records' subjects, if it is wanted."""
+        """Mean n-gram entropy of text about some subjects; None if the plan has no fluency."""
         if not self._plan.fluency:
             return None
         prompts = [(r.generation or (r.prompt,))[0] for r in records[:FLUENCY_TEXTS]]
-        texts = self._model.write(prompts, self._plan.seed)
+        texts = self._model.sample(prompts, self._plan.seed)
         return mean([ngram_entropy(text) for text in texts])
 
 
-def unedited(examiner: Judge, records: Sequence[Record]) -> JobResult:
-    """The model as it is, as a row to compare with."""
-    judged = [judge(record, examiner.before, examiner.before) for record in records]
+def unedited(record_judge: Judge, records: Sequence[Record]) -> JobResult:
+    """The scores of the unedited model, for comparison."""
+    judged = [judge(record, record_judge.before, record_judge.before) for record in records]
     return JobResult(
         method="unedited",
         regime="none",
@@ -65,39 +67,39 @@ def unedited(examiner: Judge, records: Sequence[Record]) -> JobResult:
         moment=END,
         seconds=(),
         failures=(),
-        judged=_told(judged),
+        judged=_as_json(judged),
         drift=0.0,
-        fluency=examiner.fluency(records),
+        fluency=record_judge.fluency(records),
     )
 
 
-def preparation(editing: EditApplier, record: Record) -> float:
-    """Seconds that a method's first edit on a site takes over its second of the same fact."""
-    taken = []
+def preparation(applier: EditApplier, record: Record) -> float:
+    """Seconds that the first edit of a model takes more than the second one of the same fact."""
+    seconds = []
     for _ in range(2):
-        with editing.clean_state():
-            taken.append(editing.apply([record.rewrite]).seconds)
-    return max(0.0, taken[0] - taken[1])
+        with applier.clean_state():
+            seconds.append(applier.apply([record.rewrite]).seconds)
+    return max(0.0, seconds[0] - seconds[1])
 
 
 def run(
-    job: Job, editing: EditApplier, examiner: Judge, records: Sequence[Record]
+    job: Job, applier: EditApplier, record_judge: Judge, records: Sequence[Record]
 ) -> list[JobResult]:
-    """Do a job on a clean model, and leave it clean; raises EditError."""
+    """Run a job on the unedited model and roll its edits back. Raises EditError."""
     chosen = job.of(records)
-    with editing.clean_state():
+    with applier.clean_state():
         if job.regime == SEQUENTIAL:
-            return list(_sequence(job, editing, examiner, chosen))
-        applied = _applied(editing, chosen)
-        judged = examiner.judge(chosen, chosen)
-        return [_piece(job, job.count, END, [applied], judged, examiner, chosen)]
+            return list(_sequence(job, applier, record_judge, chosen))
+        applied = _applied(applier, chosen)
+        judged = record_judge.judge(chosen, chosen)
+        return [_result(job, job.count, END, [applied], judged, record_judge, chosen)]
 
 
-def _applied(editing: EditApplier, records: Sequence[Record]) -> AppliedEdits:
-    """Edits of several records are refused together; of one that is refused, the piece tells."""
+def _applied(applier: EditApplier, records: Sequence[Record]) -> AppliedEdits:
+    """Apply the edits. The refusal of a single record becomes a failure in the result."""
     rewrites = _rewrites(records)
     try:
-        return editing.apply(rewrites)
+        return applier.apply(rewrites)
     except InvalidEdit as error:
         if len(records) > 1:
             raise
@@ -105,46 +107,46 @@ def _applied(editing: EditApplier, records: Sequence[Record]) -> AppliedEdits:
 
 
 def _sequence(
-    job: Job, editing: EditApplier, examiner: Judge, chosen: Sequence[Record]
+    job: Job, applier: EditApplier, record_judge: Judge, chosen: Sequence[Record]
 ) -> Iterator[JobResult]:
-    """Edit by edit: each judged at once, and all so far wherever the plan has a count."""
+    """Judge each edit right after it is applied, and all edits so far at each count."""
     applied: list[AppliedEdits] = []
-    at_once: list[Judgement] = []
+    right_after: list[Judgement] = []
     for number, record in enumerate(chosen, start=1):
-        applied.append(_applied(editing, [record]))
+        applied.append(_applied(applier, [record]))
         effective = chosen[:number]
-        at_once += examiner.judge([record], effective)
-        if number in examiner.counts or number == len(chosen):
-            yield _piece(job, number, AFTER, applied, at_once, examiner, ())
-            judged = examiner.judge(effective, effective)
-            yield _piece(job, number, END, applied, judged, examiner, effective)
+        right_after += record_judge.judge([record], effective)
+        if number in record_judge.counts or number == len(chosen):
+            yield _result(job, number, AFTER, applied, right_after, record_judge, ())
+            judged = record_judge.judge(effective, effective)
+            yield _result(job, number, END, applied, judged, record_judge, effective)
 
 
-def _piece(
+def _result(
     job: Job,
     count: int,
     moment: str,
     applied: Sequence[AppliedEdits],
     judged: Iterable[Judgement],
-    examiner: Judge,
+    record_judge: Judge,
     records: Sequence[Record],
 ) -> JobResult:
-    """With drift and fluency where there are records to measure them with."""
+    """The result; `records` are those to measure drift and fluency with, if any."""
     return JobResult(
         method=job.method,
         regime=job.regime,
         count=count,
         index=job.index,
         moment=moment,
-        seconds=tuple(found.seconds / found.edits for found in applied),
-        failures=tuple(failure for found in applied for failure in found.failures),
-        judged=_told(judged),
-        drift=examiner.drift() if records else None,
-        fluency=examiner.fluency(records) if records else None,
+        seconds=tuple(one.seconds / one.edits for one in applied),
+        failures=tuple(failure for one in applied for failure in one.failures),
+        judged=_as_json(judged),
+        drift=record_judge.drift() if records else None,
+        fluency=record_judge.fluency(records) if records else None,
     )
 
 
-def _told(judged: Iterable[Judgement]) -> tuple[dict[str, object], ...]:
+def _as_json(judged: Iterable[Judgement]) -> tuple[dict[str, object], ...]:
     return tuple(asdict(judgement) for judgement in judged)
 
 

@@ -1,4 +1,4 @@
-"""From a model's answers to the scores of a record."""
+"""Scores a record by a model's answers."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ GENERATED = "generated"
 FORCED = "teacher_forced"
 
 ProbeScorer = Callable[[Probe], tuple[float, float | None]]
-"""Of a probe: generated and, if it could be had, teacher-forced."""
+"""The scores of a probe: generated and, if known, teacher-forced."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Judgement:
 
 
 def questions(record: Record) -> Iterator[Question]:
-    """Everything that must be asked before and after to judge the record."""
+    """All questions whose answers are needed to judge the record."""
     for probe in _targets(record):
-        yield from _asked(probe)
+        yield from _probe_questions(probe)
     for _, _, probe in record.probes():
-        yield from _asked(probe)
-    for prompt, wanted, other in _preferences(record):
-        yield Question(prompt, wanted)
+        yield from _probe_questions(probe)
+    for prompt, likelier, other in _preferences(record):
+        yield Question(prompt, likelier)
         yield Question(prompt, other)
 
 
@@ -46,8 +46,8 @@ def judge(
 ) -> Judgement:
     """ProbeScorer the record by its answers on the unedited model and on the edited one.
 
-    `others` are the facts of other records in effect: what they say otherwise is not held
-    against this one, so probes that they contradict are left out.
+    `others` are the facts of the other records in effect. Probes that they contradict are left
+    out.
     """
 
     def right(probe: Probe) -> tuple[float, float | None]:
@@ -64,8 +64,8 @@ def judge(
     carried = _uncontradicted(record.portability, record, others)
     scores |= _grouped(PORTABILITY_GROUP, carried, right)
     scores |= _likelihoods(record, after)
-    said = after[Question(record.prompt, record.target_new)].generated
-    return Judgement(record.case, said, scores)
+    generated = after[Question(record.prompt, record.target_new)].generated
+    return Judgement(record.case, generated, scores)
 
 
 def _targets(record: Record) -> Iterator[Probe]:
@@ -75,22 +75,22 @@ def _targets(record: Record) -> Iterator[Probe]:
         yield Probe((prompt,), (record.target_new,))
 
 
-def _asked(probe: Probe) -> Iterator[Question]:
+def _probe_questions(probe: Probe) -> Iterator[Question]:
     for prompt in probe.prompts:
         yield Question(prompt, probe.answers[0], probe.hops)
 
 
 def _right(probe: Probe, after: Answers) -> tuple[float, float | None]:
-    """Whether any wording is answered rightly."""
-    found = [after[question] for question in _asked(probe)]
+    """Whether any wording gets a right answer."""
+    found = [after[question] for question in _probe_questions(probe)]
     forced = [token_match(a.forced.greedy, a.forced.target) for a in found if a.forced]
     generated = max(exact_match(answer.generated, probe.answers) for answer in found)
     return generated, max(forced) if len(forced) == len(found) else None
 
 
 def _same(probe: Probe, before: Answers, after: Answers) -> tuple[float, float | None]:
-    """How much of the answers is as before, over all wordings."""
-    pairs = [(before[question], after[question]) for question in _asked(probe)]
+    """The share of answers that did not change, over all wordings."""
+    pairs = [(before[question], after[question]) for question in _probe_questions(probe)]
     generated = [unchanged(old.generated, new.generated) for old, new in pairs]
     forced = [match for old, new in pairs if (match := _agreement(old, new)) is not None]
     return mean(generated), mean(forced) if len(forced) == len(pairs) else None
@@ -139,12 +139,12 @@ def _preferences(record: Record) -> Iterator[tuple[str, str, str]]:
 
 def _likelihoods(record: Record, after: Answers) -> dict[str, float]:
     found: dict[str, list[float]] = {}
-    for prompt, wanted, other in _preferences(record):
-        likely, unlikely = (after[Question(prompt, t)].forced for t in (wanted, other))
+    for prompt, likelier, other in _preferences(record):
+        likely, unlikely = (after[Question(prompt, t)].forced for t in (likelier, other))
         if likely is None or unlikely is None:
             return {}
         name = EFFICACY if prompt == record.prompt else PARAPHRASE
-        name = NEIGHBOURHOOD if wanted == record.ground_truth else name
+        name = NEIGHBOURHOOD if likelier == record.ground_truth else name
         found.setdefault(name, []).append(prefers(likely.nll, unlikely.nll))
     return {name: mean(values) for name, values in found.items()}
 
@@ -161,6 +161,6 @@ def _uncontradicted(
 
 
 def _contradicts(other: RequestedRewrite, probe: Probe, record: Record) -> bool:
-    """Whether the probe's answer is one that the other edit changes, of a subject it names."""
+    """Whether the other edit changes an answer of the probe and the probe names its subject."""
     named = [*probe.prompts, record.target_new]
     return other.ground_truth in probe.answers and any(other.subject in text for text in named)

@@ -40,8 +40,8 @@ class LocalTarget:
         return f"{self.model.name} in Transformers on {self.device}"
 
     @contextmanager
-    def site(self, method: str) -> Iterator[EditableModel]:
-        """A model of its own. Raises InvalidData for a method that needs a server."""
+    def open(self, method: str) -> Iterator[EditableModel]:
+        """A new copy of the model. Raises InvalidData for a method that needs a server."""
         if method != IKE and method not in METHODS:
             raise InvalidData(
                 f"{method} needs a server; without one there are {IKE}, {', '.join(METHODS)}.",
@@ -74,7 +74,7 @@ class LocalTarget:
 
 @dataclass(frozen=True)
 class MemoryEditApplier:
-    """Facts of a retriever, as `EditApplier` says."""
+    """An `EditApplier` that adds facts to a retriever."""
 
     retriever: Retriever
 
@@ -101,7 +101,7 @@ class MemoryEditApplier:
 
 
 class WeightEditApplier:
-    """Deltas of a workbench's model, as `EditApplier` says."""
+    """An `EditApplier` that adds deltas to the model of a workbench."""
 
     def __init__(self, method: str, workbench: Workbench, folder: Path) -> None:
         self._method = method
@@ -117,7 +117,7 @@ class WeightEditApplier:
             edits = [Edit(r.prompt, r.subject, r.target_new) for r in rewrites]
             self._workbench.compute(self._method, edits, {}, {}, self._live, output)
         except PatcherError as error:
-            # What the model holds in the end is what was live.
+            # Restore the deltas that were live before.
             self._workbench.serve(self._live)
             seconds = time.perf_counter() - start
             return AppliedEdits(
@@ -136,7 +136,7 @@ class WeightEditApplier:
 
 
 def _routed(retriever: Retriever, text: str) -> str:
-    """The text behind the facts that concern it."""
+    """The text with the facts that concern it in front."""
     decision = retriever.route_without_hops(text)
     if isinstance(decision, Rewrite) and decision.text is not None:
         return decision.text

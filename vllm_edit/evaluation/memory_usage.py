@@ -14,9 +14,9 @@ _POLL_SECONDS = 0.25
 class MemoryWatch:
     """The resident memory of a process and its descendants, summed; a context manager.
 
-    Pages that processes share count once for each. `ready` is what they held at the start and
-    `peak` the most that was seen since, in bytes; `device_ready` and `device_peak` are the same of
-    the memory in use on the devices, None where there are none.
+    Pages that processes share count once for each process. All values are in bytes: `ready` at the
+    start, `peak` the largest since; `device_ready` and `device_peak` likewise for the memory in use
+    on the GPUs, None without GPUs.
     """
 
     def __init__(self, pid: int, devices: DeviceMemory | None = None) -> None:
@@ -42,26 +42,26 @@ class MemoryWatch:
 
     def _watch(self) -> None:
         while not self._done.wait(_POLL_SECONDS):
-            self._look()
+            self._update()
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         self.peak = max(self.peak, self._held())
         if self.device_peak is not None:
             self.device_peak = max(self.device_peak, self._devices.held() or 0)
 
     def _held(self) -> int:
-        held = 0
+        total = 0
         try:
             for process in (self._process, *self._process.children(recursive=True)):
-                held += _resident(process)
+                total += _resident(process)
         except psutil.NoSuchProcess:
-            return held
-        return held
+            return total
+        return total
 
 
 def _resident(process: psutil.Process) -> int:
     try:
-        found: int = process.memory_info().rss
+        resident: int = process.memory_info().rss
     except psutil.NoSuchProcess:
         return 0
-    return found
+    return resident

@@ -1,4 +1,4 @@
-"""What a run is made of."""
+"""The plan of a run, its jobs and their results."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,10 +17,10 @@ END = "at the end"
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What is judged: every method on the same edits, in every regime.
+    """What is evaluated: every method on the same edits, in every regime.
 
-    `counts` are the sizes of batches and the lengths of the sequence at which it is judged.
-    `fluency` has text sampled, which takes longer than all the rest.
+    `counts` are the sizes of batches, and the numbers of sequential edits at which all are judged.
+    `fluency` samples text, which takes longer than everything else.
     """
 
     source: str
@@ -33,7 +33,7 @@ class EvaluationPlan:
 
     def __post_init__(self) -> None:
         if not self.methods or not self.regimes:
-            raise InvalidData("Name a method and a regime at least.", field="methods")
+            raise InvalidData("Name at least one method and one regime.", field="methods")
         if unknown := set(self.regimes) - set(REGIMES):
             raise InvalidData(
                 f"There is no regime {min(unknown)!r}; there are {', '.join(REGIMES)}.",
@@ -45,12 +45,12 @@ class EvaluationPlan:
             )
 
     def jobs(self, method: str) -> Iterator["Job"]:
-        """The method's jobs, in the order in which they are done."""
+        """The jobs of a method, in order."""
         if SINGLE in self.regimes:
             for index in range(self.edits):
                 yield Job(method, SINGLE, 1, index)
         if BATCH in self.regimes:
-            # A batch of one is what the single regime has.
+            # A batch of one is a job of the single regime.
             for count in (c for c in self.counts if c > 1 or SINGLE not in self.regimes):
                 for index in range(self.edits // count):
                     yield Job(method, BATCH, count, index)
@@ -67,9 +67,9 @@ class EvaluationPlan:
 
 @dataclass(frozen=True)
 class Job:
-    """Edits that are in effect together: the `index`-th `count` of a run's.
+    """Edits that are in effect together: the `index`-th group of `count` records.
 
-    A sequence is one job: it cannot be taken up in its middle.
+    A sequence is one job: it cannot be resumed in the middle.
     """
 
     method: str
@@ -78,7 +78,7 @@ class Job:
     index: int
 
     def of(self, items: Sequence[Any]) -> Sequence[Any]:
-        """Its part of the run's records."""
+        """The job's part of the records of the run."""
         start = self.index * self.count
         return items[start : start + self.count]
 
@@ -89,9 +89,9 @@ class Job:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What one job found at one moment: `judged` when `count` edits were in effect.
+    """The result of a job at one moment: `judged` while `count` edits were in effect.
 
-    `seconds` are of the edits that came since the piece before. `drift` is the mean KL divergence
+    `seconds` are those of each edit so far. `drift` is the mean KL divergence
     on the control prompts and `fluency` the mean n-gram entropy, where measured.
     """
 

@@ -1,26 +1,26 @@
-"""What a model is asked, and what it says."""
+"""Questions to a model, their answers, and the tokens of forced targets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 MAX_TOKENS = 24
-"""Of an answer."""
+"""Longest generated answer."""
 
 TOP = 20
-"""As many log-probabilities of a next token as vLLM gives without further flags."""
+"""The most log-probabilities per token that vLLM returns by default."""
 
 FLUENCY: Mapping[str, Any] = {"max_tokens": 100, "temperature": 1.0, "top_k": 5}
-"""As ROME samples the text whose fluency it measures, to the full length."""
+"""ROME's sampling of the text whose fluency it measures."""
 
 Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt, and the answer that the model is forced to give behind it.
+    """A prompt, and the target that is forced behind it.
 
-    ``hops`` asks for it to be taken apart, by methods that can do that.
+    With `hops`, methods that can decompose a question may do so.
     """
 
     prompt: str
@@ -39,7 +39,7 @@ class Forced:
 
 @dataclass(frozen=True)
 class Answer:
-    """`forced` is None where another model answered, whose likelihoods cannot be had."""
+    """`forced` is None if another model answered, whose likelihoods are unknown."""
 
     generated: str
     forced: Forced | None
@@ -55,17 +55,16 @@ def joined_text(question: Question) -> str:
 
 
 def seam(served: Ids, alone: Ids, whole: Ids) -> tuple[Ids, Ids]:
-    """What was served, and the target's tokens behind it.
+    """The served ids of the prompt, and the ids of the target behind them.
 
-    `alone` is the prompt and `whole` the prompt with the target, tokenized; the target's tokens
-    are those by which the one is longer. Where tokens merge at the seam, the prompt's last ones
-    give way.
+    `alone` and `whole` are the tokens of the prompt without and with the target. The target is what
+    follows their common prefix: tokens of the prompt that merge with the target belong to it.
     """
     same = _common(alone, whole)
     return served[: len(served) - (len(alone) - same)], whole[same:]
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens both begin with."""
+    """The length of the common prefix."""
     pairs = zip(first, second, strict=False)
     return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))

@@ -1,4 +1,4 @@
-"""Which records are edited in a run, and the probes that all data can have."""
+"""Draws the records of a run and adds the probes that every data set can have."""
 
 import random
 from collections.abc import Sequence
@@ -27,9 +27,9 @@ class Sample:
 
 
 def draw(source: str, count: int, seed: int) -> Sample:
-    """`count` records of a source, the same for the same seed, whatever else is asked.
+    """`count` records of a source, determined by the seed.
 
-    A smaller count has the first of a larger one's.
+    A smaller count gives the first records of a larger one.
 
     Raises:
         InvalidData: the source cannot be read, or has fewer records that can be edited.
@@ -41,7 +41,7 @@ def draw(source: str, count: int, seed: int) -> Sample:
             f"{source} has {len(usable)} records that can be edited; ask for no more than these."
         )
     if not source.startswith(FACTWORLD):
-        # The world's come in an order of their own seed.
+        # The records of the world are shuffled already.
         random.Random(f"{source} {seed}").shuffle(usable)  # noqa: S311 -- to be the same again
     records, others = usable[:count], usable[count:]
     control = _control(records, others)

@@ -1,4 +1,4 @@
-"""The server that is judged: one that runs, or one started for each method."""
+"""A server as the target of an evaluation: a running one, or one started for each method."""
 
 import tempfile
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from vllm_edit.evaluation.target import EditableModel
 from vllm_edit.processes.server import ServerProcess
 
 _FLAGS = ("--edit-max-rate=0", "--edit-max-batch=100000", f"--edit-max-body-bytes={1 << 28}")
-"""An evaluation is one client that edits as fast as it can."""
+"""Limits that a single client which edits as fast as possible would exceed."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """A server's address, and its process if it was started here."""
+    """The address of a server, and its process if this evaluation has started it."""
 
     url: str
     pid: int | None
@@ -38,12 +38,12 @@ class ServedTarget:
 
     @property
     def name(self) -> str:
-        """The same for the same thing to judge."""
+        """The URL, or the model and the flags."""
         return self.url or " ".join((self.model or "factworld", *self.flags))
 
     @contextmanager
-    def site(self, method: str) -> Iterator[EditableModel]:
-        """On the server, whose default traffic sees no edits. Raises EditError."""
+    def open(self, method: str) -> Iterator[EditableModel]:
+        """The served model. Raises EditError if the server's default traffic sees edits."""
         with self._host() as host, ServerClient(host.url, self.admin_key) as connection:
             require_clean(connection)
             model = ServedModel(connection, served_model(connection))
@@ -57,11 +57,11 @@ class ServedTarget:
             return
         with tempfile.TemporaryDirectory(prefix="vllm-edit-evaluate-") as folder:
             flags = [f"--edit-store={folder}/store", *_FLAGS, *self.flags]
-            # The bundled model has flags of its own, which naming it would leave out.
+            # Without a name the server adds the flags of the bundled model.
             model = [self.model] if self.model else []
             server = ServerProcess([*model, *flags], Path(folder) / "server.log")
             try:
-                # Also one that is still starting is ended.
+                # Inside, so that a server that is still starting ends too.
                 server.start()
                 yield Host(server.url, server.pid)
             finally:

@@ -122,9 +122,9 @@ class ServerClient:
             content = None
         if reply.is_success and isinstance(content, dict):
             return content
-        told = content.get("error") if isinstance(content, dict) else None
-        if not isinstance(told, dict):
+        error = content.get("error") if isinstance(content, dict) else None
+        if not isinstance(error, dict):
             message = f"{self.url} answered {reply.status_code}; is it a vllm-edit server?"
             raise Unavailable(message)
         kind = InvalidEdit if reply.status_code in _REFUSED else EditError
-        raise kind(str(told.get("message")), code=str(told.get("code")))
+        raise kind(str(error.get("message")), code=str(error.get("code")))

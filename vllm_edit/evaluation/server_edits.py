@@ -1,4 +1,4 @@
-"""Edits put to a server for a while, and taken back in one step."""
+"""Applies edits to a server in an edit set of their own, which is deleted afterwards."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -11,12 +11,12 @@ from vllm_edit.evaluation.server_client import ServerClient
 from vllm_edit.evaluation.target import AppliedEdits
 
 SET = "vllm-edit-evaluation"
-"""The edit set that holds what is evaluated; active, so that default traffic sees it."""
+"""The edit set of an evaluation; active, so that default traffic sees it."""
 
 
 @dataclass(frozen=True)
 class ServerEditApplier:
-    """Edits of one method in a set of their own, as `EditApplier` says."""
+    """An `EditApplier` for the edits of one method on a server."""
 
     connection: ServerClient
     method: str
@@ -56,18 +56,18 @@ class ServerEditApplier:
 def require_clean(connection: ServerClient) -> None:
     """Raise ConflictingState if the server's default traffic sees edits.
 
-    What an evaluation that was killed has left is taken back.
+    Deletes the edit set that a killed evaluation has left.
     """
     sets = {found["name"]: found for found in connection.get("/v1/edit-sets")["data"]}
     if SET in sets:
         connection.delete(f"/v1/edit-sets/{SET}")
-    seen = {None, *(name for name, found in sets.items() if found["active"])} - {SET}
+    visible = {None, *(name for name, one in sets.items() if one["active"])} - {SET}
     edits = connection.get("/v1/edits")["data"]
-    live = [e["id"] for e in edits if e["status"] == "active" and e["edit_set"] in seen]
+    live = [e["id"] for e in edits if e["status"] == "active" and e["edit_set"] in visible]
     if live:
         raise ConflictingState(
-            f"{connection.url} has {len(live)} edits in effect, {live[0]} among them, and an "
-            "evaluation begins with none: take them back, or evaluate on a server of its own."
+            f"{connection.url} has {len(live)} edits in effect, such as {live[0]}. An "
+            "evaluation must start without edits: roll them back, or use another server."
         )
 
 

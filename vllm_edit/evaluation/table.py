@@ -1,4 +1,4 @@
-"""Tables of a result: rows of text, and Markdown made of them."""
+"""The tables of a result, and their Markdown."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -74,7 +74,7 @@ def locality_table(result: Mapping[str, Any]) -> Table:
 
 
 def cost_table(result: Mapping[str, Any]) -> Table:
-    """What a method costs beside its edits."""
+    """Preparation time and memory by method."""
     names = {
         "ready_bytes": "memory when ready GiB",
         "peak_bytes": "peak memory GiB",
@@ -95,7 +95,7 @@ def cost_table(result: Mapping[str, Any]) -> Table:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The tables, and what is to be known of them."""
+    """The tables with notes."""
     parts = [
         aligned(main_table(result)),
         aligned(locality_table(result)),
@@ -106,34 +106,35 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def notes(result: Mapping[str, Any]) -> list[str]:
-    """How the figures were had."""
+    """How the figures were measured."""
     plan, machine = result["plan"], result["machine"]
     found = [
         f"Data {plan['source']}, {plan['edits']} records, seed {plan['seed']}; "
-        f"{result['left_out']} records of it cannot be edited and were left out.",
-        "Percentages are generated / teacher-forced: the greedy answer as a whole, and the share "
-        "of target tokens that are greedy when those before are given. The second flatters.",
-        "Locality is agreement with the unedited model, the mean over kinds of probes; probes that "
-        "another edit in effect contradicts are left out.",
+        f"{result['left_out']} records that cannot be edited were left out.",
+        "Percentages are generated / teacher-forced: whole greedy answers that match, and the "
+        "share of target tokens that are greedy after the target tokens before them. The second "
+        "is usually higher.",
+        "Locality is agreement with the unedited model, as the mean over kinds of probes. Probes "
+        "that another edit in effect contradicts are left out.",
         f"KL is KL(unedited || edited) of the next token on {result['controls']} control prompts, "
-        "over the 20 likeliest tokens and the rest as one, in nats: a lower bound.",
-        "s/edit is the median from request to active. Memory is the resident memory of the server "
-        "and its processes, editor included, at its peak; shared pages count in each.",
-        "Machine that asked: " + ", ".join(f"{name} {value}" for name, value in machine.items()),
+        "in nats. It uses the 20 likeliest tokens and one class for the rest: a lower bound.",
+        "s/edit is the median time from the request until the edit is active. Memory is the peak "
+        "resident memory of all processes of the server; shared pages count in each process.",
+        "Client machine: " + ", ".join(f"{name} {value}" for name, value in machine.items()),
     ]
     if any("device_peak_bytes" in costs for costs in result["costs"].values()):
         found.append(
-            "Device memory is all that is in use on the machine's devices, the KV cache that the "
-            "engine reserves and other programs' included."
+            "Device memory is all memory in use on the GPUs, including the KV cache that the "
+            "engine reserves and other programs."
         )
     failed = sum(row["failed"] for row in result["rows"])
     if failed:
-        found.append(f"{failed} edits failed and were judged as served, without their effect.")
+        found.append(f"{failed} edits failed. They were judged as served, without effect.")
     return found
 
 
 def edits(row: ResultRow) -> str:
-    """How many were in effect together, and by which regime."""
+    """The regime and the number of edits in effect together."""
     return NONE if row["regime"] == "none" else f"{row['regime']} {row['count']}"
 
 
@@ -162,8 +163,8 @@ def _pair(row: ResultRow, name: str) -> str:
     return NONE if found == [None, None] else " / ".join(map(_percent, found))
 
 
-def _percent(told: Mapping[str, float] | None) -> str:
-    return NONE if told is None else f"{100 * told['mean']:.1f}"
+def _percent(metric: Mapping[str, float] | None) -> str:
+    return NONE if metric is None else f"{100 * metric['mean']:.1f}"
 
 
 def _number(value: float | None, digits: int) -> str:

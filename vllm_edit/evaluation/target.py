@@ -1,6 +1,6 @@
-"""Where edits of one method are made and judged, whatever serves the model."""
+"""What an evaluation runs on: an editable model, in a server or in this process."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,7 +11,7 @@ from vllm_edit.evaluation.record import RequestedRewrite
 
 @dataclass(frozen=True)
 class AppliedEdits:
-    """How long it took from the request until all were active, and which of them failed."""
+    """Seconds from the request until all edits were active, and a sentence for each failed one."""
 
     seconds: float
     edits: int
@@ -19,52 +19,52 @@ class AppliedEdits:
 
 
 class Model(Protocol):
-    """What can be asked; the edits in effect shape every answer. Raises EditError."""
+    """A model whose answers depend on the edits in effect. Raises EditError."""
 
-    def ask(self, questions: Iterable[Question]) -> Answers:
-        """Every question answered, each prompt generated from once."""
+    def answer(self, questions: Iterable[Question]) -> Answers:
+        """Answer every question; each prompt is generated from once."""
 
-    def top(self, prompts: Sequence[str]) -> list[dict[int, float]]:
-        """The likeliest next tokens of each prompt with their log-probabilities."""
+    def top_logprobs(self, prompts: Sequence[str]) -> list[dict[int, float]]:
+        """For each prompt, the likeliest next tokens with their log-probabilities."""
 
-    def again(
-        self, prompts: Sequence[str], before: Sequence[Mapping[int, float]]
+    def logprobs_of(
+        self, prompts: Sequence[str], tokens: Sequence[Iterable[int]]
     ) -> list[dict[int, float]]:
-        """The log-probabilities of each prompt's tokens of before, as they are now."""
+        """For each prompt, the log-probabilities of these next tokens."""
 
-    def write(self, prompts: Sequence[str], seed: int) -> list[str]:
-        """Sampled text behind each prompt, the prompt included."""
+    def sample(self, prompts: Sequence[str], seed: int) -> list[str]:
+        """Each prompt with sampled text behind it."""
 
 
 class EditApplier(Protocol):
-    """Brings edits of one method into effect, and takes them back."""
+    """Applies edits of one method and rolls them back."""
 
     def apply(self, rewrites: Sequence[RequestedRewrite]) -> AppliedEdits:
-        """Bring edits into effect together, on top of those before; within `clean_state`.
+        """Apply edits together, on top of earlier ones. Call it within `clean_state`.
 
         Raises:
-            InvalidEdit: one is refused, and none is in effect.
-            EditError: it cannot be done.
+            InvalidEdit: an edit is refused; none of them is in effect.
+            EditError: the edits cannot be applied.
         """
 
     def clean_state(self) -> AbstractContextManager[None]:
-        """Edits applied inside are in effect inside only."""
+        """Edits applied in this context are rolled back at its end."""
 
 
 @dataclass(frozen=True)
 class EditableModel:
-    """A model and the way to edit it; `pid` is that of what holds them, if it is to be watched."""
+    """A model and its edit applier. `pid`: the process whose memory is measured, if known."""
 
     model: Model
-    editing: EditApplier
+    applier: EditApplier
     pid: int | None
 
 
 class Target(Protocol):
-    """What is judged; `name` is the same for the same thing."""
+    """What is evaluated. Targets that serve the same have the same name."""
 
     @property
     def name(self) -> str: ...
 
-    def site(self, method: str) -> AbstractContextManager[EditableModel]:
-        """A site with no edits in effect, for one method. Raises EditError."""
+    def open(self, method: str) -> AbstractContextManager[EditableModel]:
+        """A model without edits, for one method. Raises EditError."""

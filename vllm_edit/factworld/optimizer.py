@@ -1,4 +1,7 @@
-"""Muon: momentum whose update is orthogonalised, for matrices of the same shape at once."""
+"""Muon: momentum with an orthogonalised update, for all matrices of one shape at once.
+
+Not torch.optim.Muon, which orthogonalises one matrix at a time in bfloat16.
+"""
 
 import torch
 from torch import Tensor

@@ -30,5 +30,9 @@ class TrainingRecipe:
     edit_sizes: tuple[float, float] = (0.5, 3.0)
 
     def rate(self, step: int, done: float) -> float:
-        """The learning rate's factor: linear warm-up, constant, linear decay to zero."""
+        """The learning rate's factor: linear warm-up, constant, linear decay to zero.
+
+        Not one of the transformers schedules: a limit on time shortens `done`, the share of
+        training that is done, independently of `step`.
+        """
         return min(1.0, (step + 1) / self.warm_up, (1 - done) / (1 - self.decay_from))

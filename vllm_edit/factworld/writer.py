@@ -83,15 +83,15 @@ class Writer(Draw):
         return self.rng.choices((1, 2, 3), (0.72, 0.16, 0.12))[0]
 
     def copied(self, questions: int) -> Document:
-        """New facts, each said again word for word."""
+        """New facts, each repeated word for word."""
         facts = self.new_facts(self.count())
         prefix, wordings = self.fact_lines(facts, first=True)
         asked = []
         for _ in range(questions):
             index = self.rng.randrange(len(facts))
             fact = facts[index]
-            said = answered(wordings[index], fact.subject, fact.object, COPIED)
-            asked.append([Span("Prompt:"), *said])
+            repeated = answered(wordings[index], fact.subject, fact.object, COPIED)
+            asked.append([Span("Prompt:"), *repeated])
         return self.grouped(prefix, asked, running=0.5, localise=False)
 
     def given(self, questions: int) -> Document:

@@ -7,7 +7,7 @@ from vllm_edit.evaluation.record import REVERSED, Probe, Record, RequestedRewrit
 
 
 def conflictedit(fields: Fields, number: int) -> Record:
-    """A reverse conflict: the second edit takes away what the first one said.
+    """A reverse conflict: the second edit contradicts the first.
 
     The second is the record's; asked from its object, the first one's relation must follow it.
     Their conflict score and magnitude are not computed.

@@ -28,13 +28,13 @@ SCHEMAS: Mapping[str, Callable[[Fields, int], Record | None]] = {
 }
 
 _WORLD = {"zsre-alternative": "zsre", "zsre-true": "zsre"}
-"""What the bundled world calls the schemas that it has another name for."""
+"""Schemas that have another name in the bundled world."""
 
 
 def load(source: str, count: int, seed: int) -> list[Record]:
     """The records of SCHEMA:FILE, or of the bundled world, factworld or factworld:SCHEMA.
 
-    A file's are all read; `count` and `seed` say how many and which of the world's are made.
+    A file is read whole; `count` and `seed` select the records of the world.
 
     Raises:
         InvalidData: there is no such schema or file, or a record of it is wrong.
@@ -51,9 +51,9 @@ def load(source: str, count: int, seed: int) -> list[Record]:
 
 
 def parse(schema: str, items: list[Any], name: str) -> list[Record]:
-    """Records of a list in a schema; raises InvalidData, which calls the list by the name.
+    """Read a list in a schema; `name` names it in InvalidData errors.
 
-    Those are left out that their schema has no edit for.
+    Leaves out items in which the schema has no edit.
     """
     reader = SCHEMAS[schema]
     found = [
@@ -81,7 +81,7 @@ def _read(path: Path) -> list[Any]:
 
 
 def _world(schema: str, count: int, seed: int) -> list[Record]:
-    """As many as asked for, or as many as there are."""
+    """`count` records of the world, or all if there are fewer."""
     from vllm_edit.factworld import schemas
     from vllm_edit.factworld.world import build_world
 
