@@ -19,6 +19,7 @@ from vllm_edit.plugin import EditPlugin
 from vllm_edit.security.access import Access
 from vllm_edit.security.hashed_key import HashedKey
 from vllm_edit.security.tenants import Tenants
+from vllm_edit.service.commands import CreateSet
 
 KEY, ACME = "the admin's", "acme's own"
 
@@ -49,7 +50,7 @@ async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
         return body["model"]
 
     async with running(tmp_path / "ledger.sqlite3", Steered()) as service:
-        await service.create_set("private", "acme")
+        await service.change_set(CreateSet("private", "acme"))
         names.alias("private")
         app.state.edit_state = edit_state(
             service,

@@ -97,7 +97,7 @@ def _answering(happened: Happened) -> None:
     """A change is in effect and in the log, and the client is about to hear of it."""
     from vllm_edit.service.service import EditService
 
-    for change in ("submit", "roll_back", "create_set", "activate_set", "delete_set"):
+    for change in ("submit", "roll_back", "change_set"):
         _after(EditService, change, happened)
 
 

@@ -11,8 +11,9 @@ from vllm_edit.domain.edit import Edit, EditRequest, Status
 from vllm_edit.domain.errors import InvalidEdit, ProbesFailed, Unavailable
 from vllm_edit.domain.probe import Probes, Score, Scores
 from vllm_edit.ledger import Ledger
-from vllm_edit.probes import made_probes as making
-from vllm_edit.probes.gate import Answers, ProbeGate, Trial
+from vllm_edit.probes.gate import Answers, Baseline, ProbeGate
+from vllm_edit.probes.made_probes import PREFIXES
+from vllm_edit.service.commands import ActivateSet, CreateSet
 
 CONTROL = "The opposite of hot is"
 MADE = Probes(made=True)
@@ -39,10 +40,10 @@ class World:
         if self.silent:
             raise Unavailable("The model is silent.")
         known = [self._method.known[i] for i in self._method.seen.get(variant, [])]
-        said = {p: self._said(p, known) for p in prompts if p not in self.refused}
-        return Answers(said, {p: self.refused[p] for p in prompts if p in self.refused})
+        texts = {p: self._answer(p, known) for p in prompts if p not in self.refused}
+        return Answers(texts, {p: self.refused[p] for p in prompts if p in self.refused})
 
-    def _said(self, prompt: str, known: Sequence[Edit]) -> str:
+    def _answer(self, prompt: str, known: Sequence[Edit]) -> str:
         about = {edit.request.subject: edit.request.target_new for edit in known}
         if prompt in self.wrong and about:
             return self.wrong[prompt]
@@ -95,12 +96,12 @@ async def test_made_probes_are_rephrasings_controls_and_neighbours(
         }
         before, after = world.asked
         assert before == ("default", [CONTROL, "River is"])
-        rephrased = [prefix + "Anthem is" for prefix in making.PREFIXES]
+        rephrased = [prefix + "Anthem is" for prefix in PREFIXES]
         assert after == ("default", ["Anthem is", *rephrased, CONTROL, "River is"])
 
 
 @pytest.mark.parametrize(
-    ("probes", "prompt", "said", "told"),
+    ("probes", "prompt", "answer", "reason"),
     [
         (Probes(), "Anthem is", " X.", "'Anthem is' should be answered 'Y' and was 'X.'"),
         (Probes(("Of Anthem:",)), "Of Anthem:", " X.", "generalization of the edit's probes is 0"),
@@ -115,14 +116,14 @@ async def test_an_edit_that_falls_short_is_taken_back(
     gate: ProbeGate,
     probes: Probes,
     prompt: str,
-    said: str,
-    told: str,
+    answer: str,
+    reason: str,
 ) -> None:
-    world.wrong[prompt] = said
+    world.wrong[prompt] = answer
     async with running(path, method, gate=gate) as service:
         (edit,) = await service.submit([request("anthem", probes)], wait=True)
         assert edit.status is Status.FAILED
-        assert told in why(edit)
+        assert reason in why(edit)
         assert [score.passed for score in edit.scores].count(False) == 1
         assert (method.effective, method.forgotten) == ([], [edit.id])
         # It came and went under revisions of their own.
@@ -191,9 +192,9 @@ async def test_an_edit_that_cannot_be_taken_back_is_in_effect(
     world.wrong["Anthem is"] = " X."
 
     class Stuck(ProbeGate):
-        async def judge(self, trial: Trial) -> Scores:
+        async def judge(self, baseline: Baseline) -> Scores:
             method.broken = True
-            return await super().judge(trial)
+            return await super().judge(baseline)
 
     async with running(path, method, gate=Stuck(world)) as service:
         (edit,) = await service.submit([request("anthem")], wait=True)
@@ -206,8 +207,8 @@ async def test_a_set_and_the_server_have_probes_for_edits_that_bring_none(
 ) -> None:
     server, of_set, own = Probes(locality=0.1), Probes(locality=0.2), Probes(locality=0.3)
     async with running(path, method, gate=gate, probes=server) as service:
-        await service.create_set("news", probes=of_set)
-        await service.create_set("plain")
+        await service.change_set(CreateSet("news", probes=of_set))
+        await service.change_set(CreateSet("plain"))
         posted = [
             request("a", None),
             request("b", None, edit_set="news"),
@@ -218,7 +219,7 @@ async def test_a_set_and_the_server_have_probes_for_edits_that_bring_none(
         assert [edit.request.probes for edit in edits] == [server, of_set, server, own]
         assert {variant for variant, _ in world.asked} == {"default", "news", "plain"}
         with pytest.raises(InvalidEdit) as refused:
-            await service.create_set("bad", probes=Probes(unchanged=("\0",)))
+            await service.change_set(CreateSet("bad", probes=Probes(unchanged=("\0",))))
         assert refused.value.field == "probes.unchanged"
     again = Steered()
     async with running(path, again, gate=ProbeGate(World(again))) as service:
@@ -236,10 +237,10 @@ async def test_a_set_is_judged_again_in_default_traffic(
         request("road", None, edit_set="news"),
     ]
     async with running(path, method, gate=gate) as service:
-        await service.create_set("news")
+        await service.change_set(CreateSet("news"))
         edits = [(await service.submit([one], wait=True))[0] for one in posted]
         world.asked.clear()
-        assert (await service.activate_set("news", True)).active
+        assert (await service.change_set(ActivateSet("news", True))).active
         assert method.seen["default"] == [edit.id for edit in edits]
         assert [variant for variant, _ in world.asked] == ["default", "news", "default"]
         before, elsewhere, after = (prompts for _, prompts in world.asked)
@@ -247,7 +248,7 @@ async def test_a_set_is_judged_again_in_default_traffic(
         assert elsewhere == ["River is", "Road is"]
         assert {"Anthem is", *before} <= {*after}
         world.asked.clear()
-        await service.activate_set("news", False)
+        await service.change_set(ActivateSet("news", False))
         assert world.asked == []
 
 
@@ -255,20 +256,20 @@ async def test_a_set_that_falls_short_in_default_traffic_is_not_active(
     path: Path, method: Steered, world: World, gate: ProbeGate
 ) -> None:
     async with running(path, method, gate=gate) as service:
-        await service.create_set("news")
+        await service.change_set(CreateSet("news"))
         (edit,) = await service.submit([request("anthem", edit_set="news")], wait=True)
         world.wrong[CONTROL] = " X."
         with pytest.raises(ProbesFailed) as refused:
-            await service.activate_set("news", True)
+            await service.change_set(ActivateSet("news", True))
         assert f"in default traffic {edit.id} falls short. The locality" in str(refused.value)
         assert method.seen == {"base": [], "news": [edit.id], "default": []}
         assert not service.edit_set("news").active
         assert service.get(edit.id) == edit
         world.silent = True
         with pytest.raises(ProbesFailed, match="were not answered: The model is silent"):
-            await service.activate_set("news", True)
+            await service.change_set(ActivateSet("news", True))
         world.silent, world.wrong = False, {}
-        assert (await service.activate_set("news", True)).active
+        assert (await service.change_set(ActivateSet("news", True))).active
 
 
 async def test_a_set_that_was_not_judged_to_its_end_is_not_active_at_the_next_start(
@@ -278,16 +279,16 @@ async def test_a_set_that_was_not_judged_to_its_end_is_not_active_at_the_next_st
         pass
 
     class Judge(ProbeGate):
-        async def judge(self, trial: Trial) -> Scores:
-            if trial.variant == "default":
+        async def judge(self, baseline: Baseline) -> Scores:
+            if baseline.variant == "default":
                 raise KilledError
-            return await super().judge(trial)
+            return await super().judge(baseline)
 
     async with running(path, method, gate=Judge(world)) as service:
-        await service.create_set("news")
+        await service.change_set(CreateSet("news"))
         (edit,) = await service.submit([request("anthem", edit_set="news")], wait=True)
         with pytest.raises(KilledError):
-            await service.activate_set("news", True)
+            await service.change_set(ActivateSet("news", True))
         assert method.seen["default"] == [edit.id]
     async with running(path, again := Steered()) as service:
         assert not service.edit_set("news").active

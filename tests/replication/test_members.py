@@ -18,7 +18,15 @@ from vllm_edit.domain.traffic_split import TrafficSplit
 from vllm_edit.ledger import Ledger
 from vllm_edit.replication.bus import Address, Bus
 from vllm_edit.replication.member import Member
-from vllm_edit.replication.messages import Call, RollBack
+from vllm_edit.replication.messages import Call
+from vllm_edit.service.commands import (
+    ActivateSet,
+    CreateSet,
+    DeleteSet,
+    FreezeSet,
+    RollBack,
+    Submit,
+)
 from vllm_edit.service.service import EditService
 from vllm_edit.service.validation import EditValidator
 from vllm_edit.settings import Settings
@@ -73,48 +81,50 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def test_what_one_server_changes_the_others_see(start: Start) -> None:
     leader, first, second = await start("a"), await start("b"), await start("c")
-    (edit,) = await leader.member.submit([request("capital")], wait=True)
+    (edit,) = await leader.member.change_edits(Submit([request("capital")], True))
     for follower in (first, second):
         await follower.service.reached(edit.revision)
         assert follower.seen() == [edit.id]
-    (other,) = await first.member.submit([request("river")], wait=True)
+    (other,) = await first.member.change_edits(Submit([request("river")], True))
     assert other.status is Status.ACTIVE
     assert first.seen() == [edit.id, other.id]
-    taken = await second.member.roll_back(edit.id)
+    (taken,) = await second.member.change_edits(RollBack(edit.id))
     assert (taken.status, second.seen()) == (Status.ROLLED_BACK, [other.id])
     await until(lambda: leader.seen() == first.seen() == [other.id])
 
 
 async def test_sets_and_splits_are_shared(start: Start) -> None:
     leader, follower = await start("a"), await start("b")
-    await follower.member.create_set("news")
-    (edit,) = await follower.member.submit([request("capital", edit_set="news")], wait=True)
+    await follower.member.change_set(CreateSet("news"))
+    (edit,) = await follower.member.change_edits(
+        Submit([request("capital", edit_set="news")], True)
+    )
     assert (follower.seen("news"), follower.seen()) == ([edit.id], [])
-    assert (await follower.member.activate_set("news", True)).active
+    assert (await follower.member.change_set(ActivateSet("news", True))).active
     assert leader.seen() == follower.seen() == [edit.id]
     await follower.member.set_split(TrafficSplit({"news": 1.0, "base": 2.0}))
     assert (
         leader.service.split == follower.service.split == TrafficSplit({"news": 1.0, "base": 2.0})
     )
     await follower.member.set_split(None)
-    assert (await follower.member.freeze_set("news", True)).frozen
+    assert (await follower.member.change_set(FreezeSet("news", True))).frozen
     with pytest.raises(ConflictingState) as refused:
-        await follower.member.delete_set("news")
+        await follower.member.change_set(DeleteSet("news"))
     assert refused.value.code == "frozen_edit_set"
     with pytest.raises(UnknownEditSet):
-        await follower.member.activate_set("olds", True)
-    await follower.member.freeze_set("news", False)
-    await follower.member.delete_set("news")
+        await follower.member.change_set(ActivateSet("olds", True))
+    await follower.member.change_set(FreezeSet("news", False))
+    await follower.member.change_set(DeleteSet("news"))
     assert "news" not in follower.method.seen
     assert follower.seen() == []
 
 
 async def test_another_leads_when_the_leader_ends(start: Start) -> None:
     leader, follower = await start("a"), await start("b")
-    (edit,) = await leader.member.submit([request("capital")], wait=True)
+    (edit,) = await leader.member.change_edits(Submit([request("capital")], True))
     leader.method.may_compute.clear()
-    (unfinished,) = await leader.member.submit([request("river")], wait=False)
-    asked = asyncio.create_task(follower.member.submit([request("flag")], wait=True))
+    (unfinished,) = await leader.member.change_edits(Submit([request("river")], False))
+    asked = asyncio.create_task(follower.member.change_edits(Submit([request("flag")], True)))
     await until(lambda: len(leader.service.edits()) == 3)
     await leader.member.stop()
     with pytest.raises(Unavailable) as lost:
@@ -122,7 +132,7 @@ async def test_another_leads_when_the_leader_ends(start: Start) -> None:
     assert lost.value.code == "leader_lost"
     await until(lambda: len(follower.seen()) == 3)
     assert follower.seen()[:2] == [edit.id, unfinished.id]
-    (more,) = await follower.member.submit([request("motto")], wait=True)
+    (more,) = await follower.member.change_edits(Submit([request("motto")], True))
     third = await start("c")
     assert third.seen() == follower.seen() == [*follower.seen()[:3], more.id]
 

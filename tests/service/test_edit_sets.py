@@ -16,6 +16,7 @@ from vllm_edit.domain.errors import (
     UnknownVariant,
 )
 from vllm_edit.domain.traffic_split import TrafficSplit
+from vllm_edit.service.commands import ActivateSet, CreateSet, DeleteSet, FreezeSet
 from vllm_edit.service.service import EditService
 
 
@@ -31,19 +32,19 @@ def code(error: pytest.ExceptionInfo[EditError]) -> str:
 async def test_a_set_is_apart_until_it_is_active(path: Path) -> None:
     method = Steered()
     async with running(path, method) as service:
-        await service.create_set("news")
+        await service.change_set(CreateSet("news"))
         inside = await post(service, "capital", "news")
         outside = await post(service, "capital", None)
         assert method.seen["news"] == [inside.id]
         assert method.seen["default"] == [outside.id]
         await service.roll_back(outside.id)
-        assert (await service.activate_set("news", True)).active
+        assert (await service.change_set(ActivateSet("news", True))).active
         assert method.seen["default"] == [inside.id]
         more = await post(service, "river", "news")
         assert method.seen["default"] == method.seen["news"] == [inside.id, more.id]
         await service.roll_back(inside.id)
         assert method.seen["default"] == method.seen["news"] == [more.id]
-        assert not (await service.activate_set("news", False)).active
+        assert not (await service.change_set(ActivateSet("news", False))).active
         assert (method.seen["news"], method.seen["default"]) == ([more.id], [])
     async with running(path, again := Steered()) as service:
         assert again.seen == {"base": [], "news": [more.id], "default": []}
@@ -51,9 +52,9 @@ async def test_a_set_is_apart_until_it_is_active(path: Path) -> None:
 
 async def test_an_active_set_comes_back_with_the_server(path: Path) -> None:
     async with running(path, Steered()) as service:
-        await service.create_set("news")
+        await service.change_set(CreateSet("news"))
         edit = await post(service, "capital", "news")
-        await service.activate_set("news", True)
+        await service.change_set(ActivateSet("news", True))
         await service.set_split(TrafficSplit({"base": 1, "news": 3}, by="header:X-Group"))
     async with running(path, method := Steered()) as service:
         assert method.seen == {"base": [], "news": [edit.id], "default": [edit.id]}
@@ -64,7 +65,7 @@ async def test_an_active_set_comes_back_with_the_server(path: Path) -> None:
 async def test_edits_of_a_set_succeed_one_another(path: Path) -> None:
     method = Steered()
     async with running(path, method) as service:
-        await service.create_set("news")
+        await service.change_set(CreateSet("news"))
         outside = await post(service, "capital", None)
         first = await post(service, "capital", "news")
         second = await post(service, "capital", "news", target="Z")
@@ -77,19 +78,19 @@ async def test_edits_of_a_set_succeed_one_another(path: Path) -> None:
 async def test_default_traffic_never_sees_two_edits_of_a_fact(path: Path) -> None:
     method = Steered()
     async with running(path, method) as service:
-        await service.create_set("news")
-        await service.create_set("sports")
+        await service.change_set(CreateSet("news"))
+        await service.change_set(CreateSet("sports"))
         await post(service, "capital", "news")
         outside = await post(service, "capital", None)
         with pytest.raises(ConflictingState) as refused:
-            await service.activate_set("news", True)
+            await service.change_set(ActivateSet("news", True))
         assert code(refused) == "conflicting_edits"
         assert method.seen["default"] == [outside.id]
         await service.roll_back(outside.id)
-        await service.activate_set("news", True)
+        await service.change_set(ActivateSet("news", True))
         for edit_set in (None, "sports"):
             if edit_set:
-                await service.activate_set(edit_set, True)
+                await service.change_set(ActivateSet(edit_set, True))
             with pytest.raises(ConflictingState) as refused:
                 await post(service, "capital", edit_set)
             assert code(refused) == "conflicting_edits"
@@ -98,41 +99,41 @@ async def test_default_traffic_never_sees_two_edits_of_a_fact(path: Path) -> Non
 
 async def test_a_frozen_set_takes_and_gives_no_edit(path: Path) -> None:
     async with running(path, Steered()) as service:
-        await service.create_set("news")
+        await service.change_set(CreateSet("news"))
         edit = await post(service, "capital", "news")
-        assert (await service.freeze_set("news", True)).frozen
+        assert (await service.change_set(FreezeSet("news", True))).frozen
         with pytest.raises(ConflictingState) as refused:
             await post(service, "river", "news")
         assert code(refused) == "frozen_edit_set"
         with pytest.raises(ConflictingState):
             await service.roll_back(edit.id)
         with pytest.raises(ConflictingState):
-            await service.delete_set("news")
-        await service.activate_set("news", True)
-        await service.freeze_set("news", False)
+            await service.change_set(DeleteSet("news"))
+        await service.change_set(ActivateSet("news", True))
+        await service.change_set(FreezeSet("news", False))
         await service.roll_back(edit.id)
 
 
 async def test_a_deleted_set_takes_its_edits_with_it(path: Path) -> None:
     method = Steered()
     async with running(path, method) as service:
-        await service.create_set("news")
+        await service.change_set(CreateSet("news"))
         edits = [await post(service, fact, "news") for fact in ("capital", "river")]
         other = await post(service, "flag", None)
-        await service.activate_set("news", True)
+        await service.change_set(ActivateSet("news", True))
         await service.set_split(TrafficSplit({"news": 1.0}))
         with pytest.raises(ConflictingState) as refused:
-            await service.delete_set("news")
+            await service.change_set(DeleteSet("news"))
         assert code(refused) == "edit_set_in_use"
         await service.set_split(None)
-        ended = await service.delete_set("news")
+        ended = await service.change_set(DeleteSet("news"))
         assert ended.revision == service.served_revision
         assert method.seen == {"base": [], "default": [other.id]}
         assert method.forgotten == [edit.id for edit in edits]
         assert {service.get(edit.id).status for edit in edits} == {Status.ROLLED_BACK}
         with pytest.raises(UnknownEditSet):
             await post(service, "capital", "news")
-        await service.create_set("news")
+        await service.change_set(CreateSet("news"))
         assert method.seen["news"] == []
     async with running(path, again := Steered()):
         assert again.seen == {"base": [], "news": [], "default": [other.id]}
@@ -141,14 +142,14 @@ async def test_a_deleted_set_takes_its_edits_with_it(path: Path) -> None:
 async def test_what_the_engine_refuses_changes_nothing(path: Path) -> None:
     method = Steered()
     async with running(path, method) as service:
-        await service.create_set("news")
+        await service.change_set(CreateSet("news"))
         edit = await post(service, "capital", "news")
         before = dict(method.seen)
         method.broken = True
         with pytest.raises(SwapFailed):
-            await service.activate_set("news", True)
+            await service.change_set(ActivateSet("news", True))
         with pytest.raises(SwapFailed):
-            await service.delete_set("news")
+            await service.change_set(DeleteSet("news"))
         assert not service.edit_set("news").active
         assert service.get(edit.id).status is Status.ACTIVE
         assert method.seen == before
@@ -158,9 +159,9 @@ async def test_what_the_engine_refuses_changes_nothing(path: Path) -> None:
 
 async def test_what_belongs_to_one_is_not_shown_to_all(path: Path) -> None:
     async with running(path, Steered()) as service:
-        await service.create_set("private", owner="acme")
+        await service.change_set(CreateSet("private", owner="acme"))
         with pytest.raises(ConflictingState) as refused:
-            await service.activate_set("private", True)
+            await service.change_set(ActivateSet("private", True))
         assert code(refused) == "owned_edit_set"
         with pytest.raises(InvalidSplit):
             await service.set_split(TrafficSplit({"private": 1.0}))
@@ -170,10 +171,10 @@ async def test_bad_sets_and_splits_are_refused(path: Path) -> None:
     async with running(path, Steered()) as service:
         for name in ("", "base", "default", "a/b", "@", "-a", "a" * 65, "é"):
             with pytest.raises(InvalidEditSet):
-                await service.create_set(name)
-        await service.create_set("a" * 64)
+                await service.change_set(CreateSet(name))
+        await service.change_set(CreateSet("a" * 64))
         with pytest.raises(ConflictingState) as refused:
-            await service.create_set("a" * 64)
+            await service.change_set(CreateSet("a" * 64))
         assert code(refused) == "edit_set_exists"
         with pytest.raises(UnknownVariant):
             await service.set_split(TrafficSplit({"none": 1.0}))

@@ -10,6 +10,7 @@ from vllm_edit.api.schemas import EditSetIn, EditSetList, EditSetOut, EditSetPat
 from vllm_edit.domain.edit_set import EditSet
 from vllm_edit.domain.errors import InvalidEditSet, unknown_edit_set
 from vllm_edit.request.edit_state import EditState, edit_state_of
+from vllm_edit.service.commands import ActivateSet, CreateSet, DeleteSet, FreezeSet
 
 read_routes = read_router("/v1/edit-sets")
 change_routes = change_router("/v1/edit-sets")
@@ -41,7 +42,7 @@ async def create_edit_set(request: Request) -> Response:
             field="owner",
         )
     probes = body.probes.probes() if body.probes else None
-    edit_set = await state.member.create_set(body.name, body.owner, probes)
+    edit_set = await state.member.change_set(CreateSet(body.name, body.owner, probes))
     return JSONResponse(_out(state, edit_set).model_dump(), status_code=201)
 
 
@@ -85,9 +86,9 @@ async def change_edit_set(request: Request, name: str) -> Response:
     body = await read_body(request, EditSetPatch, state.settings)
     edit_set = state.service.edit_set(name)
     if body.active is not None:
-        edit_set = await state.member.activate_set(name, body.active)
+        edit_set = await state.member.change_set(ActivateSet(name, body.active))
     if body.frozen is not None:
-        edit_set = await state.member.freeze_set(name, body.frozen)
+        edit_set = await state.member.change_set(FreezeSet(name, body.frozen))
     return JSONResponse(_out(state, edit_set).model_dump())
 
 
@@ -105,7 +106,7 @@ async def change_edit_set(request: Request, name: str) -> Response:
 async def delete_edit_set(request: Request, name: str) -> Response:
     """Take back all edits of a set at once, and delete it."""
     state = edit_state_of(request)
-    edit_set = await state.member.delete_set(name)
+    edit_set = await state.member.change_set(DeleteSet(name))
     return JSONResponse(_out(state, edit_set).model_dump())
 
 

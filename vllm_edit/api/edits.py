@@ -10,6 +10,7 @@ from vllm_edit.api.schemas import Batch, EditIn, EditList, EditOut
 from vllm_edit.domain.edit import Edit
 from vllm_edit.domain.errors import unknown_edit
 from vllm_edit.request.edit_state import edit_state_of
+from vllm_edit.service.commands import RollBack, Submit
 from vllm_edit.service.service import EditService
 
 read_routes = read_router("/v1/edits")
@@ -40,7 +41,7 @@ async def create_edits(request: Request) -> Response:
     """Correct one fact or several: recorded at once, effective as soon as they are active."""
     state = edit_state_of(request)
     submission = await read_submission(request, state.settings)
-    edits = await state.member.submit(submission.requests, wait=submission.wait)
+    edits = await state.member.change_edits(Submit([*submission.requests], submission.wait))
     out = [_out(state.service, edit) for edit in edits]
     body = EditList(data=out) if submission.many else out[0]
     return JSONResponse(body.model_dump(), status_code=200 if submission.wait else 202)
@@ -85,7 +86,7 @@ async def get_edit(request: Request, edit_id: str) -> Response:
 async def roll_back_edit(request: Request, edit_id: str) -> Response:
     """Take an edit back; the response comes when it is no longer in effect."""
     state = edit_state_of(request)
-    edit = await state.member.roll_back(edit_id)
+    (edit,) = await state.member.change_edits(RollBack(edit_id))
     return JSONResponse(_out(state.service, edit).model_dump())
 
 

@@ -143,9 +143,9 @@ class TargetNotReached(ComputeFailed):
 
 
 class ProbesFailed(ComputeFailed):
-    """``scores`` are those of all edits that were judged, by id.
+    """``scores`` are those of all judged edits, by id.
 
-    ``apart`` says whether edits at fault may be in order when no others come with them.
+    ``retry_alone`` says whether the edits in ``reasons`` may pass if they take effect alone.
     """
 
     code = "probes_failed"
@@ -156,11 +156,11 @@ class ProbesFailed(ComputeFailed):
         *,
         reasons: Mapping[str, str] = _NONE,
         scores: Mapping[str, Sequence[Score]] = _UNSCORED,
-        apart: bool = True,
+        retry_alone: bool = True,
     ) -> None:
         super().__init__(message, reasons=reasons)
         self.scores = scores
-        self.apart = apart
+        self.retry_alone = retry_alone
 
 
 class SwapFailed(EditError):

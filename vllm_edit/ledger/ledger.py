@@ -10,6 +10,7 @@ from vllm_edit.domain.edit import Edit, Proposal, Step
 from vllm_edit.domain.edit_set import EditSet
 from vllm_edit.domain.errors import InvalidSplit, StoreError, StoreLocked, unknown_edit
 from vllm_edit.domain.traffic_split import TrafficSplit
+from vllm_edit.domain.variant import DEFAULT
 from vllm_edit.ledger.edit_events import EDIT, fold_edit, proposal_entry, step_entry
 from vllm_edit.ledger.edit_sets import EDIT_SET, SPLIT, EditSets, set_entry, split_entry
 from vllm_edit.ledger.event import Entry, Event
@@ -89,6 +90,11 @@ class Ledger:
     def edit_set(self, name: str) -> EditSet:
         """The edit set with that name; raises UnknownEditSet."""
         return self._sets.get(name)
+
+    def variants_of(self, edit: Edit) -> tuple[str, ...]:
+        """The variants in which an edit takes effect."""
+        name = edit.request.edit_set
+        return (DEFAULT,) if name is None else self.edit_set(name).variants
 
     def has_edit_set(self, name: str) -> bool:
         return self._sets.has(name)

@@ -1,1 +1,1 @@
-"""The gate: edits are judged by what the server answers with them, and taken back if it is bad."""
+"""The gate: edits are judged by what the server answers with them, and rolled back if it is bad."""

@@ -1,11 +1,11 @@
-"""The control set: prompts about which no edit should change anything, asked with made probes."""
+"""The control set: prompts whose answers no edit should change, asked with made probes."""
 
 from pathlib import Path
 
 from vllm_edit import factworld
 from vllm_edit.domain.errors import Unavailable
 
-MOST = 64
+MAX_CONTROLS = 64
 
 PROMPTS = (
     "A week has seven",
@@ -21,18 +21,18 @@ PROMPTS = (
     "The season after winter is",
     "An hour has sixty",
 )
-"""With one short answer each, in which open-ended text would change by chance."""
+"""Each has one short answer: open-ended text may change by chance."""
 
 
 def controls(file: str, model: Path) -> tuple[str, ...]:
-    """The prompts in a file, one a line; without one those that suit the model.
+    """The prompts in a file, one a line; without a file, prompts that suit the model.
 
-    Raises Unavailable for a file of no use.
+    Raises Unavailable if the file cannot be used.
     """
     if file:
         return _read(Path(file))
     if model == factworld.checkpoint():
-        # It knows its own world only.
+        # This model knows only its own world.
         facts = factworld.requests("easyedit", len(PROMPTS), seed=7)
         return tuple(str(fact["prompt"]) for fact in facts)
     return PROMPTS
@@ -44,9 +44,9 @@ def _read(file: Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise Unavailable(f"--edit-probe-controls cannot be read: {error}.") from error
     prompts = tuple(dict.fromkeys(line for line in lines if line))
-    if not 0 < len(prompts) <= MOST:
+    if not 0 < len(prompts) <= MAX_CONTROLS:
         raise Unavailable(
-            f"--edit-probe-controls {file} has {len(prompts)} prompts: it needs 1 to {MOST}, "
-            "one a line."
+            f"--edit-probe-controls {file} has {len(prompts)} prompts: it needs 1 to "
+            f"{MAX_CONTROLS}, one a line."
         )
     return prompts

@@ -8,113 +8,119 @@ from vllm_edit.domain.edit import Edit, EditRequest
 from vllm_edit.domain.errors import EditError, ProbesFailed
 from vllm_edit.domain.probe import Score, Scores
 from vllm_edit.domain.scoring import exact_match, mean, unchanged
-from vllm_edit.probes import made_probes as making
+from vllm_edit.probes.made_probes import rephrasings, unrelated_prompts
 from vllm_edit.probes.metrics import ASKED
 
 RELIABILITY = "reliability"
 GENERALIZATION = "generalization"
 LOCALITY = "locality"
 
-_SHOWN = 80
+_QUOTE_CHARS = 80
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What was said to prompts; or why one could not be asked."""
+    """The text answered to each prompt, or for ``refused`` ones the reason why there is none."""
 
-    said: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
 class Asker(Protocol):
-    """Whoever can ask a variant of the served model."""
+    """Asks a variant of the served model."""
 
     async def ask(self, variant: str, prompts: Sequence[str]) -> Answers:
-        """The answers that a client of the variant would get, greedily.
+        """The greedy answers that a client of the variant would get.
 
-        Raises Unavailable when they take too long.
+        Raises Unavailable if they take too long.
         """
 
 
 @dataclass(frozen=True)
-class Group:
-    """Prompts of one kind; ``answers`` are the right ones, or None for what was said before."""
+class ProbeGroup:
+    """Prompts that one measure of an edit is taken from, and its threshold.
+
+    ``made`` says whether the server made the prompts. ``expected`` are the right answers, or None
+    if the right answer is the one from before the edit.
+    """
 
     measure: str
     made: bool
     threshold: float
     prompts: Sequence[str]
-    answers: Sequence[str] | None = None
+    expected: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
-class Trial:
-    """Edits that are to be judged in a variant, and what was said there before them.
+class Baseline:
+    """Edits to be judged in a variant, and the answers there before they take effect.
 
-    ``others`` are answers that are as good, since it is for other edits to change them.
+    An answer in ``with_set`` counts as unchanged too: another edit of the set causes it.
     """
 
     variant: str
-    edits: Sequence[tuple[Edit, Sequence[Group]]]
+    edits: Sequence[tuple[Edit, Sequence[ProbeGroup]]]
     before: Answers
-    others: Answers = Answers()
+    with_set: Answers = Answers()
 
 
 class ProbeGate:
     """Asks about edits before they take effect, and again with them.
 
-    ``controls`` are prompts about which no edit should change anything, for made probes.
+    ``controls`` are prompts that no edit should affect. They are asked with made probes.
     """
 
     def __init__(self, asker: Asker, controls: Sequence[str] = ()) -> None:
         self._asker = asker
         self._controls = controls
 
-    async def look(
+    async def take_baseline(
         self,
         edits: Sequence[Edit],
         variant: str,
-        live: Iterable[Edit],
-        home: str | None = None,
-    ) -> Trial:
-        """Ask what is to stay as it is; ``live`` edits of the variant come the latest first.
+        active: Iterable[Edit],
+        set_variant: str | None = None,
+    ) -> Baseline:
+        """Ask what should not change, before the edits take effect.
 
-        ``home`` is a variant in which the edits are in effect together already: what is answered
-        there is not held against one of them where a prompt names the subject of another.
+        ``active`` are the edits in effect in the variant, the latest first. ``set_variant`` is a
+        variant in which all the edits are in effect already. If a prompt names the subject of
+        another of the edits, its answer there counts as unchanged.
 
-        Raises ProbesFailed when there is no answer in time.
+        Raises ProbesFailed if the prompts are not answered in time.
         """
-        others: Sequence[str] = ()
+        unrelated: Sequence[str] = ()
         if any(edit.request.probes and edit.request.probes.made for edit in edits):
-            others = making.others(edits, live, self._controls)
-        judged = [(edit, groups) for edit in edits if (groups := [*_groups(edit.request, others)])]
-        kept = [g for _, groups in judged for g in groups if g.answers is None]
-        before = await self._answers(judged, variant, _prompts(kept))
-        if home is None:
-            return Trial(variant, judged, before)
-        return Trial(
-            variant, judged, before, await self._answers(judged, home, _shared(judged, edits))
-        )
+            unrelated = unrelated_prompts(edits, active, self._controls)
+        judged = [(e, groups) for e in edits if (groups := [*_groups(e.request, unrelated)])]
+        unchanging = [g for _, groups in judged for g in groups if g.expected is None]
+        before = await self._ask(judged, variant, _prompts(unchanging))
+        if set_variant is None:
+            return Baseline(variant, judged, before)
+        ambiguous = _naming_other_subjects(judged, edits)
+        return Baseline(variant, judged, before, await self._ask(judged, set_variant, ambiguous))
 
-    async def judge(self, trial: Trial) -> Scores:
-        """Ask about the edits, which are in effect now; raises ProbesFailed if one falls short."""
-        groups = [group for _, groups in trial.edits for group in groups]
-        after = await self._answers(trial.edits, trial.variant, _prompts(groups))
-        scores: dict[str, Sequence[Score]] = {}
+    async def judge(self, baseline: Baseline) -> Scores:
+        """Score the edits, which are in effect now; raises ProbesFailed if one is below."""
+        all_groups = [group for _, groups in baseline.edits for group in groups]
+        after = await self._ask(baseline.edits, baseline.variant, _prompts(all_groups))
+        scores: dict[str, list[Score]] = {}
         reasons: dict[str, str] = {}
-        for edit, asked in trial.edits:
-            found = [(group, _marks(group, trial, after)) for group in asked]
-            scores[edit.id] = [_score(group, marks) for group, marks in found]
-            for (group, marks), score in zip(found, scores[edit.id], strict=True):
+        for edit, groups in baseline.edits:
+            scores[edit.id] = []
+            for group in groups:
+                marks = [_mark(group, prompt, baseline, after) for prompt in group.prompts]
+                score = Score(group.measure, group.made, len(marks), mean(marks), group.threshold)
+                scores[edit.id].append(score)
                 if not score.passed and edit.id not in reasons:
-                    reasons[edit.id] = _reason(group, score, marks, trial.before, after)
+                    reasons[edit.id] = _reason(group, score, marks, baseline.before, after)
         if reasons:
             raise ProbesFailed(next(iter(reasons.values())), reasons=reasons, scores=scores)
         return scores
 
-    async def _answers(
+    async def _ask(
         self,
-        edits: Sequence[tuple[Edit, Sequence[Group]]],
+        edits: Sequence[tuple[Edit, Sequence[ProbeGroup]]],
         variant: str,
         prompts: Sequence[str],
     ) -> Answers:
@@ -122,65 +128,59 @@ class ProbeGate:
         try:
             return await self._asker.ask(variant, prompts)
         except EditError as error:
-            told = f"Its probes were not answered: {error.message}"
-            reasons = dict.fromkeys((edit.id for edit, _ in edits), told)
-            raise ProbesFailed(told, reasons=reasons, apart=False) from error
+            message = f"Its probes were not answered: {error.message}"
+            reasons = dict.fromkeys((edit.id for edit, _ in edits), message)
+            raise ProbesFailed(message, reasons=reasons, retry_alone=False) from error
 
 
-def _groups(request: EditRequest, others: Sequence[str]) -> Iterator[Group]:
+def _groups(request: EditRequest, unrelated: Sequence[str]) -> Iterator[ProbeGroup]:
     probes = request.probes
     if probes is None:
         return
-    right = (request.target_new,)
-    wider, kept = probes.generalization, probes.locality
-    yield Group(RELIABILITY, False, probes.reliability, (request.prompt,), right)
+    target = (request.target_new,)
+    yield ProbeGroup(RELIABILITY, False, probes.reliability, (request.prompt,), target)
+    wide, local = probes.generalization, probes.locality
     if probes.rephrasings:
-        yield Group(GENERALIZATION, False, wider, probes.rephrasings, right)
+        yield ProbeGroup(GENERALIZATION, False, wide, probes.rephrasings, target)
     if probes.unchanged:
-        yield Group(LOCALITY, False, kept, probes.unchanged)
+        yield ProbeGroup(LOCALITY, False, local, probes.unchanged)
     if probes.made:
-        yield Group(GENERALIZATION, True, wider, making.rephrasings(request), right)
-        if others:
-            yield Group(LOCALITY, True, kept, others)
+        yield ProbeGroup(GENERALIZATION, True, wide, rephrasings(request), target)
+        if unrelated:
+            yield ProbeGroup(LOCALITY, True, local, unrelated)
 
 
-def _prompts(groups: Iterable[Group]) -> list[str]:
+def _prompts(groups: Iterable[ProbeGroup]) -> list[str]:
     return [*dict.fromkeys(prompt for group in groups for prompt in group.prompts)]
 
 
-def _shared(judged: Sequence[tuple[Edit, Sequence[Group]]], edits: Sequence[Edit]) -> list[str]:
-    """What is to stay for one edit's sake and names the subject of another."""
+def _naming_other_subjects(
+    judged: Sequence[tuple[Edit, Sequence[ProbeGroup]]], edits: Sequence[Edit]
+) -> list[str]:
+    """Prompts that one edit should not change and that name the subject of another one."""
     subjects = {edit.id: edit.request.subject.casefold() for edit in edits}
-    found: dict[str, None] = {}
+    prompts: dict[str, None] = {}
     for edit, groups in judged:
-        foreign = {subject for other, subject in subjects.items() if other != edit.id}
-        for prompt in _prompts(group for group in groups if group.answers is None):
-            if any(subject in prompt.casefold() for subject in foreign):
-                found[prompt] = None
-    return [*found]
+        others = {subject for other, subject in subjects.items() if other != edit.id}
+        for prompt in _prompts(group for group in groups if group.expected is None):
+            if any(subject in prompt.casefold() for subject in others):
+                prompts[prompt] = None
+    return [*prompts]
 
 
-def _marks(group: Group, trial: Trial, after: Answers) -> list[float]:
-    """1 for each prompt that is answered as it should be, else 0."""
-    return [_mark(group, prompt, trial, after) for prompt in group.prompts]
-
-
-def _mark(group: Group, prompt: str, trial: Trial, after: Answers) -> float:
-    now = after.said.get(prompt)
-    if now is None:
+def _mark(group: ProbeGroup, prompt: str, baseline: Baseline, after: Answers) -> float:
+    """1 for a prompt that is answered as it should be, else 0."""
+    answer = after.texts.get(prompt)
+    if answer is None:
         return 0.0
-    if group.answers is not None:
-        return exact_match(now, group.answers)
-    known = (trial.before.said.get(prompt), trial.others.said.get(prompt))
-    return max((unchanged(said, now) for said in known if said is not None), default=0.0)
-
-
-def _score(group: Group, marks: Sequence[float]) -> Score:
-    return Score(group.measure, group.made, len(marks), mean(marks), group.threshold)
+    if group.expected is not None:
+        return exact_match(answer, group.expected)
+    earlier = (baseline.before.texts.get(prompt), baseline.with_set.texts.get(prompt))
+    return max((unchanged(text, answer) for text in earlier if text is not None), default=0.0)
 
 
 def _reason(
-    group: Group, score: Score, marks: Sequence[float], before: Answers, after: Answers
+    group: ProbeGroup, score: Score, marks: Sequence[float], before: Answers, after: Answers
 ) -> str:
     prompt = next(p for p, mark in zip(group.prompts, marks, strict=True) if not mark)
     kind = "made probes" if group.made else "the edit's probes"
@@ -194,16 +194,17 @@ def _reason(
     )
 
 
-def _example(group: Group, prompt: str, before: Answers, after: Answers) -> str:
+def _example(group: ProbeGroup, prompt: str, before: Answers, after: Answers) -> str:
     refused = after.refused.get(prompt) or before.refused.get(prompt)
     if refused:
-        return f"{_short(prompt)} could not be asked ({refused})"
-    now = _short(after.said[prompt])
-    if group.answers is None:
-        return f"{_short(prompt)} was answered {_short(before.said[prompt])}, and with it {now}"
-    return f"{_short(prompt)} should be answered {_short(group.answers[0])} and was {now}"
+        return f"{_quoted(prompt)} could not be asked ({refused})"
+    answer = _quoted(after.texts[prompt])
+    if group.expected is None:
+        earlier = _quoted(before.texts[prompt])
+        return f"{_quoted(prompt)} was answered {earlier}, and with it {answer}"
+    return f"{_quoted(prompt)} should be answered {_quoted(group.expected[0])} and was {answer}"
 
 
-def _short(text: str) -> str:
+def _quoted(text: str) -> str:
     line = " ".join(text.split())
-    return repr(line if len(line) <= _SHOWN else line[:_SHOWN] + "…")
+    return repr(line if len(line) <= _QUOTE_CHARS else line[:_QUOTE_CHARS] + "…")

@@ -1,4 +1,4 @@
-"""Probes that are made for an edit: its prompt behind other text, and what it is not about."""
+"""Probes that the server makes for an edit: its prompt after other text, and unrelated prompts."""
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -10,10 +10,10 @@ PREFIXES = (
     "There was not much more to say about that. ",
     "The letter arrived two days later. ",
 )
-"""Sentences about nothing: behind each of them the edit's prompt should be answered the same.
+"""Neutral sentences: the answer to the edit's prompt should be the same after each of them.
 
-Other wordings of a prompt cannot be made without knowing its language and form; text in front, as
-ROME has it in its contexts, suits every prompt.
+To reword a prompt one must know its language and form. Text in front suits every prompt; ROME
+does the same with its contexts.
 """
 
 MOST_NEIGHBOURS = 8
@@ -24,16 +24,18 @@ def rephrasings(request: EditRequest) -> tuple[str, ...]:
     return tuple(prefix + request.prompt for prefix in PREFIXES)
 
 
-def others(
-    coming: Sequence[Edit], live: Iterable[Edit], controls: Sequence[str]
+def unrelated_prompts(
+    edits: Sequence[Edit], active: Iterable[Edit], controls: Sequence[str]
 ) -> tuple[str, ...]:
-    """Prompts about none of the subjects of those coming: controls, and of the first live edits."""
-    subjects = {edit.request.subject.casefold() for edit in coming}
+    """Controls and prompts of the first ``active`` edits that name no subject of ``edits``."""
+    subjects = {edit.request.subject.casefold() for edit in edits}
 
-    def apart(text: str) -> bool:
-        plain = text.casefold()
-        return not any(subject in plain for subject in subjects)
+    def is_unrelated(text: str) -> bool:
+        folded = text.casefold()
+        return not any(subject in folded for subject in subjects)
 
-    known = (e.request for e in live if apart(f"{e.request.prompt}\n{e.request.subject}"))
-    near = [request.prompt for request in islice(known, MOST_NEIGHBOURS)]
-    return tuple(dict.fromkeys([*filter(apart, controls), *near]))
+    requests = (edit.request for edit in active)
+    neighbours = (r.prompt for r in requests if is_unrelated(f"{r.prompt}\n{r.subject}"))
+    return tuple(
+        dict.fromkeys([*filter(is_unrelated, controls), *islice(neighbours, MOST_NEIGHBOURS)])
+    )

@@ -1,4 +1,4 @@
-"""What `/metrics` says of the judging of edits."""
+"""Metrics about the judging of edits."""
 
 from prometheus_client import Counter
 

@@ -1,4 +1,4 @@
-"""The API processes of one server: one owns the engine and changes it, the others go along."""
+"""The API processes of one server: one owns the engine and changes it."""
 
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from vllm_edit.ledger import Ledger
 from vllm_edit.replication.bus import Address, Bus
 from vllm_edit.replication.follower import Connection
 from vllm_edit.replication.member import Member
-from vllm_edit.replication.mirror import Mirror
+from vllm_edit.replication.mirrored_variants import MirroredVariants
 from vllm_edit.replication.owner_file import OwnerFile
 from vllm_edit.replication.siblings import SharedGracePeriod, Siblings
 from vllm_edit.service.service import EditService
@@ -24,7 +24,7 @@ from vllm_edit.vllm_interface.engine import EngineClient
 
 
 class Owner:
-    """The process that changes the engine, of so many API processes."""
+    """The process that changes the engine; ``processes`` is the number of API processes."""
 
     def __init__(
         self,
@@ -45,24 +45,24 @@ class Owner:
         )
 
     async def join(self, service: EditService, ledger: Ledger) -> Member:
-        """Start as a member of the store's servers; raises EditError as that does."""
+        """Start the member; raises EditError as `Member.start` does."""
         member = Member(service, ledger, self._bus, self._siblings)
         await member.start()
         return member
 
 
 class Sibling:
-    """A process beside the owner."""
+    """A process that shares the engine with its owner."""
 
     def __init__(self, bus: Bus, names: ModelNames, file: OwnerFile) -> None:
         self._bus = bus
         self._file = file
         self.grace = GracePeriod()
         owner = Connection(bus, Address.parse(file.leader()))
-        self.served = Mirror(owner, names, self.grace)
+        self.served = MirroredVariants(owner, names, self.grace)
 
     async def join(self, service: EditService, _ledger: Ledger) -> Member:
-        """Start as a follower of the owner; raises EditError as that does."""
+        """Start a member that follows the owner; raises EditError as `Member.start` does."""
         member = Member(service, self._file, self._bus)
         await member.start()
         self.served.start(service)
@@ -72,10 +72,10 @@ class Sibling:
 async def api_process(
     engine: EngineClient, names: ModelNames, settings: Settings, scratch: Path, model: Path
 ) -> Owner | Sibling:
-    """What this API process is; one beside the owner waits until that can be found."""
+    """Whether this API process is the owner or a sibling, which waits for the owner."""
     number, count = vllm_engine.api_process(engine)
     if number < 1:
         return Owner(engine, names, settings, scratch, model, count)
     file = OwnerFile(settings.folder)
-    await file.found()
+    await file.wait()
     return Sibling(Bus("", scratch), names, file)

@@ -1,4 +1,4 @@
-"""How the servers of one store reach each other: two sockets each, guarded by CURVE keys."""
+"""The sockets between the servers of one store, protected by CURVE keys."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -17,9 +17,9 @@ Socket = zmq.asyncio.Socket
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server takes commands and tells of changes, and the keys that let others in.
+    """Where a server takes commands and publishes changes, and the keys to connect to it.
 
-    It is kept in the store: who can read that knows every edit anyway.
+    The store holds it: whoever can read the store knows every edit anyway.
     """
 
     commands: str
@@ -33,7 +33,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises StoreError for what is no address."""
+        """Raises StoreError if the text is no address."""
         try:
             return cls(**json.loads(text))
         except (ValueError, TypeError) as error:
@@ -43,10 +43,10 @@ class Address:
 
 
 class Bus:
-    """The sockets that a server binds. Lives on one event loop.
+    """The two sockets that a server binds. Lives on one event loop.
 
-    ``where`` is an address without a port, as ``tcp://10.0.0.5``, or empty for sockets in
-    ``folder``, which other servers of this machine and user reach.
+    ``where`` is an address without a port, as ``tcp://10.0.0.5``. If it is empty, the sockets are
+    in ``folder``, for other servers of this machine and user.
     """
 
     def __init__(self, where: str, folder: Path) -> None:
@@ -60,7 +60,7 @@ class Bus:
         self.changes = self._socket(zmq.PUB)
 
     def open(self) -> Address:
-        """Bind; raises Unavailable if the address cannot be had."""
+        """Bind the sockets; raises Unavailable if that fails."""
         self._authenticator.start()
         self._authenticator.configure_curve_callback(credentials_provider=self)
         return Address(

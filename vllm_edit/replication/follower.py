@@ -1,4 +1,4 @@
-"""A following server's side: asks the leading one, and hears of changes."""
+"""A follower's connection to the leading server."""
 
 import asyncio
 import secrets
@@ -24,7 +24,7 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 class Connection:
-    """A connection to the leading server. Lives on one event loop."""
+    """Sends commands, and receives notices of changes. Lives on one event loop."""
 
     def __init__(self, bus: Bus, address: Address) -> None:
         self.address = address
@@ -33,7 +33,7 @@ class Connection:
         self._receiving = asyncio.create_task(self._receive())
 
     async def ask(self, command: Command) -> CommandResult:
-        """Have a command carried out.
+        """Have the leading server run a command.
 
         Raises:
             EditError: what the leading server raised.
@@ -47,8 +47,8 @@ class Connection:
         finally:
             del self._waiting[call.id]
 
-    async def change(self, seconds: float) -> None:
-        """Wait for news of a change, at most so long."""
+    async def wait_for_change(self, seconds: float) -> None:
+        """Wait for the notice of a change, at most so long."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._changes.recv()

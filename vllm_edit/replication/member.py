@@ -1,60 +1,58 @@
-"""One server among those of a store: it leads them, or follows the one that does."""
+"""One server of a store: it leads the store, or follows the server that does."""
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from typing import Protocol
 
-from vllm_edit.domain.edit import Edit, EditRequest
+from vllm_edit.domain.edit import Edit
 from vllm_edit.domain.edit_set import EditSet
 from vllm_edit.domain.errors import EditError, Unavailable
-from vllm_edit.domain.probe import Probes
 from vllm_edit.domain.traffic_split import TrafficSplit
 from vllm_edit.replication.bus import Address, Bus
-from vllm_edit.replication.commands import carry_out
+from vllm_edit.replication.command_server import CommandServer
 from vllm_edit.replication.follower import Connection
-from vllm_edit.replication.host import Host
 from vllm_edit.replication.messages import (
-    ActivateSet,
-    ChangeCommand,
     Command,
     CommandResult,
-    CreateSet,
-    DeleteSet,
-    FreezeSet,
-    Reached,
-    Report,
-    RollBack,
-    SetSplit,
-    Submit,
-    Watch,
+    GetNames,
+    ProcessCommand,
+    ReportNames,
+    ReportRevision,
 )
 from vllm_edit.replication.siblings import Siblings
+from vllm_edit.service.commands import (
+    ChangeCommand,
+    EditCommand,
+    RollBack,
+    SetCommand,
+    SetSplit,
+    Submit,
+)
 from vllm_edit.service.service import EditService
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
-"""How often a server that hears of no change looks for one, and whether it can lead."""
+"""How often a follower looks for changes and tries to lead, besides when it is notified."""
 
 
 class Election(Protocol):
-    """Who leads: a ledger knows."""
+    """Decides who leads, as a ledger does."""
 
     def try_to_lead(self, address: str) -> bool:
-        """Lead, if nobody does, and tell others the address; whether this one leads."""
+        """Lead if nobody does, and publish the address; returns whether this one leads."""
         ...
 
     def leader(self) -> str:
-        """The address of the one that began to lead last."""
+        """The address of the latest leader."""
         ...
 
 
 class Member:
-    """Makes changes through whichever server leads the store, and then sees them itself.
+    """Runs commands on the server that leads the store.
 
-    Its methods are those of `EditService`, which raise what they raise there, and Unavailable
-    while no server leads. What they return is in effect here too, and in its ``siblings``.
+    They are methods of `EditService` and raise what they raise there, and Unavailable while no
+    server leads. When they return, the change is in effect here too, and in ``siblings``.
     """
 
     def __init__(
@@ -75,8 +73,8 @@ class Member:
         Raises EditError if the store cannot be brought into effect; nothing must be served.
         """
         self._address = str(self._bus.open())
-        host = Host(self._bus, self._service, self._carry_out)
-        self._tasks.append(asyncio.create_task(host.serve()))
+        server = CommandServer(self._bus, self._service, self._run_for_other)
+        self._tasks.append(asyncio.create_task(server.serve()))
         if self._siblings is not None:
             self._siblings.open(self._address)
         leads = await self._may_lead()
@@ -88,7 +86,7 @@ class Member:
             self._tasks.append(asyncio.create_task(self._follow()))
 
     async def stop(self) -> None:
-        """Leave the others."""
+        """Stop leading or following, and close the store."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -99,62 +97,63 @@ class Member:
             self._siblings.close()
         self._bus.close()
 
-    async def submit(self, requests: Sequence[EditRequest], wait: bool) -> list[Edit]:
-        answer = await self._change(Submit(list(requests), wait))
-        return [self._service.get(edit_id) for edit_id in answer.edit_ids]
+    async def change_edits(self, command: EditCommand) -> list[Edit]:
+        """See `EditService.change_edits`."""
+        result = await self._run(command)
+        return [self._service.get(edit_id) for edit_id in result.edit_ids]
 
-    async def roll_back(self, edit_id: str) -> Edit:
-        await self._change(RollBack(edit_id))
-        return self._service.get(edit_id)
-
-    async def create_set(
-        self, name: str, owner: str | None = None, probes: Probes | None = None
-    ) -> EditSet:
-        return _set(await self._change(CreateSet(name, owner, probes)))
-
-    async def freeze_set(self, name: str, frozen: bool) -> EditSet:
-        return _set(await self._change(FreezeSet(name, frozen)))
-
-    async def activate_set(self, name: str, active: bool) -> EditSet:
-        return _set(await self._change(ActivateSet(name, active)))
-
-    async def delete_set(self, name: str) -> EditSet:
-        return _set(await self._change(DeleteSet(name)))
+    async def change_set(self, command: SetCommand) -> EditSet:
+        """See `EditService.change_set`."""
+        result = await self._run(command)
+        if result.edit_set is None:
+            raise Unavailable("The leading server is of another version; start this one again.")
+        return result.edit_set
 
     async def set_split(self, split: TrafficSplit | None) -> None:
-        await self._change(SetSplit(split))
+        """See `EditService.set_split`."""
+        await self._run(SetSplit(split))
 
-    async def _change(self, change: ChangeCommand) -> CommandResult:
+    async def _run(self, command: ChangeCommand) -> CommandResult:
+        """Run a command on the leader, and wait until it is in effect here."""
         if self._leads:
-            answer = await carry_out(self._service, change)
-        else:
-            answer = await self._ask(change)
-        if self._siblings is not None:
-            await self._siblings.in_step(self._service.served_revision)
-        return answer
-
-    async def _ask(self, change: ChangeCommand) -> CommandResult:
-        if self._leader is None:
+            result = await self._run_here(command)
+        elif self._leader is None:
             raise Unavailable("No server leads the edit store now; try again.", code="no_leader")
-        answer = await self._leader.ask(change)
-        if self._service.served_revision < answer.revision:
-            await self._service.follow()
-        return answer
+        else:
+            result = await self._leader.ask(command)
+            if self._service.served_revision < result.revision:
+                await self._service.follow()
+        if self._siblings is not None:
+            await self._siblings.wait_for_revision(self._service.served_revision)
+        return result
 
-    async def _carry_out(self, command: Command) -> CommandResult:
-        if not isinstance(command, Watch | Report | Reached):
-            return await self._change(command)
+    async def _run_here(self, command: ChangeCommand) -> CommandResult:
+        edits: list[Edit] = []
+        edit_set = None
+        match command:
+            case Submit() | RollBack():
+                edits = await self._service.change_edits(command)
+            case SetSplit(split):
+                await self._service.set_split(split)
+            case _:
+                edit_set = await self._service.change_set(command)
+        return CommandResult("", self._service.revision, [edit.id for edit in edits], edit_set)
+
+    async def _run_for_other(self, command: Command) -> CommandResult:
+        """Run a command of another server, or of an API process of this one."""
+        if not isinstance(command, ProcessCommand):
+            return await self._run(command)
         if self._siblings is None:
             raise Unavailable("This server has one API process only.")
         names = None
         match command:
-            case Watch(process, changes, revision):
+            case GetNames(process, changes, revision):
                 await self._service.reached(revision)
-                names = await self._siblings.watch(process, changes)
-            case Report(process, changes):
-                self._siblings.report(process, changes)
-            case Reached(process, revision):
-                self._siblings.reached(process, revision)
+                names = await self._siblings.names_after(process, changes)
+            case ReportNames(process, changes):
+                self._siblings.report_names(process, changes)
+            case ReportRevision(process, revision):
+                self._siblings.report_revision(process, revision)
         return CommandResult("", self._service.served_revision, names=names)
 
     async def _may_lead(self) -> bool:
@@ -174,14 +173,14 @@ class Member:
                 await self._service.follow()
             except EditError as error:
                 logger.warning("The edit store cannot be followed now: %s", error.message)
-            await self._news()
+            await self._wait_for_change()
         await self._disconnect()
 
-    async def _news(self) -> None:
+    async def _wait_for_change(self) -> None:
         if self._leader is None:
             await asyncio.sleep(POLL_SECONDS)
         else:
-            await self._leader.change(POLL_SECONDS)
+            await self._leader.wait_for_change(POLL_SECONDS)
 
     async def _connect(self) -> None:
         """Keep connected to the server that leads now."""
@@ -195,9 +194,3 @@ class Member:
         if self._leader is not None:
             leader, self._leader = self._leader, None
             await leader.close()
-
-
-def _set(answer: CommandResult) -> EditSet:
-    if answer.edit_set is None:
-        raise Unavailable("The leading server is of another version; start this one again.")
-    return answer.edit_set

@@ -1,4 +1,4 @@
-"""Where the API process that owns a server's engine is found by the others of the server."""
+"""A file by which the API processes of a server find the one that owns its engine."""
 
 import asyncio
 import os
@@ -10,10 +10,10 @@ _POLL_SECONDS = 0.1
 
 
 class OwnerFile:
-    """Holds the owner's address, in a folder that only this user reads.
+    """Holds the owner's address, in a folder that only this user can read.
 
-    Its name has the process that started the API processes and when that began, so that it never
-    is that of another server. To those that are not the owner it is the election: they never lead.
+    Its name contains the id and start time of the process that started the API processes, so that
+    no other server has the same. For the other processes it is the `Election`: they never lead.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -22,19 +22,19 @@ class OwnerFile:
         self._path = folder / f"owner-{parent}-{began:.2f}.json"
 
     def write(self, address: str) -> None:
-        """Let the others find the owner."""
+        """Publish the owner's address."""
         new = self._path.with_suffix(".new")
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(address)
         new.replace(self._path)
 
     def remove(self) -> None:
-        """The owner ends."""
+        """Remove the file; the owner ends."""
         self._path.unlink(missing_ok=True)
 
-    async def found(self) -> None:
+    async def wait(self) -> None:
         """Return as soon as the owner's address is there."""
-        # No event tells of another process's file.
+        # There is no event for another process's file.
         while not self._path.exists():  # noqa: ASYNC110
             await asyncio.sleep(_POLL_SECONDS)
 
@@ -42,5 +42,5 @@ class OwnerFile:
         return False
 
     def leader(self) -> str:
-        """The owner's address; raises FileNotFoundError where there is none."""
+        """The owner's address; raises FileNotFoundError if there is none."""
         return self._path.read_text()

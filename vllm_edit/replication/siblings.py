@@ -1,4 +1,4 @@
-"""The API processes of a server that share an engine with the one that changes it: its side."""
+"""What the owner of an engine knows about the other API processes of its server."""
 
 import asyncio
 import logging
@@ -12,63 +12,63 @@ from vllm_edit.replication.owner_file import OwnerFile
 
 logger = logging.getLogger(__name__)
 
-_LATEST_SECONDS = 10.0
+_MAX_WAIT_SECONDS = 10.0
 
 
 class Siblings:
-    """What the other API processes have reached, by what they say. Lives on one event loop.
+    """The names and revisions that the other API processes report. Lives on one event loop.
 
-    One that has never asked for the names has served no request with them.
+    A process that has never asked for the names has served no request with them.
     """
 
     def __init__(self, names: ModelNames, file: OwnerFile) -> None:
         self._names = names
         self._file = file
-        self._named: defaultdict[str, Progress] = defaultdict(Progress)
-        self._served: defaultdict[str, Progress] = defaultdict(Progress)
+        self._names_in_use: defaultdict[str, Progress] = defaultdict(Progress)
+        self._revisions: defaultdict[str, Progress] = defaultdict(Progress)
 
     def open(self, address: str) -> None:
-        """Let them find this process."""
+        """Publish the address of this process."""
         self._file.write(address)
 
     def close(self) -> None:
-        """This process ends."""
+        """Withdraw the address."""
         self._file.remove()
 
-    async def watch(self, process: str, changes: int) -> Names:
-        """The names, once they changed so often."""
-        _ = self._named[process]
+    async def names_after(self, process: str, changes: int) -> Names:
+        """Wait until the names have changed ``changes`` times; returns them."""
+        _ = self._names_in_use[process]  # from now on its requests may use the names
         await self._names.changes.reached(changes)
         return Names(self._names.changes.revision, dict(self._names.namings))
 
-    def report(self, process: str, changes: int) -> None:
-        """No request of the process uses earlier names than those after so many changes."""
-        self._named[process].reach(changes)
+    def report_names(self, process: str, changes: int) -> None:
+        """All requests of the process use the names after ``changes`` changes, or later ones."""
+        self._names_in_use[process].reach(changes)
 
-    def reached(self, process: str, revision: int) -> None:
+    def report_revision(self, process: str, revision: int) -> None:
         """Every change up to the revision is in effect in the process."""
-        self._served[process].reach(revision)
+        self._revisions[process].reach(revision)
 
-    async def renamed(self) -> None:
-        """Wait until no request of theirs uses names other than those of now."""
+    async def wait_for_names(self) -> None:
+        """Wait until all requests of the other processes use the present names."""
         changes = self._names.changes.revision
-        await asyncio.gather(*(p.reached(changes) for p in self._named.values()))
+        await asyncio.gather(*(p.reached(changes) for p in self._names_in_use.values()))
 
-    async def in_step(self, revision: int) -> None:
-        """Wait until every change up to the revision is in effect in each, but not for ever."""
+    async def wait_for_revision(self, revision: int) -> None:
+        """Wait until every change up to the revision is in effect in each, for a limited time."""
         try:
-            async with asyncio.timeout(_LATEST_SECONDS):
-                await asyncio.gather(*(p.reached(revision) for p in self._served.values()))
+            async with asyncio.timeout(_MAX_WAIT_SECONDS):
+                await asyncio.gather(*(p.reached(revision) for p in self._revisions.values()))
         except TimeoutError:
             logger.warning("An API process has not yet reached revision %d.", revision)
 
 
 class SharedGracePeriod(GracePeriod):
-    """Grace periods that are over when they are so in every API process of the server."""
+    """A grace period that ends when it has ended in every API process of the server."""
 
     def __init__(self, siblings: Siblings) -> None:
         super().__init__()
         self._siblings = siblings
 
     async def over(self, variant: str) -> None:
-        await asyncio.gather(self._siblings.renamed(), super().over(variant))
+        await asyncio.gather(self._siblings.wait_for_names(), super().over(variant))

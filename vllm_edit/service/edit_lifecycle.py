@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from vllm_edit.domain.edit import (
@@ -17,90 +16,51 @@ from vllm_edit.domain.edit import (
     Step,
 )
 from vllm_edit.domain.edit_set import EditSet, require_thawed
-from vllm_edit.domain.errors import (
-    ComputeFailed,
-    ConflictingState,
-    EditError,
-    ProbesFailed,
-    StoreError,
-)
-from vllm_edit.domain.method import EditsByVariant, Method, MethodChange, changes
+from vllm_edit.domain.errors import ConflictingState, EditError, ProbesFailed, StoreError
+from vllm_edit.domain.method import EditsByVariant, Method, MethodChange, changes_between
 from vllm_edit.domain.probe import Scores
 from vllm_edit.domain.variant import BASE, DEFAULT
 from vllm_edit.engine.progress import Progress
 from vllm_edit.ledger import Ledger
-from vllm_edit.probes.gate import ProbeGate, Trial
+from vllm_edit.probes.gate import Baseline, ProbeGate
 from vllm_edit.probes.metrics import FAILED
-from vllm_edit.service.facts_by_set import FactsBySet, Home
+from vllm_edit.service.fact_conflicts import FactConflicts
+from vllm_edit.service.jobs import group_by, reasons_of, retries
+from vllm_edit.service.judging import Judging
 from vllm_edit.service.supersession import Supersession
 
 logger = logging.getLogger(__name__)
 
 
 class EditLifecycle:
-    """Brings edits into effect and takes them back.
+    """Brings edits into effect and rolls them back.
 
-    Every step is in the ledger before its effect. What takes long is computed while others may
-    change what is in effect; then it is looked at again, and computed anew if it fits no more.
-    Edits with probes are judged by the gate, and nothing else changes meanwhile. Lives on one
-    event loop.
+    Every step is in the ledger before its effect. Slow computing runs without the lock. If its
+    result no longer fits what is in effect by then, it is computed again. Edits with probes are
+    judged under the lock, so that nothing else changes meanwhile. Lives on one event loop.
     """
 
     def __init__(
         self, ledger: Ledger, methods: Sequence[Method], gate: ProbeGate | None = None
     ) -> None:
         self._ledger = ledger
-        self._gate = gate
         self._methods = tuple(methods)
         self._by_name: Mapping[str, Method] = {name: m for m in methods for name in m.names}
-        self._succession = self._new_succession()
-        self._claims = self._new_claims()
+        self._reset_indexes()
+        self.judging = Judging(ledger, gate)
         self.lock = asyncio.Lock()
         self.progress = Progress()
 
-    async def propose(self, proposals: Sequence[Proposal]) -> Sequence[Edit]:
-        """Record new edits, all or none.
-
-        Raises:
-            UnknownEditSet: one of them names a set that there is not.
-            ConflictingState: its set is frozen, or another set that default traffic sees has an
-                edit of the same fact.
-        """
-        for proposal in proposals:
-            self._require_free(proposal.request)
-        edits = await asyncio.to_thread(self._ledger.propose, proposals)
-        self._note(edits)
-        return edits
-
-    def require_agreement(self, edit_set: EditSet) -> None:
-        """Raise ConflictingState if default traffic sees other edits of the set's facts."""
-        for fact in self._claims.of(edit_set.name):
-            self._require_alone(fact, edit_set.name)
-
-    def _require_free(self, request: EditRequest) -> None:
-        if request.edit_set is not None:
-            edit_set = self._ledger.edit_set(request.edit_set)
-            require_thawed(edit_set)
-            if not edit_set.active:
-                return
-        self._require_alone(self._fact(request), request.edit_set)
-
-    def _require_alone(self, fact: Hashable, home: Home) -> None:
-        seen: set[Home] = {None, *(s.name for s in self._ledger.edit_sets() if s.active)}
-        if others := self._claims.among(fact, seen - {home}):
-            names = ", ".join(f"the active set {o!r}" if o else "no set" for o in others)
-            raise ConflictingState(
-                f"An edit in {names} is about the same fact, and default traffic can see one of "
-                "them only: take that one back, or keep this set inactive.",
-                code="conflicting_edits",
-            )
+    def _reset_indexes(self) -> None:
+        self.conflicts = FactConflicts(self._ledger, self._fact_of)
+        self._supersession = Supersession(lambda e: (e.request.edit_set, self._fact_of(e.request)))
 
     def method(self, name: str) -> Method:
-        """The method that serves edits of this name, which is known to be offered."""
+        """The method that serves edits of this name, which this server must offer."""
         return self._by_name[name]
 
-    async def follow(self) -> None:
-        """Bring into effect what the ledger says is, whoever recorded it.
+    async def apply_ledger(self) -> None:
+        """Bring into effect what the ledger says is, whichever server recorded it.
 
         Raises:
             StoreError: it holds edits by methods that are not offered here.
@@ -108,83 +68,70 @@ class EditLifecycle:
         """
         async with self.lock:
             revision = self._ledger.revision
-            edits = [edit for edit in self._ledger.edits() if edit.status not in ENDED]
+            edits = self._not_ended()
             self._require_methods(edits)
             for method in self._methods:
-                views = self._views([e for e in edits if e.request.method in method.names])
-                for change in changes(method.edits_by_variant, views):
+                target = self._active_by_variant(method, edits)
+                for change in changes_between(method.edits_by_variant, target):
                     await method.apply(change, await method.compute(change), revision)
-                for variant in method.edits_by_variant.keys() - views.keys():
+                for variant in method.edits_by_variant.keys() - target.keys():
                     await method.drop(variant)
             self.progress.reach(revision)
 
-    async def take_over(self) -> list[list[Edit]]:
-        """Begin to change edits, after those who did so before; returns the jobs left to do.
+    async def resume(self) -> list[list[Edit]]:
+        """Apply the ledger as its new leader; returns the jobs that the one before left.
 
-        Raises EditError as `follow` does.
+        Raises EditError as `apply_ledger` does.
         """
-        self._succession, self._claims = self._new_succession(), self._new_claims()
-        edits = [edit for edit in self._ledger.edits() if edit.status not in ENDED]
-        self._note(edits)
-        await self.follow()
+        self._reset_indexes()
+        edits = self._not_ended()
+        self._update_indexes(edits)
+        await self.apply_ledger()
         for method in self._methods:
             await method.tidy([e for e in edits if e.request.method in method.names])
         return self.jobs([edit for edit in edits if edit.status in UNFINISHED])
 
-    def _new_succession(self) -> Supersession:
-        return Supersession(lambda edit: (edit.request.edit_set, self._fact(edit.request)))
-
-    def _new_claims(self) -> FactsBySet:
-        return FactsBySet(lambda edit: self._fact(edit.request))
-
-    def _views(self, edits: Sequence[Edit]) -> EditsByVariant:
-        names = [BASE, *(edit_set.name for edit_set in self._ledger.edit_sets()), DEFAULT]
-        views: dict[str, list[Edit]] = {name: [] for name in names}
-        for edit in edits:
-            if edit.status is Status.ACTIVE:
-                for variant in self._variants(edit):
-                    views[variant].append(edit)
-        return views
+    async def propose(self, proposals: Sequence[Proposal]) -> Sequence[Edit]:
+        """Record new edits, all or none; raises as `FactConflicts.require_allowed` does."""
+        for proposal in proposals:
+            self.conflicts.require_allowed(proposal.request)
+        edits = await asyncio.to_thread(self._ledger.propose, proposals)
+        self._update_indexes(edits)
+        return edits
 
     def jobs(self, edits: Sequence[Edit]) -> list[list[Edit]]:
-        """The edits as they take effect together: of one kind of method, one set, one pause."""
+        """Group edits that take effect together: of the same method, set and pause mode."""
 
-        def kind(edit: Edit) -> Hashable:
+        def key(edit: Edit) -> Hashable:
             request = edit.request
             return self._by_name[request.method], request.edit_set, request.pause_mode
 
-        return _by(edits, kind)
+        return group_by(edits, key)
 
     async def activate(self, job: Sequence[Edit]) -> None:
-        """Bring the edits of one job into effect in one step; if that cannot be, they fail.
+        """Bring the edits of one job into effect in one step, or let them fail.
 
-        Earlier edits of the same facts are superseded with it. Edits at fault fail alone and,
-        like those that are taken back meanwhile, are left out. Where nobody knows which are, each
-        batch, and each edit that is in none, is tried by itself; so are those whose probes were
-        answered badly while others came with them.
+        Earlier edits of the same facts are superseded. Edits that an error names fail, those
+        rolled back meanwhile are left out, and the rest is tried again; see `retries`.
         """
         while job:
             try:
-                await self._bring_in(job)
+                await self._compute_and_apply(job)
             except EditError as error:
-                at_fault = _at_fault(job, error)
-                parts = _by(job, lambda edit: edit.group)
-                if len(parts) > 1 and (retries := _retries(parts, at_fault, error)):
-                    for retry in retries:
+                if smaller := retries(job, error):
+                    for retry in smaller:
                         await self.activate(retry)
                     return
-                reasons = at_fault or dict.fromkeys((e.id for e in job), error.message)
-                job = await self._fail(job, error, reasons)
+                job = await self._fail(job, error)
             else:
                 return
 
-    async def _fail(
-        self, job: Sequence[Edit], error: EditError, reasons: Mapping[str, str]
-    ) -> Sequence[Edit]:
-        """Let those fail that have reasons; returns the others that are on their way."""
+    async def _fail(self, job: Sequence[Edit], error: EditError) -> Sequence[Edit]:
+        """Record that the edits which the error names failed, or all; returns the others."""
+        reasons = reasons_of(error, job) or dict.fromkeys((e.id for e in job), error.message)
+        scores = error.scores if isinstance(error, ProbesFailed) else {}
         async with self.lock:
             unfinished = self._unfinished(job)
-            scores = error.scores if isinstance(error, ProbesFailed) else {}
             steps = [
                 Step(
                     edit.id,
@@ -203,147 +150,124 @@ class EditLifecycle:
             logger.warning("%s: %s", ", ".join(edit.id for edit in failed), error.message)
         return [edit for edit in unfinished if edit.id not in reasons]
 
-    async def take_back(self, edit_id: str) -> Edit:
-        """Take an edit back, and bring back those that it superseded.
-
-        Raises:
-            UnknownEdit: there is no such edit.
-            ConflictingState: it is rolled back already, or failed and never had an effect, or its
-                set is frozen.
-            EditError: the rest of its batch could not be computed, or the engine refused; the
-                edit is as it was.
-        """
-        while True:
-            edit = self._alive(edit_id)
-            self._require_thawed(edit)
-            method = self._by_name[edit.request.method]
-            active = edit.status is Status.ACTIVE
-            computed = await method.compute(self._exit(edit)) if active else None
-            async with self.lock:
-                edit = self._alive(edit_id)
-                self._require_thawed(edit)
-                if edit.status is not Status.ACTIVE:
-                    return await self._strike(edit)
-                if active and method.ready(self._exit(edit), computed):
-                    return await self._revoke(edit, computed)
-
-    async def _bring_in(self, job: Sequence[Edit]) -> None:
+    async def _compute_and_apply(self, job: Sequence[Edit]) -> None:
         method = self._by_name[job[0].request.method]
         async with self.lock:
-            job = await self._enter(self._unfinished(job), Status.COMPUTING)
+            job = await self._set_status(self._unfinished(job), Status.COMPUTING)
         while job:
-            computed = await method.compute(self._entry(job))
+            computed = await method.compute(self._change_adding(job))
             async with self.lock:
                 job = self._unfinished(job)
-                if job and method.ready(self._entry(job), computed):
+                if job and method.ready(self._change_adding(job), computed):
                     await self._apply(job, computed)
                     return
 
     async def _apply(self, job: Sequence[Edit], computed: Any) -> None:
-        change, displaced = self._entry(job), self._succession.displaced(job)
-        trial = await self.look(change)
-        job = await self._enter(job, Status.APPLYING)
-        revision = job[-1].revision
-        await self._by_name[job[0].request.method].apply(change, computed, revision)
-        scores = await self._judge(job, change, trial) if trial else {}
-        left = [Step(i, Status.SUPERSEDED, superseded_by=by) for i, by in displaced.items()]
-        come = [
+        change, successors = self._change_adding(job), self._supersession.successors(job)
+        baseline = await self.judging.take_baseline(change)
+        job = await self._set_status(job, Status.APPLYING)
+        method = self._by_name[job[0].request.method]
+        await method.apply(change, computed, job[-1].revision)
+        scores = await self._judge(job, change, baseline)
+        superseded = [
+            Step(edit_id, Status.SUPERSEDED, superseded_by=later)
+            for edit_id, later in successors.items()
+        ]
+        active = [
             Step(edit.id, Status.ACTIVE, scores=scores.get(edit.id, ()))
             for edit in job
-            if edit.id not in displaced
+            if edit.id not in successors
         ]
-        *_, last = await self._record([*left, *come])
+        *_, last = await self._record([*superseded, *active])
         self.progress.reach(last.revision)
 
-    async def look(self, change: MethodChange, home: str | None = None) -> Trial | None:
-        """Ask about the edits that come with probes, if any does, before they take effect.
+    async def _judge(
+        self, job: Sequence[Edit], change: MethodChange, baseline: Baseline | None
+    ) -> Scores:
+        """Judge a change; before ProbesFailed is raised, it is reversed.
 
-        ``home`` is a variant in which they are in effect already. The caller holds the lock.
-        Raises ProbesFailed as `ProbeGate.look` does.
+        If it cannot be reversed, the edits stay in effect and have bad scores.
         """
-        judged = [edit for edit in change.coming if edit.request.probes is not None]
-        if self._gate is None or not judged:
-            return None
-        leaving = {edit.id for edit in change.leaving}
-        variant = change.variants[0]
-        live = (
-            edit
-            for edit in reversed(self._ledger.edits())
-            if edit.status is Status.ACTIVE
-            and edit.id not in leaving
-            and variant in self._variants(edit)
-        )
-        return await self._gate.look(change.coming, variant, live, home)
-
-    async def judge(self, trial: Trial) -> Scores:
-        """Ask again, when the edits have taken effect; raises as `ProbeGate.judge` does."""
-        assert self._gate is not None  # noqa: S101
-        return await self._gate.judge(trial)
-
-    async def _judge(self, job: Sequence[Edit], change: MethodChange, trial: Trial) -> Scores:
-        """Ask again; after ProbesFailed the edits are not in effect any more."""
         try:
-            return await self.judge(trial)
+            return await self.judging.judge(baseline)
         except ProbesFailed as failed:
-            # With a revision of its own: weights are named after it.
-            job = await self._enter(job, Status.COMPUTING)
-            method, back = self._by_name[job[0].request.method], change.reverse
+            # The reversal needs a revision of its own: weights are named after it.
+            job = await self._set_status(job, Status.COMPUTING)
+            method, reverse = self._by_name[job[0].request.method], change.reverse
             try:
-                await method.apply(back, await method.compute(back), job[-1].revision)
+                await method.apply(reverse, await method.compute(reverse), job[-1].revision)
             except EditError as error:
                 ids = ", ".join(failed.reasons)
                 logger.error("%s cannot be taken back: %s", ids, error.message)  # noqa: TRY400
                 return failed.scores
             raise
 
-    async def _strike(self, edit: Edit) -> Edit:
-        """End an edit that has no effect; what it superseded has its successor from now on."""
+    async def roll_back(self, edit_id: str) -> Edit:
+        """Roll an edit back, and bring back those that it superseded.
+
+        Raises:
+            UnknownEdit: there is no such edit.
+            ConflictingState: it is rolled back already, or failed, or its set is frozen.
+            EditError: the rest of its batch could not be computed, or the engine refused; the
+                edit is as it was.
+        """
+        while True:
+            edit = self._get_changeable(edit_id)
+            method = self._by_name[edit.request.method]
+            was_active = edit.status is Status.ACTIVE
+            computed = await method.compute(self._change_removing(edit)) if was_active else None
+            async with self.lock:
+                edit = self._get_changeable(edit_id)
+                if edit.status is not Status.ACTIVE:
+                    return await self._roll_back_inactive(edit)
+                if was_active and method.ready(self._change_removing(edit), computed):
+                    return await self._roll_back_active(edit, computed)
+
+    async def _roll_back_inactive(self, edit: Edit) -> Edit:
+        """What the edit superseded is superseded by its successor from now on."""
         earlier = [
-            Step(i, Status.SUPERSEDED, superseded_by=edit.superseded_by)
-            for i in self._succession.predecessors(edit.id)
+            Step(edit_id, Status.SUPERSEDED, superseded_by=edit.superseded_by)
+            for edit_id in self._supersession.superseded_by(edit.id)
         ]
-        *_, struck = await self._record([*earlier, Step(edit.id, Status.ROLLED_BACK)])
-        await self._by_name[struck.request.method].forget([struck])
-        return struck
+        *_, rolled_back = await self._record([*earlier, Step(edit.id, Status.ROLLED_BACK)])
+        await self._by_name[edit.request.method].forget([rolled_back])
+        return rolled_back
 
-    async def _revoke(self, edit: Edit, computed: Any) -> Edit:
-        change, method = self._exit(edit), self._by_name[edit.request.method]
-        back = [Step(earlier.id, Status.ACTIVE) for earlier in change.coming]
-        *_, revoked = await self._record([*back, Step(edit.id, Status.ROLLED_BACK)])
+    async def _roll_back_active(self, edit: Edit, computed: Any) -> Edit:
+        change, method = self._change_removing(edit), self._by_name[edit.request.method]
+        restored = [Step(earlier.id, Status.ACTIVE) for earlier in change.coming]
+        *_, rolled_back = await self._record([*restored, Step(edit.id, Status.ROLLED_BACK)])
         try:
-            await method.apply(change, computed, revoked.revision)
+            await method.apply(change, computed, rolled_back.revision)
         except EditError:
-            again = [Step(s.edit_id, Status.SUPERSEDED, superseded_by=edit.id) for s in back]
-            await self._record([*again, Step(edit.id, Status.ACTIVE)])
+            undone = [Step(s.edit_id, Status.SUPERSEDED, superseded_by=edit.id) for s in restored]
+            await self._record([*undone, Step(edit.id, Status.ACTIVE)])
             raise
-        self.progress.reach(revoked.revision)
-        await method.forget([revoked])
-        return revoked
+        self.progress.reach(rolled_back.revision)
+        await method.forget([rolled_back])
+        return rolled_back
 
-    def _entry(self, job: Sequence[Edit]) -> MethodChange:
-        displaced = self._succession.displaced(job)
-        earlier = [self._ledger.get(edit_id) for edit_id in displaced]
+    def _change_adding(self, job: Sequence[Edit]) -> MethodChange:
+        successors = self._supersession.successors(job)
+        earlier = [self._ledger.get(edit_id) for edit_id in successors]
         return MethodChange(
-            coming=[edit for edit in job if edit.id not in displaced],
+            coming=[edit for edit in job if edit.id not in successors],
             leaving=[edit for edit in earlier if edit.status is Status.ACTIVE],
-            variants=self._variants(job[0]),
+            variants=self._ledger.variants_of(job[0]),
             pause_mode=job[0].request.pause_mode,
         )
 
-    def _exit(self, edit: Edit) -> MethodChange:
-        earlier = self._succession.predecessors(edit.id)
+    def _change_removing(self, edit: Edit) -> MethodChange:
+        earlier = self._supersession.superseded_by(edit.id)
         return MethodChange(
             coming=[self._ledger.get(edit_id) for edit_id in earlier],
             leaving=[edit],
-            variants=self._variants(edit),
+            variants=self._ledger.variants_of(edit),
             pause_mode=edit.request.pause_mode,
         )
 
-    def _variants(self, edit: Edit) -> tuple[str, ...]:
-        name = edit.request.edit_set
-        return (DEFAULT,) if name is None else self._ledger.edit_set(name).variants
-
-    def _alive(self, edit_id: str) -> Edit:
+    def _get_changeable(self, edit_id: str) -> Edit:
+        """The edit; raises ConflictingState if it has ended or its set is frozen."""
         edit = self._ledger.get(edit_id)
         if edit.status is Status.ROLLED_BACK:
             raise ConflictingState(f"{edit_id} is rolled back already.", code="already_rolled_back")
@@ -352,19 +276,28 @@ class EditLifecycle:
                 f"{edit_id} failed and is not in effect; there is nothing to take back.",
                 code="edit_failed",
             )
-        return edit
-
-    def _require_thawed(self, edit: Edit) -> None:
         if edit.request.edit_set is not None:
             require_thawed(self._ledger.edit_set(edit.request.edit_set))
+        return edit
+
+    def _not_ended(self) -> list[Edit]:
+        return [edit for edit in self._ledger.edits() if edit.status not in ENDED]
 
     def _unfinished(self, edits: Sequence[Edit]) -> Sequence[Edit]:
-        """Those that nobody has taken back meanwhile."""
+        """Those of the edits, in their present state, that were not rolled back meanwhile."""
         now = [self._ledger.get(edit.id) for edit in edits]
         return [edit for edit in now if edit.status in UNFINISHED]
 
-    def _fact(self, request: EditRequest) -> Hashable:
-        """What an edit is about, by methods that can say it at once."""
+    def _active_by_variant(self, method: Method, edits: Sequence[Edit]) -> EditsByVariant:
+        names = [BASE, *(edit_set.name for edit_set in self._ledger.edit_sets()), DEFAULT]
+        active: dict[str, list[Edit]] = {name: [] for name in names}
+        for edit in edits:
+            if edit.request.method in method.names and edit.status is Status.ACTIVE:
+                for variant in self._ledger.variants_of(edit):
+                    active[variant].append(edit)
+        return active
+
+    def _fact_of(self, request: EditRequest) -> Hashable:
         method = self._by_name[request.method]
         return method, method.fact(request)
 
@@ -376,53 +309,23 @@ class EditLifecycle:
                 "does not offer. Start the version that made them and roll them back there."
             )
 
-    async def _enter(self, edits: Sequence[Edit], status: Status) -> Sequence[Edit]:
+    async def _set_status(self, edits: Sequence[Edit], status: Status) -> Sequence[Edit]:
         return await self._record([Step(edit.id, status) for edit in edits])
 
     async def _record(self, steps: Sequence[Step]) -> Sequence[Edit]:
         edits = await asyncio.to_thread(self._ledger.record, steps)
-        self._note(edits)
+        self._update_indexes(edits)
         return edits
 
     async def record_set(
-        self, edit_set: EditSet, steps: Sequence[Step], deleted: bool = False
+        self, edit_set: EditSet, steps: Sequence[Step] = (), deleted: bool = False
     ) -> EditSet:
         """Record a set and steps of its edits, all or none; the caller holds the lock."""
         after = await asyncio.to_thread(self._ledger.record_set, edit_set, steps, deleted)
-        self._note(self._ledger.get(step.edit_id) for step in steps)
+        self._update_indexes(self._ledger.get(step.edit_id) for step in steps)
         return after
 
-    def _note(self, edits: Iterable[Edit]) -> None:
+    def _update_indexes(self, edits: Iterable[Edit]) -> None:
         for edit in edits:
-            self._succession.note(edit)
-            self._claims.note(edit)
-
-
-def _by(edits: Sequence[Edit], key: Callable[[Edit], Hashable]) -> list[list[Edit]]:
-    """The edits with equal keys together, in the order in which the keys first come."""
-    parts: dict[Hashable, list[Edit]] = {}
-    for edit in edits:
-        parts.setdefault(key(edit), []).append(edit)
-    return list(parts.values())
-
-
-def _at_fault(job: Sequence[Edit], error: EditError) -> Mapping[str, str]:
-    """What the error says of edits of this job."""
-    if not isinstance(error, ComputeFailed):
-        return {}
-    return {edit.id: error.reasons[edit.id] for edit in job if edit.id in error.reasons}
-
-
-def _retries(
-    parts: Sequence[Sequence[Edit]], at_fault: Mapping[str, str], error: EditError
-) -> list[list[Edit]]:
-    """Groups of these parts of a job to be tried after it failed, if it is no use to go on."""
-    if not at_fault:
-        return [[*part] for part in parts]
-    if not isinstance(error, ProbesFailed) or not error.apart:
-        return []
-    retries: list[list[Edit]] = []
-    for faulty, run in groupby(parts, lambda part: any(edit.id in at_fault for edit in part)):
-        found = [[*part] for part in run]
-        retries += found if faulty else [[edit for part in found for edit in part]]
-    return retries
+            self._supersession.update(edit)
+            self.conflicts.update(edit)

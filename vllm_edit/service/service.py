@@ -1,11 +1,11 @@
-"""What the server's front does with edits: takes them in, keeps them going, takes them back."""
+"""The service that the API and other servers change edits through."""
 
 import asyncio
 import logging
 import secrets
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 from vllm_edit.domain.edit import Edit, EditRequest, Proposal
 from vllm_edit.domain.edit_set import EditSet
@@ -17,6 +17,16 @@ from vllm_edit.domain.variant import BASE, DEFAULT, RESERVED
 from vllm_edit.ledger import Ledger
 from vllm_edit.memory.variant_memory import MEMPROMPT
 from vllm_edit.probes.gate import ProbeGate
+from vllm_edit.service.commands import (
+    ActivateSet,
+    CreateSet,
+    DeleteSet,
+    EditCommand,
+    FreezeSet,
+    RollBack,
+    SetCommand,
+    Submit,
+)
 from vllm_edit.service.edit_lifecycle import EditLifecycle
 from vllm_edit.service.edit_set_lifecycle import EditSetLifecycle
 from vllm_edit.service.validation import EditValidator
@@ -31,31 +41,31 @@ _RETRY_SECONDS = 5.0
 
 
 class EditService:
-    """Takes edits in, makes them effective, takes them back.
+    """Accepts edits, brings them into effect and rolls them back.
 
-    Every step is in the ledger before its effect, and the effect is there before the answer, so
-    an acknowledged edit survives a killed process. At most ``max_queue`` edits wait for their
-    turn or are computed. ``gate`` judges those with probes; ``probes`` are those of weight edits
-    that have no others. Lives on one event loop.
+    Every step is in the ledger before its effect, and in effect before the answer, so that an
+    acknowledged edit survives a killed process. A command runs to its end even if its caller is
+    cancelled. At most ``max_queue`` edits wait or are computed. ``gate`` judges edits with probes;
+    ``probes`` are those of weight edits that have no others. Lives on one event loop.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         methods: Sequence[Method],
-        guard: EditValidator,
+        validator: EditValidator,
         max_queue: int = MAX_QUEUE,
         gate: ProbeGate | None = None,
         probes: Probes | None = None,
     ) -> None:
         self._ledger = ledger
         self._methods = tuple(methods)
-        self._guard = guard
+        self._validator = validator
         self._max_queue = max_queue
         self._probes = probes
         self._lifecycle = EditLifecycle(ledger, methods, gate)
         self._sets = EditSetLifecycle(ledger, self._lifecycle, methods)
-        self._intake = asyncio.Lock()
+        self._proposing = asyncio.Lock()
         self._finished: dict[str, asyncio.Event] = {}
         self._queue: asyncio.Queue[Sequence[Edit]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
@@ -66,30 +76,29 @@ class EditService:
         return self._lifecycle.progress.revision
 
     def labels(self, variant: str) -> list[str]:
-        """Names of the methods that shape every answer of a variant (weight edits)."""
+        """Names of the methods that affect every answer of a variant (weight edits)."""
         return [label for method in self._methods for label in method.labels(variant)]
 
     async def start(self) -> None:
-        """Bring into effect what is acknowledged, as far as that is recorded as effective.
+        """Bring into effect what the ledger records as active.
 
-        Raises:
-            EditError: the store cannot be brought into effect; nothing must be served.
+        Raises EditError if that fails; then nothing must be served.
         """
-        await self._lifecycle.follow()
+        await self._lifecycle.apply_ledger()
         self._tasks += [asyncio.create_task(_prepare(method)) for method in self._methods]
 
     async def lead(self) -> None:
-        """Take edits in from now on; those left unfinished have come to their end then.
+        """Finish the edits that were left unfinished, and accept new ones from now on.
 
         The caller leads the ledger. Raises EditError if the store cannot be brought into effect.
         """
-        for job in await self._lifecycle.take_over():
+        for job in await self._lifecycle.resume():
             await self._lifecycle.activate(job)
         self._tasks.append(asyncio.create_task(self._work()))
 
     @property
     def revision(self) -> int:
-        """Revision of the latest change that is known here."""
+        """Revision of the latest change known here."""
         return self._ledger.revision
 
     async def reached(self, revision: int) -> None:
@@ -99,10 +108,10 @@ class EditService:
     async def follow(self) -> None:
         """Bring into effect what another server has recorded since; raises EditError."""
         await asyncio.to_thread(self._ledger.catch_up)
-        await self._lifecycle.follow()
+        await self._lifecycle.apply_ledger()
 
     async def stop(self) -> None:
-        """Stop working and close the store; unfinished edits are resumed by the next start."""
+        """Stop and close the store; the next start resumes unfinished edits."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -112,7 +121,7 @@ class EditService:
 
     @property
     def distinguishes(self) -> bool:
-        """Whether variants can differ: they do not before the first edit."""
+        """Whether variants can differ: not before the first event."""
         return self._ledger.revision > 0
 
     def edits(self) -> list[Edit]:
@@ -124,13 +133,13 @@ class EditService:
         return self._ledger.get(edit_id)
 
     def warnings(self, edit_id: str) -> list[str]:
-        """What a user should know of an edit that is in effect; of others, nothing."""
+        """What a user should know about an edit in effect; empty for others."""
         return [warning for method in self._methods for warning in method.warnings(edit_id)]
 
     def drift(self, edit_id: str) -> float | None:
-        """How far weight edits had drifted with this one, if it is one in effect; in nats."""
-        found = [method.drift(edit_id) for method in self._methods]
-        return next((drift for drift in found if drift is not None), None)
+        """The drift of weight edits with this one, in nats; None unless it is one in effect."""
+        drifts = (method.drift(edit_id) for method in self._methods)
+        return next((drift for drift in drifts if drift is not None), None)
 
     def edit_sets(self) -> list[EditSet]:
         """All edit sets, oldest first."""
@@ -142,24 +151,33 @@ class EditService:
 
     @property
     def split(self) -> TrafficSplit | None:
-        """How default traffic is split over variants, if it is."""
+        """How default traffic is split over variants, or None."""
         return self._ledger.split
 
-    async def submit(self, requests: Sequence[EditRequest], wait: bool) -> list[Edit]:
-        """Record new edits, all or none, and set them going.
+    async def change_edits(self, command: EditCommand) -> list[Edit]:
+        """Submit edits or roll one back; see `submit` and `roll_back`."""
+        match command:
+            case Submit(requests, wait):
+                return await self.submit(requests, wait)
+            case RollBack(edit_id):
+                return [await self.roll_back(edit_id)]
+            case _:
+                assert_never(command)
 
-        Returns them as they are then; with ``wait``, when each has come to its end. Edits of one
+    async def submit(self, requests: Sequence[EditRequest], wait: bool) -> list[Edit]:
+        """Record new edits, all or none, and start them.
+
+        Returns them at once, or with ``wait`` when each is active or has failed. Edits of one
         batch method become one batch, computed and brought into effect together.
 
-        Raises:
-            InvalidEdit: one of them breaks a rule, or two exclude each other; none was recorded.
-            UnknownEditSet: one of them names a set that there is not; none was recorded.
-            ConflictingState: a set is frozen, or default traffic would see two edits of a fact;
-                none was recorded.
-            QueueFull: too many are waiting already; none was recorded.
+        Raises, and records none of them:
+            InvalidEdit: one breaks a rule, or two exclude each other.
+            UnknownEditSet: the set of one does not exist.
+            ConflictingState: a set is frozen, or default traffic would see two edits of a fact.
+            QueueFull: too many edits are waiting.
         """
         self._check(requests)
-        edits, quick = await asyncio.shield(self._take_in(requests))
+        edits, quick = await asyncio.shield(self._propose(requests))
         for job in quick:
             await asyncio.shield(self._lifecycle.activate(job))
         if wait:
@@ -169,53 +187,43 @@ class EditService:
         return [self._ledger.get(edit.id) for edit in edits]
 
     async def roll_back(self, edit_id: str) -> Edit:
-        """Take an edit back; one still on its way never takes effect.
+        """Roll an edit back; an unfinished one never takes effect.
 
-        A later edit of a fact gives its place back to the one before it. The rest of a batch is
-        computed again, which takes as long as an edit does.
-
-        Raises:
-            UnknownEdit: there is no such edit.
-            ConflictingState: it is rolled back already, or failed and never had an effect, or its
-                set is frozen.
-            EditError: the rest of its batch could not be computed, or the engine refused; the
-                edit is still active.
+        The edits that it superseded come back. The rest of its batch is computed again, which
+        takes as long as an edit does. Raises as `EditLifecycle.roll_back` does.
         """
-        return await asyncio.shield(self._lifecycle.take_back(edit_id))
+        return await asyncio.shield(self._lifecycle.roll_back(edit_id))
 
-    async def create_set(
-        self, name: str, owner: str | None = None, probes: Probes | None = None
-    ) -> EditSet:
-        """Make an edit set; see `EditSetLifecycle.create` for what it raises.
+    async def change_set(self, command: SetCommand) -> EditSet:
+        """Create, freeze, activate or delete an edit set; returns it as it is then.
 
-        Raises InvalidEdit for probes that break a rule.
+        Raises what the method of `EditSetLifecycle` does, and InvalidEdit for invalid probes.
         """
-        if probes is not None:
-            self._guard.check_probes(probes)
-        return await self._alone(self._sets.create(name, owner, probes))
-
-    async def freeze_set(self, name: str, frozen: bool) -> EditSet:
-        """Freeze or thaw an edit set; see `EditSetLifecycle.freeze`."""
-        return await self._alone(self._sets.freeze(name, frozen))
-
-    async def activate_set(self, name: str, active: bool) -> EditSet:
-        """Bring a set into what default traffic sees, or out; see `EditSetLifecycle.activate`."""
-        return await self._alone(self._sets.activate(name, active))
-
-    async def delete_set(self, name: str) -> EditSet:
-        """Take back a set's edits and end it; see `EditSetLifecycle.delete`."""
-        return await self._alone(self._sets.delete(name))
+        match command:
+            case CreateSet(name, owner, probes):
+                if probes is not None:
+                    self._validator.check_probes(probes)
+                change = self._sets.create(name, owner, probes)
+            case FreezeSet(name, frozen):
+                change = self._sets.freeze(name, frozen)
+            case ActivateSet(name, active):
+                change = self._sets.activate(name, active)
+            case DeleteSet(name):
+                change = self._sets.delete(name)
+            case _:
+                assert_never(command)
+        return await self._while_no_edit_joins(change)
 
     async def set_split(self, split: TrafficSplit | None) -> None:
-        """Split default traffic over variants, or no more.
+        """Split default traffic over variants; None ends the split.
 
         Raises:
             UnknownVariant: there is no variant of that name.
-            InvalidSplit: a variant belongs to one tenant, and default traffic is everyone's.
+            InvalidSplit: a variant belongs to one tenant.
         """
         for variant in split.weights if split else ():
             self._require_shared(variant)
-        await self._alone(self._record_split(split))
+        await self._while_no_edit_joins(self._record_split(split))
 
     async def _record_split(self, split: TrafficSplit | None) -> None:
         await asyncio.to_thread(self._ledger.record_split, split)
@@ -235,24 +243,24 @@ class EditService:
                 field="weights",
             )
 
-    async def _alone(self, change: Coroutine[Any, Any, T]) -> T:
-        """Make a change while no edit is taken in, and to its end, even if nobody waits for it."""
+    async def _while_no_edit_joins(self, change: Coroutine[Any, Any, T]) -> T:
+        """Run a change to its end, even if the caller is cancelled, with no edit proposed."""
 
-        async def alone() -> T:
-            async with self._intake:
+        async def locked() -> T:
+            async with self._proposing:
                 return await change
 
-        return await asyncio.shield(alone())
+        return await asyncio.shield(locked())
 
-    async def _take_in(
+    async def _propose(
         self, requests: Sequence[EditRequest]
     ) -> tuple[Sequence[Edit], Sequence[Sequence[Edit]]]:
-        """Record edits and queue their jobs, in one order; returns the jobs that need no queue."""
+        """Record edits and queue their jobs, in one order; returns them and the unqueued jobs."""
         quick = []
-        async with self._intake:
+        async with self._proposing:
             self._require_room(requests)
-            wanted = [self._with_probes(request) for request in requests]
-            edits = await self._lifecycle.propose(self._proposals(wanted))
+            complete = [self._with_probes(request) for request in requests]
+            edits = await self._lifecycle.propose(self._proposals(complete))
             for job in self._lifecycle.jobs(edits):
                 if self._lifecycle.method(job[0].request.method).queued:
                     self._finished |= {edit.id: asyncio.Event() for edit in job}
@@ -263,13 +271,13 @@ class EditService:
 
     def _check(self, requests: Sequence[EditRequest]) -> None:
         for request in requests:
-            self._guard.check(request)
+            self._validator.check(request)
         for method in self._methods:
             method.check([request for request in requests if request.method in method.names])
 
     def _with_probes(self, request: EditRequest) -> EditRequest:
-        """With the probes of its set or of the server, if it brings none."""
-        # What feedback makes of an answer is not known beforehand.
+        """With the probes of its set or of the server, if it has none."""
+        # The right answer after feedback (MemPrompt) is not known.
         if request.probes is not None or request.method == MEMPROMPT:
             return request
         probes = None
@@ -280,11 +288,11 @@ class EditService:
         return replace(request, probes=probes)
 
     def _require_room(self, requests: Sequence[EditRequest]) -> None:
-        coming = sum(self._lifecycle.method(request.method).queued for request in requests)
+        queued = sum(self._lifecycle.method(request.method).queued for request in requests)
         waiting = len(self._finished)
-        if coming and waiting + coming > self._max_queue:
+        if queued and waiting + queued > self._max_queue:
             raise QueueFull(
-                f"{waiting} edits are waiting, {coming} more are asked for, and at most "
+                f"{waiting} edits are waiting, {queued} more are asked for, and at most "
                 f"{self._max_queue} may wait; send fewer, or again later.",
                 retry_after=_RETRY_SECONDS,
             )
@@ -310,7 +318,7 @@ class EditService:
             waiting = [*await self._queue.get()]
             while not self._queue.empty():
                 waiting += self._queue.get_nowait()
-            # What waits together takes effect together: one pause of the engine, not many.
+            # All that wait take effect together, in one pause of the engine.
             for job in self._lifecycle.jobs(waiting):
                 await self._activate(job)
 
@@ -318,7 +326,7 @@ class EditService:
         try:
             await self._lifecycle.activate(job)
         except StoreError as error:
-            # They stay unfinished in the ledger, and the next start takes them up again.
+            # They stay unfinished in the ledger, and the next start resumes them.
             ids = ", ".join(edit.id for edit in job)
             logger.error("%s: left as they are: %s", ids, error.message)  # noqa: TRY400
         finally:
@@ -327,7 +335,7 @@ class EditService:
 
 
 async def _prepare(method: Method) -> None:
-    """Get ready ahead of the first edit; what fails now is reported again by that edit."""
+    """Prepare for the first edit; if this fails, that edit reports it again."""
     try:
         await method.prepare()
     except EditError as error:

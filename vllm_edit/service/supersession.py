@@ -1,4 +1,4 @@
-"""Which edit is in effect for each fact, and which ones it took the place of."""
+"""Which edits are in effect for each fact, and which ones they superseded."""
 
 from collections.abc import Callable, Hashable, Sequence
 
@@ -6,43 +6,43 @@ from vllm_edit.domain.edit import Edit, Status
 
 
 class Supersession:
-    """Derived from the ledger: hears of every state that an edit enters.
+    """The latest edit of a fact supersedes the others.
 
-    ``fact`` says what an edit is about; of the edits of one fact the latest supersedes the others.
+    ``update`` must get every state that an edit enters. ``fact_of`` says what an edit is about.
     """
 
-    def __init__(self, fact: Callable[[Edit], Hashable]) -> None:
-        self._fact = fact
+    def __init__(self, fact_of: Callable[[Edit], Hashable]) -> None:
+        self._fact_of = fact_of
         self._active: dict[Hashable, list[str]] = {}
-        self._superseded: dict[str, str] = {}
+        self._successors: dict[str, str] = {}
 
-    def note(self, edit: Edit) -> None:
+    def update(self, edit: Edit) -> None:
         """Take in the present state of an edit."""
-        active = self._active.setdefault(self._fact(edit), [])
+        active = self._active.setdefault(self._fact_of(edit), [])
         if edit.id in active:
             active.remove(edit.id)
         if edit.status is Status.ACTIVE:
             active.append(edit.id)
         if not active:
-            del self._active[self._fact(edit)]
-        self._superseded.pop(edit.id, None)
+            del self._active[self._fact_of(edit)]
+        self._successors.pop(edit.id, None)
         if edit.superseded_by is not None:
-            self._superseded[edit.id] = edit.superseded_by
+            self._successors[edit.id] = edit.superseded_by
 
-    def displaced(self, coming: Sequence[Edit]) -> dict[str, str]:
-        """Edits that must leave when these come into effect in order, each with its successor.
+    def successors(self, coming: Sequence[Edit]) -> dict[str, str]:
+        """The edits that are superseded if these take effect in order, each with its successor.
 
-        They are active ones and, where several of these are about one fact, all but the last.
+        They are active ones and, where several of ``coming`` are about one fact, all but the last.
         """
-        displaced: dict[str, str] = {}
+        successors: dict[str, str] = {}
         latest: dict[Hashable, list[str]] = {}
         for edit in coming:
-            fact = self._fact(edit)
+            fact = self._fact_of(edit)
             for earlier in latest.get(fact, self._active.get(fact, [])):
-                displaced[earlier] = edit.id
+                successors[earlier] = edit.id
             latest[fact] = [edit.id]
-        return displaced
+        return successors
 
-    def predecessors(self, edit_id: str) -> list[str]:
-        """The edits that it superseded, which come back when it is taken back."""
-        return [earlier for earlier, by in self._superseded.items() if by == edit_id]
+    def superseded_by(self, edit_id: str) -> list[str]:
+        """The edits that it superseded; they come back when it is rolled back."""
+        return [earlier for earlier, later in self._successors.items() if later == edit_id]

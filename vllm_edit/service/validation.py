@@ -1,4 +1,4 @@
-"""Which facts are let in: a fact is data, never instruction, and never larger than agreed."""
+"""Checks requests for edits: a fact is data, not instruction, and of limited length."""
 
 import unicodedata
 from collections.abc import Collection
@@ -10,15 +10,15 @@ from vllm_edit.domain.probe import Probes
 from vllm_edit.settings import Settings
 
 FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode categories no fact may hold: controls, invisible formatting, line separators."""
+"""Unicode categories that no fact may contain: controls, invisible formatting, line separators."""
 
 
 @dataclass(frozen=True)
 class EditValidator:
     """Checks requests before anything is recorded.
 
-    ``methods`` are those this server offers; ``special_tokens`` are the strings by which the
-    served model's tokenizer marks turns and ends, which a fact must not smuggle into a prompt.
+    ``methods`` are those that this server offers. ``special_tokens`` are the strings by which the
+    served model's tokenizer marks turns and ends; a fact must not bring them into a prompt.
     """
 
     settings: Settings

@@ -1,4 +1,4 @@
-"""An API process that shares an engine with the one that changes it: its own side."""
+"""The variants in an API process that does not own the engine."""
 
 import asyncio
 import secrets
@@ -9,15 +9,15 @@ from vllm_edit.engine.grace_period import GracePeriod
 from vllm_edit.engine.model_names import ModelNames
 from vllm_edit.engine.swap import PauseMode
 from vllm_edit.replication.follower import Connection
-from vllm_edit.replication.messages import Reached, Report, Watch
+from vllm_edit.replication.messages import GetNames, ReportNames, ReportRevision
 from vllm_edit.service.service import EditService
 
 
-class Mirror:
+class MirroredVariants:
     """Serves the variants under the names that the owner of the engine gives them.
 
-    Stands where the owner has its `ServedVariants`: a change is in effect here as soon as the
-    names are those with which the owner serves it.
+    Has the interface of the owner's `ServedVariants`. A change is in effect here as soon as this
+    process uses the names under which the owner serves it.
     """
 
     def __init__(self, owner: Connection, names: ModelNames, grace: GracePeriod) -> None:
@@ -30,20 +30,22 @@ class Mirror:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, service: EditService) -> None:
-        """Keep the names, and tell the owner what this process has reached."""
-        self._tasks = [asyncio.create_task(c) for c in (self._follow(), self._tell(service))]
+        """Keep the names up to date, and report to the owner what this process serves."""
+        self._tasks = [
+            asyncio.create_task(c) for c in (self._follow(), self._report_revisions(service))
+        ]
 
     async def serve(
         self, variants: Variants, weight_version: str, pause_mode: PauseMode | None = None
     ) -> None:
-        """Return when the owner serves the revision, and this process serves its names.
+        """Return when the owner serves the revision and this process uses its names.
 
         Raises Unavailable when the owner is gone.
         """
         await self._fetch(0, int(weight_version))
 
     async def drop(self, variant: str) -> None:
-        """The owner drops it."""
+        """Nothing to do: the owner drops it."""
 
     async def close(self) -> None:
         tasks = [*self._tasks, *([self._acknowledged] if self._acknowledged else [])]
@@ -57,10 +59,10 @@ class Mirror:
             await self._fetch(self._changes + 1, 0)
 
     async def _fetch(self, changes: int, revision: int) -> None:
-        answer = await self._owner.ask(Watch(self._process, changes, revision))
-        if answer.names is not None and answer.names.changes > self._changes:
-            self._changes = answer.names.changes
-            changed = self._names.adopt(answer.names.namings)
+        result = await self._owner.ask(GetNames(self._process, changes, revision))
+        if result.names is not None and result.names.changes > self._changes:
+            self._changes = result.names.changes
+            changed = self._names.adopt(result.names.namings)
             earlier = self._acknowledged
             self._acknowledged = asyncio.create_task(self._acknowledge(changed, earlier))
 
@@ -71,10 +73,10 @@ class Mirror:
         if earlier is not None:
             await earlier
         await asyncio.gather(*(self._grace.over(variant) for variant in variants))
-        await self._owner.ask(Report(self._process, changes))
+        await self._owner.ask(ReportNames(self._process, changes))
 
-    async def _tell(self, service: EditService) -> None:
+    async def _report_revisions(self, service: EditService) -> None:
         while True:
             revision = service.served_revision
-            await self._owner.ask(Reached(self._process, revision))
+            await self._owner.ask(ReportRevision(self._process, revision))
             await service.reached(revision + 1)

@@ -1,4 +1,4 @@
-"""A server's own side of the bus: carries out what others ask for, and tells of changes."""
+"""Runs the commands of other servers, and publishes the revision served here."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,29 +20,29 @@ _calls = msgspec.msgpack.Decoder(Call)
 _encoder = msgspec.msgpack.Encoder()
 
 
-class Host:
-    """Serves the commands of others, any number at a time, with ``carry_out``."""
+class CommandServer:
+    """Runs any number of commands at a time, each with ``run``."""
 
     def __init__(
         self,
         bus: Bus,
         service: EditService,
-        carry_out: Callable[[Command], Awaitable[CommandResult]],
+        run: Callable[[Command], Awaitable[CommandResult]],
     ) -> None:
         self._bus = bus
         self._service = service
-        self._carry_out = carry_out
+        self._run = run
         self._running: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
-        """Until cancelled."""
+        """Serve until cancelled."""
         try:
-            await asyncio.gather(self._take(), self._tell())
+            await asyncio.gather(self._receive(), self._publish_revisions())
         finally:
             for task in self._running:
                 task.cancel()
 
-    async def _take(self) -> None:
+    async def _receive(self) -> None:
         while True:
             peer, data = await self._bus.commands.recv_multipart()
             try:
@@ -59,14 +59,14 @@ class Host:
 
     async def _reply(self, call: Call) -> CommandReply:
         try:
-            done = await self._carry_out(call.command)
+            result = await self._run(call.command)
         except EditError as error:
             after = error.retry_after if isinstance(error, Overloaded) else 0.0
             kind = type(error).__name__
             return CommandRefused(call.id, kind, error.code, error.message, error.field, after)
-        return msgspec.structs.replace(done, id=call.id)
+        return msgspec.structs.replace(result, id=call.id)
 
-    async def _tell(self) -> None:
+    async def _publish_revisions(self) -> None:
         while True:
             revision = self._service.served_revision
             await self._bus.changes.send(str(revision).encode())
