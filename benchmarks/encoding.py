@@ -14,8 +14,8 @@ from benchmarks import machine, people, results
 from retriever import SentenceEncoder
 from retriever.encoder import Dtype
 from retriever.scope import ScopeClassifier
+from retriever.scope.classifier_input import MASK
 from retriever.scope.files import SHIPPED
-from retriever.scope.reading import MASK
 
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 BATCH = 64

@@ -24,7 +24,7 @@ from benchmarks import machine, people, results
 from retriever import SentenceEncoder
 from retriever.encoder import Vectors
 from retriever.index import IndexLimits
-from retriever.index.trim import TRIM, give_back_memory
+from retriever.index.free_memory import THREAD_NAME, release_memory
 from retriever.memory import Memory
 from retriever.text import normalise, words
 
@@ -197,9 +197,9 @@ def _told(seconds: Iterable[float]) -> dict[str, float]:
 def _resident() -> int:
     """Bytes the process holds, when the allocator has given back what it can."""
     gc.collect()
-    give_back_memory([])
+    release_memory([])
     for thread in threading.enumerate():
-        if thread.name == TRIM:
+        if thread.name == THREAD_NAME:
             thread.join()
     held: int = psutil.Process().memory_info().rss
     return held

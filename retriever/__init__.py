@@ -4,7 +4,6 @@ Knows nothing of vLLM or HTTP. Importing it does not import torch.
 """
 
 from retriever.decision import Decision, Decompose, Delegate, Message, Messages, Pass, Rewrite
-from retriever.embeddings import StoredEncoder
 from retriever.encoder import Encoder, SentenceEncoder
 from retriever.errors import (
     DuplicateFactError,
@@ -25,6 +24,7 @@ from retriever.memprompt import Feedback, FeedbackMemory
 from retriever.retriever import Retriever
 from retriever.scope import Classifier, ScopeClassifier
 from retriever.settings import RetrieverSettings
+from retriever.stored_encoder import StoredEncoder
 
 __all__ = [
     "Classifier",

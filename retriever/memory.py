@@ -7,7 +7,7 @@ from retriever.encoder import Vectors
 from retriever.errors import DuplicateFactError, UnknownFactError
 from retriever.fact import Fact
 from retriever.index import IndexLimits, IndexState, VectorIndex
-from retriever.names import NameIndex, Spans
+from retriever.name_index import NameIndex, Spans
 from retriever.text import Name, Word
 
 
@@ -81,7 +81,7 @@ class Memory:
         """
         return self._names.may_mention(text)
 
-    def filed(self, name: Name) -> list[Fact]:
+    def facts_named(self, name: Name) -> list[Fact]:
         """Facts in effect under a name, oldest first."""
         return [self._facts[key] for key in self._names.keys(name)]
 

@@ -1,12 +1,12 @@
-"""A request, taken apart once for everything that is decided about it."""
+"""A request, parsed once for everything that is decided about it."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from retriever.decision import Messages
 from retriever.ike.prompt import text_of, user_turns
-from retriever.scope.attempt import Attempt, Needs
-from retriever.scope.reading import take_apart
+from retriever.scope.classifier_input import parse_turn
+from retriever.scope.scope_decision import Needs, ScopeDecision
 from retriever.settings import RetrieverSettings
 
 
@@ -33,6 +33,6 @@ class ParsedRequest:
         return self.texts[-1] if self.texts else ""
 
     @cached_property
-    def attempt(self) -> Attempt:
+    def scope(self) -> ScopeDecision:
         """The decision about scope, with the results of the models so far."""
-        return Attempt(tuple(map(take_apart, self.texts)), self.settings)
+        return ScopeDecision(tuple(map(parse_turn, self.texts)), self.settings)

@@ -9,12 +9,12 @@ from retriever.fact import Fact, check_fact
 from retriever.ike.demonstrations import Demonstration, DemonstrationStore
 from retriever.ike.editor import CountTokens, Ike, guess_tokens
 from retriever.ike.prompt import user_turns
-from retriever.mello.recognise import is_question
 from retriever.memory import Memory
 from retriever.parsed_request import ParsedRequest
 from retriever.scope import Classifier, shipped_classifier
-from retriever.scope.attempt import Hits, Needs
+from retriever.scope.scope_decision import Hits, Needs
 from retriever.settings import RetrieverSettings
+from retriever.text import is_question
 
 ENCODED = 1000
 """Most characters of a request, the last ones, that the encoder reads."""
@@ -53,7 +53,7 @@ class Retriever:
         self._hopping: set[str] = set()
         self._lock = threading.Lock()
 
-    def sibling(self) -> "Retriever":
+    def empty_copy(self) -> "Retriever":
         """An empty retriever that shares the models, the demonstrations and the settings."""
         other = Retriever(
             self._encoder,
@@ -137,7 +137,7 @@ class Retriever:
         try:
             if nothing := _nothing_to_search(parsed, len(self._memory)):
                 return nothing
-            decision = parsed.attempt.decide(self._memory)
+            decision = parsed.scope.decide(self._memory)
         finally:
             self._lock.release()
         if isinstance(decision, Needs):
@@ -150,7 +150,9 @@ class Retriever:
         """`route` for a request that is not a question of several hops."""
         parsed = self._parsed(request)
         hits = self._in_scope(parsed)
-        return hits if isinstance(hits, Pass) else self._with_facts(of_best(hits), parsed.content)
+        if isinstance(hits, Pass):
+            return hits
+        return self._with_facts(with_best_method(hits), parsed.content)
 
     def facts_in_scope(self, question: str) -> Hits:
         """The facts in scope of a question, the surest first."""
@@ -178,8 +180,8 @@ class Retriever:
         if mello.questions == "all":
             return True
         with self._lock:
-            named = self._memory.mentions(parsed.attempt.turns[-1].words)
-            facts = [fact for name in named for fact in self._memory.filed(name)]
+            named = self._memory.mentions(parsed.scope.turns[-1].words)
+            facts = [fact for name in named for fact in self._memory.facts_named(name)]
         return any(fact.method == "mello" for fact in facts)
 
     def _with_facts(self, hits: Hits, request: str | Messages) -> Rewrite | Delegate:
@@ -206,18 +208,18 @@ class Retriever:
         while True:
             self._ask_models(parsed)
             with self._lock:
-                decision = parsed.attempt.decide(self._memory)
+                decision = parsed.scope.decide(self._memory)
             if not isinstance(decision, Needs):
                 return decision
             parsed.needs = decision
 
     def _ask_models(self, parsed: ParsedRequest) -> None:
-        attempt, needs = parsed.attempt, parsed.needs
+        scope, needs = parsed.scope, parsed.needs
         if needs.vector:
-            attempt.vector = self._encoder.encode([attempt.turns[-1].text[-ENCODED:]])
-        if needs.readings:
-            scores = self._classifier.scores(needs.readings)
-            attempt.scores.update(zip(needs.readings, scores, strict=True))
+            scope.vector = self._encoder.encode([scope.turns[-1].text[-ENCODED:]])
+        if needs.inputs:
+            scores = self._classifier.scores(needs.inputs)
+            scope.scores.update(zip(needs.inputs, scores, strict=True))
         parsed.needs = Needs()
 
 
@@ -227,6 +229,6 @@ def _nothing_to_search(parsed: ParsedRequest, stored: int) -> Pass | None:
     return None if parsed.question.strip() else Pass("no_text")
 
 
-def of_best(hits: Hits) -> Hits:
+def with_best_method(hits: Hits) -> Hits:
     """Those of the hits whose facts have the method of the best one's."""
     return [(fact, score) for fact, score in hits if fact.method == hits[0][0].method]

@@ -20,6 +20,7 @@ _ASCII_WORD = re.compile(r"\w+|[^\w\s]")
 """What `_WORD` comes to in ASCII, in half the time."""
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _SENTENCE_END = re.compile(r"([.!?]+[\"')\]]*)\s+|\u3002|\n+")
+_QUESTION_MARKS = ("?", "\uff1f", "\u061f", "\u037e")
 _LAST_WORD = re.compile(r"\w+\Z")
 _LOOKALIKES = {
     **dict.fromkeys([0x2018, 0x2019, 0x02BC], "'"),
@@ -97,6 +98,12 @@ def sentence_bounds(text: str) -> list[int]:
         if match.group(1) != "." or "\n" in match.group() or not _abbreviated(text, match.start())
     }
     return sorted(ends | {0, len(text)})
+
+
+def is_question(text: str, longest: int) -> bool:
+    """Whether the text is one question, no longer than so many characters."""
+    text = text.strip()
+    return len(text) <= longest and "\n" not in text and text.endswith(_QUESTION_MARKS)
 
 
 def _abbreviated(text: str, stop: int) -> bool:

@@ -26,10 +26,10 @@ from retriever.fact import Fact
 from retriever.ike.demonstrations import DemonstrationStore
 from retriever.ike.editor import Ike
 from retriever.memory import Memory
-from retriever.names import Spans
+from retriever.name_index import Spans
 from retriever.scope import shipped_classifier
-from retriever.scope.attempt import Attempt, Needs
-from retriever.scope.reading import take_apart
+from retriever.scope.classifier_input import parse_turn
+from retriever.scope.scope_decision import Needs, ScopeDecision
 from retriever.text import Name, Word
 from vllm_edit import factworld
 from vllm_edit.request import body
@@ -152,8 +152,8 @@ class _Route:
         sent = json.dumps(request).encode()
         with watch.part("parse"):
             parsed = body.parse(sent) or {}
-            turn = take_apart(parsed["prompt"])
-        attempt = Attempt((turn,), self._settings)
+            turn = parse_turn(parsed["prompt"])
+        attempt = ScopeDecision((turn,), self._settings)
         while True:
             with watch.part("decide"):
                 decision = attempt.decide(self._memory)
@@ -161,10 +161,10 @@ class _Route:
                 break
             if decision.vector:
                 attempt.vector = self._encoder.encode([turn.text[-_LAST:]])
-            if decision.readings:
+            if decision.inputs:
                 with watch.part("classify"):
-                    scores = self._classifier.scores(decision.readings)
-                attempt.scores.update(zip(decision.readings, scores, strict=True))
+                    scores = self._classifier.scores(decision.inputs)
+                attempt.scores.update(zip(decision.inputs, scores, strict=True))
         if not isinstance(decision, Pass):
             with watch.part("rewrite"):
                 prompt, _ = self._ike.in_text([fact for fact, _ in decision], parsed["prompt"])

@@ -10,10 +10,10 @@ import numpy as np
 
 from retriever.encoder import Vectors
 from retriever.index.build import Build, Part, Plan
+from retriever.index.free_memory import release_memory
 from retriever.index.limits import IndexLimits, Kind
 from retriever.index.segment import Hits, Segment
 from retriever.index.structure import CHUNK
-from retriever.index.trim import give_back_memory
 
 logger = logging.getLogger(__name__)
 
@@ -190,5 +190,5 @@ class VectorIndex:
         self._tail = [segment for segment in self._tail if id(segment) not in built]
         unused: list[object] = [build]
         del build, parts
-        give_back_memory(unused)
+        release_memory(unused)
         self._plan()

@@ -46,7 +46,7 @@ class FeedbackMemory:
         self._vectors: Vectors | None = None
         self._lock = threading.Lock()
 
-    def sibling(self) -> "FeedbackMemory":
+    def empty_copy(self) -> "FeedbackMemory":
         """An empty one that shares the encoder and the settings."""
         return FeedbackMemory(self._encoder, self._likeness, self._most)
 

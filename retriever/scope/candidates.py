@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from retriever.encoder import Vectors
 from retriever.fact import Fact
 from retriever.memory import Memory
-from retriever.scope.alike import alike_spans
-from retriever.scope.reading import Spans, Turn, read_fact, read_request
+from retriever.scope.classifier_input import ClassifierInput, Spans, Turn, fact_input, request_input
+from retriever.scope.similar_names import similar_name_spans
 from retriever.text import Name, name_of
 
 LOOKED_THROUGH = 400
@@ -19,7 +19,7 @@ class Candidate:
     """A fact, and the request and the fact as the classifier reads them."""
 
     fact: Fact
-    reading: tuple[str, str]
+    input: ClassifierInput
 
 
 def named(
@@ -30,7 +30,7 @@ def named(
     `vector` [1, d] is what the encoder makes of the last turn.
     """
     spans = _spans(memory, turns)
-    facts = {name: memory.filed(name) for name in spans}
+    facts = {name: memory.facts_named(name) for name in spans}
     if sum(map(len, facts.values())) > most:
         if vector is None:
             return None
@@ -45,7 +45,7 @@ def nearest(memory: Memory, turns: Sequence[Turn], vector: Vectors, most: int) -
     found = []
     words = turns[-1].words[-LOOKED_THROUGH:]
     for fact, _ in memory.nearest_of_all(vector, most):
-        spans = alike_spans(words, name_of(fact.subject))
+        spans = similar_name_spans(words, name_of(fact.subject))
         if spans:
             found.append(_read(turns[-1:], [spans], fact))
     return found
@@ -61,7 +61,7 @@ def _spans(memory: Memory, turns: Sequence[Turn]) -> dict[Name, list[Spans]]:
 
 
 def _read(turns: Sequence[Turn], spans: Sequence[Spans], fact: Fact) -> Candidate:
-    request = read_request(turns, spans)
+    request = request_input(turns, spans)
     if request is None:
         raise ValueError("no turn names the subject")
-    return Candidate(fact, (request, read_fact(fact.prompt, fact.subject)))
+    return Candidate(fact, (request, fact_input(fact.prompt, fact.subject)))

@@ -1,4 +1,4 @@
-"""Does a fact concern a request? A trained answer, as a probability."""
+"""The trained classifier: the probability that a fact concerns a request."""
 
 import threading
 from collections.abc import Sequence
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from retriever.batching import Batched
 from retriever.encoder import Dtype
+from retriever.scope.classifier_input import ClassifierInput
 from retriever.scope.files import SHIPPED, load
 
 if TYPE_CHECKING:
-    from retriever.scope.network import CrossEncoder, Reading
+    from retriever.scope.network import CrossEncoder
 
 BATCH = 32
 
@@ -19,8 +20,8 @@ BATCH = 32
 class Classifier(Protocol):
     """Thread-safe, deterministic but for rounding."""
 
-    def scores(self, readings: "Sequence[Reading]") -> list[float]:
-        """For each request and fact, as `retriever.scope.reading` makes them, 0 to 1."""
+    def scores(self, inputs: Sequence[ClassifierInput]) -> list[float]:
+        """For each request and fact, as `retriever.scope.classifier_input` makes them, 0 to 1."""
         ...
 
 
@@ -36,7 +37,7 @@ class ScopeClassifier:
         self._dtype = dtype
         self._network: CrossEncoder | None = None
         self._loading = threading.Lock()
-        self._answers: Batched[Reading, float] = Batched(self._classify, cache_size)
+        self._answers: Batched[ClassifierInput, float] = Batched(self._classify, cache_size)
 
     def load(self) -> "CrossEncoder":
         """The network; raises `InvalidClassifierError` or `EncoderUnavailableError`."""
@@ -45,21 +46,21 @@ class ScopeClassifier:
                 self._network = load(self.folder, self._dtype)
             return self._network
 
-    def scores(self, readings: "Sequence[Reading]") -> list[float]:
+    def scores(self, inputs: Sequence[ClassifierInput]) -> list[float]:
         """See `Classifier.scores`."""
-        return self._answers.ask(readings)
+        return self._answers.ask(inputs)
 
-    def _classify(self, readings: "list[Reading]") -> list[float]:
+    def _classify(self, inputs: list[ClassifierInput]) -> list[float]:
         import torch
 
         network = self.load()
         # Like lengths together: what is padded costs as much as what is read.
-        order = sorted(range(len(readings)), key=lambda i: sum(map(len, readings[i])))
-        scores = [0.0] * len(readings)
+        order = sorted(range(len(inputs)), key=lambda i: sum(map(len, inputs[i])))
+        scores = [0.0] * len(inputs)
         with torch.inference_mode():
             for at in range(0, len(order), BATCH):
                 batch = order[at : at + BATCH]
-                logits = network(*network.tokenize([readings[i] for i in batch]))
+                logits = network(*network.tokenize([inputs[i] for i in batch]))
                 for i, score in zip(batch, logits.sigmoid().tolist(), strict=True):
                     scores[i] = score
         return scores

@@ -9,12 +9,10 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from retriever.errors import EncoderUnavailableError
-from retriever.scope.reading import MASK, TURN
+from retriever.scope.classifier_input import MASK, TURN, ClassifierInput
 
 HIDDEN = 128
 MAX_TOKENS = 160
-Reading = tuple[str, str]
-"""A request and a fact, as `retriever.scope.reading` makes them."""
 
 
 class Adapted(nn.Module):
@@ -68,17 +66,19 @@ class CrossEncoder(nn.Module):
                 if isinstance(child, Adapted):
                     setattr(parent, name, child.merged())
 
-    def tokenize(self, readings: Sequence[Reading]) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    def tokenize(
+        self, inputs: Sequence[ClassifierInput]
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """The base's inputs, and the masks [n, length] of the request's and the fact's tokens."""
         batch = self.tokenizer(
-            [self._special(request) for request, _ in readings],
-            [self._special(fact) for _, fact in readings],
+            [self._special(request) for request, _ in inputs],
+            [self._special(fact) for _, fact in inputs],
             padding=True,
             truncation="longest_first",
             max_length=MAX_TOKENS,
             return_tensors="pt",
         )
-        parts = [batch.sequence_ids(i) for i in range(len(readings))]
+        parts = [batch.sequence_ids(i) for i in range(len(inputs))]
         first, second = (
             torch.tensor([[part == which for part in row] for row in parts], dtype=torch.float32)
             for which in (0, 1)

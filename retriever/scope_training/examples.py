@@ -9,8 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from retriever.encoder import Encoder
-from retriever.scope.network import Reading
-from retriever.scope.reading import MASK, TURN, read_fact, read_request, take_apart
+from retriever.scope.classifier_input import (
+    MASK,
+    TURN,
+    ClassifierInput,
+    fact_input,
+    parse_turn,
+    request_input,
+)
 from retriever.scope_training.conversations import with_pronoun
 from retriever.scope_training.pair import Pair
 from retriever.scope_training.templates import CLOSINGS, GENERIC, OPENINGS, PREFIXES, SUFFIXES
@@ -27,18 +33,18 @@ class Example:
     in_scope: bool
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> ClassifierInput:
         return self.request, self.fact
 
 
-def reading_of(pair: Pair) -> Reading | None:
+def reading_of(pair: Pair) -> ClassifierInput | None:
     """What the classifier reads of a pair; None if no turn names the subject."""
-    turns = [take_apart(text) for text in pair.turns]
+    turns = [parse_turn(text) for text in pair.turns]
     name = name_of(pair.edit.subject)
-    request = read_request(turns, [spans_of(turn.words, name) for turn in turns])
+    request = request_input(turns, [spans_of(turn.words, name) for turn in turns])
     if request is None:
         return None
-    return request, read_fact(pair.edit.prompt, pair.edit.subject)
+    return request, fact_input(pair.edit.prompt, pair.edit.subject)
 
 
 def spans_of(text: Sequence[Word], name: Sequence[str]) -> list[tuple[int, int]]:
@@ -64,7 +70,7 @@ def make_examples(pairs: Iterable[Pair], encoder: Encoder, seed: int) -> list[Ex
     read = [(pair, reading) for pair in pairs if (reading := reading_of(pair)) is not None]
     positive = list(dict.fromkeys(r for pair, r in read if pair.in_scope))
     negative = list(dict.fromkeys(r for pair, r in read if not pair.in_scope))
-    made: dict[Reading, bool] = {}
+    made: dict[ClassifierInput, bool] = {}
     for reading in (*positive, *((fact, fact) for _, fact in positive), *_reworded(read, rng)):
         made.setdefault(reading, True)
     positive = list(made)
@@ -84,7 +90,9 @@ def make_examples(pairs: Iterable[Pair], encoder: Encoder, seed: int) -> list[Ex
     return examples
 
 
-def _reworded(read: Sequence[tuple[Pair, Reading]], rng: random.Random) -> Iterator[Reading]:
+def _reworded(
+    read: Sequence[tuple[Pair, ClassifierInput]], rng: random.Random
+) -> Iterator[ClassifierInput]:
     """Requests in scope of one edit, each taken for the fact of another."""
     by_fact: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for pair, (request, fact) in read:
@@ -97,7 +105,9 @@ def _reworded(read: Sequence[tuple[Pair, Reading]], rng: random.Random) -> Itera
             yield rng.choice(distinct), request
 
 
-def _siblings(read: Sequence[tuple[Pair, Reading]], rng: random.Random) -> Iterator[Reading]:
+def _siblings(
+    read: Sequence[tuple[Pair, ClassifierInput]], rng: random.Random
+) -> Iterator[ClassifierInput]:
     """Requests about one edit of a subject beside another edit of it, of the same data set."""
     by_subject: defaultdict[object, dict[str, set[str]]] = defaultdict(dict)
     for pair, (request, fact) in read:
@@ -112,8 +122,8 @@ def _siblings(read: Sequence[tuple[Pair, Reading]], rng: random.Random) -> Itera
 
 
 def _far(
-    positive: Sequence[Reading], facts: Sequence[str], encoder: Encoder, rng: random.Random
-) -> Iterator[Reading]:
+    positive: Sequence[ClassifierInput], facts: Sequence[str], encoder: Encoder, rng: random.Random
+) -> Iterator[ClassifierInput]:
     """Requests beside facts that resemble theirs somewhat, but not so much as to be the same."""
     texts = list(dict.fromkeys(text for reading in positive for text in reading))
     chosen = rng.sample(list(facts), min(2000, len(facts)))
@@ -146,7 +156,7 @@ def _talk(strangers: Sequence[str], rng: random.Random) -> Iterator[str]:
         yield " ".join([*words[:at], MASK, *words[at + size :]])
 
 
-def _longer_names(pairs: Sequence[Pair], rng: random.Random) -> Iterator[Reading]:
+def _longer_names(pairs: Sequence[Pair], rng: random.Random) -> Iterator[ClassifierInput]:
     """Requests about somebody whose name holds the name of the edit's subject."""
     for pair in rng.sample(list(pairs), min(2500, len(pairs))):
         parts = pair.edit.subject.split()
@@ -156,10 +166,10 @@ def _longer_names(pairs: Sequence[Pair], rng: random.Random) -> Iterator[Reading
         cut = rng.randrange(1, len(parts))
         short = rng.choice([[*parts[:cut], MASK], [MASK, *parts[cut:]]])
         request = pair.request.replace(pair.edit.subject, " ".join(short))
-        yield request, read_fact(pair.edit.prompt, pair.edit.subject)
+        yield request, fact_input(pair.edit.prompt, pair.edit.subject)
 
 
-def _dressed(reading: Reading, rng: random.Random) -> Reading:
+def _dressed(reading: ClassifierInput, rng: random.Random) -> ClassifierInput:
     """The request with something around it, as people write."""
     request, fact = reading
     if rng.random() < 0.25 and request.endswith("?"):
@@ -170,11 +180,11 @@ def _dressed(reading: Reading, rng: random.Random) -> Reading:
 
 
 def _conversations(
-    positive: Sequence[Reading],
-    negative: Sequence[Reading],
+    positive: Sequence[ClassifierInput],
+    negative: Sequence[ClassifierInput],
     strangers: Sequence[str],
     rng: random.Random,
-) -> Iterator[tuple[Reading, bool]]:
+) -> Iterator[tuple[ClassifierInput, bool]]:
     """Second turns, and second sentences, that ask about the subject of the first."""
     asked = [r for r in positive if r[0].count(MASK) == 1]
     other = [r for r in negative if r[0].count(MASK) == 1 and len(r[0]) > len(MASK) + 8]

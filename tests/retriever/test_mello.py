@@ -22,9 +22,9 @@ from retriever import (
     load_hop_format,
 )
 from retriever.mello import Solution
+from retriever.mello.few_shot import FEW_SHOT_FORMAT
 from retriever.mello.hops import Hit
-from retriever.mello.recognise import is_question
-from retriever.mello.shown import SHOWN
+from retriever.text import is_question
 
 CEO = Fact("edit-1", "Acme", "The CEO of Acme is", "Jane Roe", method="mello")
 QUESTION = "Where was the CEO of Acme born?"
@@ -74,10 +74,10 @@ async def test_each_hop_is_given_a_fact_or_its_own_answer() -> None:
 
 
 async def test_demonstrations_are_shown_and_end_with_the_answer() -> None:
-    solution, model = await solve(HOPS, SHOWN)
+    solution, model = await solve(HOPS, FEW_SHOT_FORMAT)
     assert solution is not None
-    assert solution.text == SHOWN.demonstrations + solution.notes
-    assert all(text.startswith(SHOWN.demonstrations) for text in model.shown)
+    assert solution.text == FEW_SHOT_FORMAT.demonstrations + solution.notes
+    assert all(text.startswith(FEW_SHOT_FORMAT.demonstrations) for text in model.shown)
     assert solution.stop == ("\nQuestion:",)
 
 

@@ -33,7 +33,7 @@ def test_feedback_is_recalled_for_questions_like_it(memory: FeedbackMemory) -> N
     assert recalled(memory, LIKE) == [CAPITAL.id]
     assert recalled(memory, UNLIKE) == []
     assert recalled(memory, " ") == []
-    assert recalled(memory.sibling(), LIKE) == []
+    assert recalled(memory.empty_copy(), LIKE) == []
 
 
 def test_a_user_s_feedback_is_for_that_user(memory: FeedbackMemory) -> None:

@@ -1,17 +1,17 @@
 import pytest
 
-from retriever.names import NameIndex
-from retriever.scope.alike import alike_spans
-from retriever.scope.reading import read_fact, read_request, take_apart
+from retriever.name_index import NameIndex
+from retriever.scope.classifier_input import fact_input, parse_turn, request_input
+from retriever.scope.similar_names import similar_name_spans
 from retriever.text import name_of
 
 
 def read(subject: str, *texts: str) -> str | None:
     index = NameIndex()
     index.add(name_of(subject), 0)
-    turns = [take_apart(text) for text in texts]
+    turns = [parse_turn(text) for text in texts]
     spans = [index.mentions(turn.words).get(name_of(subject), []) for turn in turns]
-    return read_request(turns, spans)
+    return request_input(turns, spans)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_turn_without_the_name_is_read_after_one_that_has_it(
 
 
 def test_what_is_read_of_a_fact_hides_the_subject_only() -> None:
-    assert read_fact("The employer of Ada is", "Ada") == "The employer of [MASK] is"
+    assert fact_input("The employer of Ada is", "Ada") == "The employer of [MASK] is"
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,6 @@ def test_what_is_read_of_a_fact_hides_the_subject_only() -> None:
     ],
 )
 def test_nearly_the_right_name(text: str, name: str, expected: str | None) -> None:
-    turn = take_apart(text)
-    found = [turn.text[a:b] for a, b in alike_spans(turn.words, name_of(name))]
+    turn = parse_turn(text)
+    found = [turn.text[a:b] for a, b in similar_name_spans(turn.words, name_of(name))]
     assert found == ([expected] if expected else [])

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from retriever import Fact, Retriever, SentenceEncoder
-from retriever.embeddings import StoredEncoder
 from retriever.encoder import Vectors
+from retriever.stored_encoder import StoredEncoder
 
 TEXTS = [f"The employer of clerk number {number} is" for number in range(40)]
 RECORD = 16 + 8 + 2 * 384

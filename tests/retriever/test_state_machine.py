@@ -18,7 +18,7 @@ from retriever import (
     UnknownFactError,
 )
 from retriever.scope import shipped_classifier
-from retriever.scope.reading import MASK
+from retriever.scope.classifier_input import MASK
 
 SUBJECTS = ["Ada", "Ada Lovelace", "Bo"]
 PROMPTS = ["The employer of {} is", "{} was born in", "The spouse of {} is"]

@@ -19,7 +19,7 @@ from retriever import (
     load_hop_format,
 )
 from retriever.ike.editor import CountTokens
-from retriever.mello.shown import SHOWN
+from retriever.mello.few_shot import FEW_SHOT_FORMAT
 from retriever.scope.files import SHIPPED
 from vllm_edit import factworld
 from vllm_edit.memory.hop_writer import HopWriter
@@ -116,7 +116,7 @@ def _hop_format(settings: Settings, model: str) -> HopFormat:
     if settings.mello_format:
         return load_hop_format(Path(settings.mello_format))
     # The bundled model is trained on the labels; any other must be shown them.
-    return HopFormat() if Path(model) == factworld.checkpoint() else SHOWN
+    return HopFormat() if Path(model) == factworld.checkpoint() else FEW_SHOT_FORMAT
 
 
 def _token_counter(engine: EngineClient) -> CountTokens:

@@ -98,7 +98,7 @@ class MemoryMethod:
         # New facts hide the versions that they replace, so these can be removed afterwards.
         with as_edit_errors():
             for variant in change.variants:
-                memory = self._variants.setdefault(variant, self._empty.sibling())
+                memory = self._variants.setdefault(variant, self._empty.empty_copy())
                 await asyncio.to_thread(memory.add, change.coming)
                 for edit in change.leaving:
                     await asyncio.to_thread(memory.remove, edit)

@@ -18,9 +18,9 @@ class VariantMemory:
     feedback: FeedbackMemory
     edits: dict[str, Edit] = field(default_factory=dict)
 
-    def sibling(self) -> "VariantMemory":
+    def empty_copy(self) -> "VariantMemory":
         """An empty memory with the same models and settings."""
-        return VariantMemory(self.facts.sibling(), self.feedback.sibling())
+        return VariantMemory(self.facts.empty_copy(), self.feedback.empty_copy())
 
     def __len__(self) -> int:
         return len(self.facts) + len(self.feedback)

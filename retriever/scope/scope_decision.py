@@ -1,4 +1,7 @@
-"""One decision about one conversation, tried until the models have said all that it needs."""
+"""The decision which facts are in scope of one conversation, made step by step.
+
+Each step says what the models have to be asked before the next one.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,11 +11,10 @@ from retriever.encoder import Vectors
 from retriever.fact import Fact
 from retriever.memory import Memory
 from retriever.scope.candidates import Candidate, named, nearest
-from retriever.scope.reading import Turn
+from retriever.scope.classifier_input import ClassifierInput, Turn
 from retriever.settings import RetrieverSettings
 
 Hits = list[tuple[Fact, float]]
-Reading = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,19 +22,20 @@ class Needs:
     """What the models have to be asked before the decision can be made."""
 
     vector: bool = False
-    """What the encoder makes of the last turn."""
-    readings: list[Reading] = field(default_factory=list)
-    """What the classifier is to read."""
+    """Whether the encoder has to read the last turn."""
+    inputs: list[ClassifierInput] = field(default_factory=list)
+    """What the classifier has to read."""
 
 
 @dataclass(slots=True)
-class Attempt:
-    """`turns` are the user turns, the last one the request; the rest is what the models said."""
+class ScopeDecision:
+    """The user turns, of which the last one is the request, and the models' results so far."""
 
     turns: tuple[Turn, ...]
     settings: RetrieverSettings
     vector: Vectors | None = None
-    scores: dict[Reading, float] = field(default_factory=dict)
+    """The encoder's vector [1, d] of the last turn."""
+    scores: dict[ClassifierInput, float] = field(default_factory=dict)
 
     def decide(self, memory: Memory) -> Pass | Hits | Needs:
         """Facts in scope, the surest first; the memory must not change meanwhile."""
@@ -54,12 +57,12 @@ class Attempt:
         return not self.settings.gate or memory.may_mention(self.turns[-1].words)
 
     def _in_scope(self, candidates: Sequence[Candidate]) -> Hits | Needs:
-        missing = {c.reading for c in candidates} - self.scores.keys()
+        missing = {c.input for c in candidates} - self.scores.keys()
         if missing:
-            return Needs(readings=sorted(missing))
+            return Needs(inputs=sorted(missing))
         hits: dict[str, tuple[Fact, float]] = {}
         for candidate in candidates:
-            score = self.scores[candidate.reading]
+            score = self.scores[candidate.input]
             _, known = hits.get(candidate.fact.id, (None, self.settings.threshold))
             if score >= known:
                 hits[candidate.fact.id] = candidate.fact, score

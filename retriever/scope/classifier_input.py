@@ -1,6 +1,6 @@
 """What the classifier reads: the part of a request that is about a subject, and a fact.
 
-The subject's name is masked in both. That the request names it is settled before, and a shared
+The subject's name is masked in both. It is known already that the request names it, and a shared
 name must not hide a different relation.
 """
 
@@ -18,12 +18,15 @@ SENTENCES = 3
 REACH = 160
 """Most characters of a sentence on either side of the name."""
 
+ClassifierInput = tuple[str, str]
+"""A request and a fact, with the subject's name masked in both."""
+
 Spans = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One user turn, taken apart."""
+    """One user turn with its words and sentences."""
 
     text: str
     """Normalised."""
@@ -32,17 +35,18 @@ class Turn:
     """Where sentences begin and end."""
 
 
-def take_apart(text: str) -> Turn:
+def parse_turn(text: str) -> Turn:
+    """Normalise a text and find its words and sentences."""
     plain = normalise(text)
     return Turn(plain, tuple(words(plain)), tuple(sentence_bounds(plain)))
 
 
-def read_fact(prompt: str, subject: str) -> str:
+def fact_input(prompt: str, subject: str) -> str:
     """The fact as the classifier reads it: what is asked, of whomever, whatever the answer."""
     return mask(prompt, subject, MASK)
 
 
-def read_request(turns: Sequence[Turn], spans: Sequence[Spans]) -> str | None:
+def request_input(turns: Sequence[Turn], spans: Sequence[Spans]) -> str | None:
     """The request as the classifier reads it; `spans[i]` is where turn i names the subject.
 
     Where the last turn does not, it is read after what the latest turn that does says about the

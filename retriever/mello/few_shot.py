@@ -57,5 +57,5 @@ Final answer: Clara Schumann.
 
 """
 
-SHOWN = HopFormat(demonstrations=_DEMONSTRATIONS)
+FEW_SHOT_FORMAT = HopFormat(demonstrations=_DEMONSTRATIONS)
 """Four questions of one to three hops: a fact that changes a hop, and hops without one."""

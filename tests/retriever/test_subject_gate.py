@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retriever.gate import SubjectGate
-from retriever.names import NameIndex
+from retriever.name_index import NameIndex
+from retriever.subject_gate import SubjectGate
 from retriever.text import name_of, words
 
 

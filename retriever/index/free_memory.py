@@ -3,16 +3,16 @@
 import ctypes
 import threading
 
-TRIM = "index-trim"
+THREAD_NAME = "index-trim"
 
 
-def give_back_memory(unused: list[object]) -> None:
+def release_memory(unused: list[object]) -> None:
     """Free what only this list holds, and let the system have it, on a thread of its own.
 
     The C library (glibc) otherwise keeps what a thread has freed for that thread, and the one that
     built a structure has ended.
     """
-    threading.Thread(target=_free, args=(unused,), name=TRIM).start()
+    threading.Thread(target=_free, args=(unused,), name=THREAD_NAME).start()
 
 
 def _free(unused: list[object]) -> None:

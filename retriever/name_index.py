@@ -5,7 +5,7 @@ The time is that of the text's words, however many names are stored.
 
 from collections.abc import Iterator, Sequence
 
-from retriever.gate import SubjectGate
+from retriever.subject_gate import SubjectGate
 from retriever.text import Name, Word
 
 Spans = list[tuple[int, int]]

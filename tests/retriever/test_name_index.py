@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retriever.names import NameIndex
+from retriever.name_index import NameIndex
 from retriever.text import name_of, words
 
 WORD = st.sampled_from("abc")

@@ -11,7 +11,7 @@ LEAST = 0.85
 _NUMBER = re.compile(r"\d+|\b[ivxlcdm]+\b")
 
 
-def alike_spans(text: Sequence[Word], name: Name) -> list[tuple[int, int]]:
+def similar_name_spans(text: Sequence[Word], name: Name) -> list[tuple[int, int]]:
     """The place most like the name, as characters from and to, if any is like enough.
 
     Numbers have to be the same: "Line 4" is not a way to write "Line 5", nor "Pius X" "Pius XI".
