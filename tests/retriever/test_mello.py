@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from retriever import (
+    Decompose,
     Fact,
     HopFormat,
-    Hops,
     InvalidHopFormatError,
     InvalidSettingsError,
     Mello,
@@ -156,16 +156,16 @@ def test_questions_that_may_take_hops(
     encoder: SentenceEncoder, questions: str, text: str, asked: bool | None, expected: bool
 ) -> None:
     retriever = with_questions(encoder, questions)
-    assert isinstance(retriever.route(text, asked), Hops) == expected
+    assert isinstance(retriever.route(text, asked), Decompose) == expected
     chat = [{"role": "user", "content": text}]
-    assert isinstance(retriever.route(chat, asked), Hops) == expected
+    assert isinstance(retriever.route(chat, asked), Decompose) == expected
 
 
 def test_without_a_mello_fact_nothing_is_taken_apart(encoder: SentenceEncoder) -> None:
     retriever = with_questions(encoder, "all")
     retriever.remove(CEO.id)
     retriever.add(replace(CEO, method="ike"))
-    assert not isinstance(retriever.route(QUESTION, hops=True), Hops)
+    assert not isinstance(retriever.route(QUESTION, hops=True), Decompose)
 
 
 def test_a_fact_that_is_asked_for_itself_is_put_in_front(encoder: SentenceEncoder) -> None:
