@@ -1,4 +1,4 @@
-"""Where edits are kept, as a user names it."""
+"""The edit store, as a user names it."""
 
 _SCHEMES = ("postgresql://", "postgresql+psycopg://", "postgres://")
 
@@ -10,12 +10,12 @@ class Store(str):
 
     @property
     def shared(self) -> bool:
-        """Whether it is a database, in which there is no place for a server's own files."""
+        """Whether it is a database, which cannot hold a server's own files."""
         return self.startswith(_SCHEMES)
 
     @property
     def shown(self) -> str:
-        """The name as people may see it: without a URL's password and options."""
+        """The name for messages: without a URL's password and options."""
         scheme, separator, rest = self.partition("://")
         if not separator:
             return str(self)

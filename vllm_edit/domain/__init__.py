@@ -1,1 +1,1 @@
-"""What edits, sets, variants and probes are: data and rules, no input or output."""
+"""Edits, sets, variants and probes: data and rules, without input or output."""

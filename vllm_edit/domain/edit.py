@@ -8,7 +8,7 @@ from vllm_edit.domain.probe import Probes, Score
 
 
 class Status(StrEnum):
-    """The life of an edit; the ledger records every step."""
+    """The states of an edit; the ledger records every step."""
 
     PROPOSED = "proposed"
     COMPUTING = "computing"
@@ -22,7 +22,7 @@ class Status(StrEnum):
 UNFINISHED = frozenset({Status.PROPOSED, Status.COMPUTING, Status.APPLYING})
 
 ENDED = frozenset({Status.FAILED, Status.ROLLED_BACK})
-"""States that are never left: such an edit has no effect and will have none."""
+"""Final states: such an edit has no effect and never will."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class EditRequest:
     """One change of knowledge as a client asks for it.
 
     ``prompt`` contains ``subject``; after the edit the model continues ``prompt`` with
-    ``target_new``. ``ground_truth`` is what it said before, if the client knows. ``edit_set`` names
-    the set that the edit belongs to, if it does to one. ``pause_mode`` says what happens to running
-    requests when a weight edit comes or goes, where it is not to be as for the others. ``aliases``
-    are other names of the subject, by which memory edits find it. ``user`` is the only one whose
-    questions feedback is for. ``probes`` are asked before it is active, if there are any.
+    ``target_new``. ``ground_truth`` is its answer before, if the client knows it. ``edit_set`` is
+    the name of the edit's set, if it has one. ``pause_mode`` says what happens to running requests
+    when a weight edit is swapped in or out; None means the server's setting. ``aliases`` are other
+    names of the subject, by which memory edits find it. ``user`` limits feedback to the questions
+    of one user. ``probes`` judge the edit before it is active.
     """
 
     method: str
@@ -59,7 +59,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A request under the id that it gets; edits with one ``batch`` take effect together."""
+    """A request with its new id; edits with the same ``batch`` take effect together."""
 
     id: str
     request: EditRequest
@@ -68,7 +68,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Step:
-    """An edit's entry into a status, with what explains that status."""
+    """An edit enters a status; the other fields explain it."""
 
     edit_id: str
     status: Status
@@ -79,13 +79,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Edit:
-    """A request with its identity and present state, as folded from the ledger.
+    """A request with its id and present state, as folded from the ledger.
 
-    ``proposed`` is the ledger's revision of the proposal, which orders edits by age, and
-    ``revision`` that of the latest change; ``created_at`` and ``updated_at`` are seconds since
-    the epoch. ``failure`` is set while ``status`` is failed; ``superseded_by``, the id of a later
-    edit of the same fact, while it is superseded. ``scores`` are those of its probes, once these
-    were asked.
+    ``proposed`` is the revision of the proposal, which orders edits by age; ``revision`` is that
+    of the latest change. ``created_at`` and ``updated_at`` are seconds since the epoch.
+    ``failure`` is set while ``status`` is failed. ``superseded_by`` is the id of a later edit of
+    the same fact, while ``status`` is superseded. ``scores`` are set once its probes were asked.
     """
 
     id: str
@@ -102,5 +101,5 @@ class Edit:
 
     @property
     def group(self) -> str:
-        """The same for edits that take effect together: the batch, or the edit on its own."""
+        """The batch, or the id of an edit in none: equal for edits that take effect together."""
         return self.batch or self.id

@@ -14,10 +14,10 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 class EditSet:
     """A set and its present state, as folded from the ledger.
 
-    While ``active``, its edits are part of what a request sees that does not choose a variant;
-    while ``frozen``, no edit joins or leaves it. A set with an ``owner``, a tenant, is seen by that
-    tenant's requests only and is never active. ``probes`` are those of its edits that bring none.
-    ``revision`` is that of the latest change.
+    While ``active``, requests that choose no variant see its edits. While ``frozen``, no edit
+    joins or leaves it. A set with an ``owner`` (a tenant) is never active, and only requests of
+    that tenant see it. ``probes`` are for its edits that have none. ``revision`` is that of the
+    latest change.
     """
 
     name: str
@@ -31,7 +31,7 @@ class EditSet:
 
     @classmethod
     def new(cls, name: str, owner: str | None, probes: Probes | None = None) -> "EditSet":
-        """A set that is not in the ledger yet, which will give it its revision and times."""
+        """A set that is not recorded yet: the ledger gives it a revision and times."""
         state = {"active": False, "frozen": False}
         return cls(name, owner, **state, revision=0, created_at=0, updated_at=0, probes=probes)
 

@@ -1,39 +1,39 @@
 """Every error this package raises on purpose.
 
     EditError
-    ├── InvalidEdit          the request breaks a rule; nothing was changed
-    ├── InvalidEditSet       so does the request for an edit set
-    ├── InvalidSplit         so does the rule for splitting traffic
-    ├── InvalidChoice        the request chooses two variants at once, or no revision
-    ├── InvalidTrainingData  what a model is to be trained on cannot be read
-    ├── InvalidData          what edits are to be judged by cannot be read
+    ├── InvalidEdit          the request for an edit breaks a rule; nothing was changed
+    ├── InvalidEditSet       the request for an edit set breaks a rule
+    ├── InvalidSplit         the rule for splitting traffic is invalid
+    ├── InvalidChoice        the request chooses two variants, or an invalid revision
+    ├── InvalidTrainingData  the data to train a model on cannot be read
+    ├── InvalidData          the data to judge edits by cannot be read
     ├── BodyTooLarge         the request is longer than the server accepts
     ├── Unauthorized         the request lacks the admin key
-    ├── Forbidden            nobody may do this here, or not from there
+    ├── Forbidden            this is not allowed here, or not from there
     ├── Unknown              there is no such thing
     │   ├── UnknownEdit      no edit has that id
     │   ├── UnknownEditSet   no edit set has that name
     │   ├── UnknownVariant   no variant of the model has that name
     │   └── UnknownSplit     default traffic is not split
-    ├── ConflictingState     the edit or the set is not in a state that allows this
+    ├── ConflictingState     the state of the edit or set does not allow this
     ├── ComputeFailed        the editor could not compute a delta
-    │   ├── TargetNotReached it did, and the edited model does not say what it was edited to
-    │   └── ProbesFailed     it did, and what was asked about the edit is answered badly
+    │   ├── TargetNotReached the edited model does not answer with the target
+    │   └── ProbesFailed     the probes of an edit were answered badly
     ├── SwapFailed           the engine refused new weights and serves what it served before
-    ├── Unavailable          this server cannot do it now, or not as it was started
-    │   ├── VariantUnavailable   so it is with one variant
-    │   └── CounterfactualUnavailable  or with the model that answers for SERAC
+    ├── Unavailable          this server cannot do it now, or was not started for it
+    │   ├── VariantUnavailable         one variant cannot be served
+    │   └── CounterfactualUnavailable  the model that answers for SERAC cannot be reached
     ├── CounterfactualFailed that model was reached and did not answer
-    ├── Overloaded           too much is asked for at once; it may be asked for again later
+    ├── Overloaded           too much is asked for at once; try again later
     │   ├── RateLimited      this client asks too often
     │   ├── QueueFull        too many edits are waiting
-    │   ├── RouteOverBudget  it took too long to see whether an edit concerns the request
-    │   └── RevisionNotReached this server has not yet what the request wants to see
+    │   ├── RouteOverBudget  routing the request took too long
+    │   └── RevisionNotReached  the revision that the request asks for is not in effect yet
     └── StoreError           the edit store cannot be used
         └── StoreLocked      another server has it open
 
-Each carries a stable ``code`` for programs and a message that tells a person what to do next.
-HTTP statuses are assigned in one table, ``vllm_edit.http_errors``.
+Each has a stable ``code`` for programs and a message that says what to do next. The HTTP statuses
+are in one table, ``vllm_edit.http_errors``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -124,9 +124,9 @@ class ConflictingState(EditError):
 
 
 class ComputeFailed(EditError):
-    """``reasons`` says of each edit at fault, by id, what is wrong with it.
+    """``reasons`` says, by id, what is wrong with each edit at fault.
 
-    Where it names none, it is the whole change that cannot be made.
+    If it is empty, the change as a whole cannot be made.
     """
 
     code = "compute_failed"
@@ -218,12 +218,12 @@ class StoreLocked(StoreError):
 
 
 def unknown_edit(edit_id: str) -> UnknownEdit:
-    """That there is no such edit, or none that the client may know of."""
+    """The error for an edit that does not exist, or that the client may not see."""
     return UnknownEdit(f"No edit has the id {edit_id!r}; GET /v1/edits lists them.")
 
 
 def unknown_edit_set(name: str) -> UnknownEditSet:
-    """That there is no such set, or none that the client may know of."""
+    """The error for a set that does not exist, or that the client may not see."""
     return UnknownEditSet(
         f"There is no edit set {name!r}; GET /v1/edit-sets lists them, POST makes one.",
         field="edit_set",

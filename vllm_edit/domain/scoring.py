@@ -1,4 +1,4 @@
-"""What is measured, by published definitions; everything here is a pure function.
+"""Measures by published definitions, as pure functions.
 
 Each of reliability, generalization, locality and portability is measured twice:
 
@@ -37,8 +37,8 @@ def exact_match(generated: str, answers: Sequence[str]) -> float:
     north" answers Paris, "Paris Hilton" does not.
     """
     ends = [match.start() for match in _CUT.finditer(generated)]
-    told = {normalized(generated[:end]) for end in (*ends, len(generated))}
-    return float(any(wanted in told for answer in answers if (wanted := normalized(answer))))
+    prefixes = {normalized(generated[:end]) for end in (*ends, len(generated))}
+    return float(any(text in prefixes for answer in answers if (text := normalized(answer))))
 
 
 def unchanged(before: str, after: str) -> float:
@@ -79,7 +79,7 @@ def prefers(nll_wanted: float, nll_other: float) -> float:
 def ngram_entropy(text: str) -> float:
     """Fluency (GE): (2/3 H2 + 4/3 H3) / 2 in bits over a text's bigrams and trigrams.
 
-    Zhang et al. 2018, weighted as ROME does; words and punctuation marks are told apart by a
+    Zhang et al. 2018, weighted as ROME does; words and punctuation marks are split by a
     regular expression instead of NLTK. Published tables show it times 100.
     """
     words = _WORDS.findall(text)
@@ -99,12 +99,12 @@ def kl_divergence(before: Mapping[int, float], after: Mapping[int, float]) -> fl
     Both map the same token ids to log-probabilities: the likeliest before the edit. Since the
     others are lumped together it is a lower bound of the whole vocabulary's.
     """
-    found = sum(math.exp(p) * (p - after[token]) for token, p in before.items())
+    divergence = sum(math.exp(p) * (p - after[token]) for token, p in before.items())
     rest_before = 1 - sum(math.exp(p) for p in before.values())
     rest_after = 1 - sum(math.exp(p) for p in after.values())
     if rest_before > 0 and rest_after > 0:
-        found += rest_before * math.log(rest_before / rest_after)
-    return max(found, 0.0)
+        divergence += rest_before * math.log(rest_before / rest_after)
+    return max(divergence, 0.0)
 
 
 def mean(values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""The A/B rule: which share of the traffic that does not choose sees which variant."""
+"""The A/B rule: which share of the default traffic sees which variant."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ _POINTS = 1 << 64
 class TrafficSplit:
     """Splits requests over variants by ``weights``, which are positive.
 
-    ``by`` names what a request is told by, so that the same one always sees the same variant:
-    ``user`` (the field of the request's body), ``header:NAME`` or ``client`` (its address).
+    Requests with the same key see the same variant. ``by`` says what the key is: ``user`` (the
+    field of the request's body), ``header:NAME`` or ``client`` (the address).
     """
 
     weights: Mapping[str, float]
@@ -36,7 +36,7 @@ class TrafficSplit:
 
     @property
     def header(self) -> str:
-        """The lower-case name of the header that it goes by, if it does."""
+        """The lower-case name of the header that is the key; empty if none is."""
         name = self.by.removeprefix(_HEADER)
         return "" if name == self.by else name.strip().lower()
 

@@ -1,10 +1,10 @@
 """The variants of the model's knowledge, of which every request sees exactly one."""
 
 BASE = "base"
-"""What the model knows by itself: no edits."""
+"""The model without edits."""
 
 DEFAULT = "default"
-"""What a request sees that does not choose: the edits of no set, and those of active sets."""
+"""For requests that choose no variant: the edits in no set, and those in active sets."""
 
 RESERVED = frozenset({BASE, DEFAULT})
 """Names that no edit set can have."""
