@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+import torch
 
 from tests.cases import Case, known_cases
 from tests.crash.servers import Zygote
@@ -22,6 +23,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 TENANTS = {"acme": "acme's own", "globex": "globex's own"}
 """The tenants of the shared server, and their keys."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Threads cost more than they give with matrices this small."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Edits that are exported answer alike wherever they are loaded: vLLM, Transformers and PEFT."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,15 +16,6 @@ from weight_patchers.hyperparameters import find
 
 EDITS = 2
 TOKENS = 6
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads cost more than they give with matrices this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def load(folder: Path) -> PreTrainedModel:

@@ -1,6 +1,6 @@
 """Small models of several families with random weights, and a tokenizer trained on a few lines."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -78,15 +78,6 @@ FAMILIES: dict[str, tuple[str, dict[str, object]]] = {
 }
 MIXTURES = ("deepseek_v3", "mixtral", "qwen3_moe")
 DENSE = sorted(set(FAMILIES) - set(MIXTURES))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads cost more than they give with matrices this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
