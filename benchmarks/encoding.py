@@ -1,6 +1,6 @@
 """Encoder and scope classifier in bfloat16 beside float32: `python -m benchmarks encoding`.
 
-Both are asked turn and turn about for the same texts, with nothing kept between calls.
+Both dtypes read the same texts in alternation, without caches.
 """
 
 import argparse
@@ -50,15 +50,15 @@ def run(options: argparse.Namespace) -> None:
 
 
 def compare(texts: Sequence[str], size: int, works: Mapping[Dtype, Work]) -> dict[str, Any]:
-    """Medians over all texts, each the first of so many in one call, and their ratios."""
+    """Medians over all texts, in calls of `size` texts, and their ratios to float32."""
     taken: dict[Dtype, list[float]] = {dtype: [] for dtype in works}
     for work in works.values():
         work(texts[:size])
     for at in range(len(texts)):
-        asked = [texts[(at + i) % len(texts)] for i in range(size)]
+        batch = [texts[(at + i) % len(texts)] for i in range(size)]
         for dtype, work in works.items():
             start = time.perf_counter()
-            work(asked)
+            work(batch)
             taken[dtype].append(time.perf_counter() - start)
     medians = {dtype: statistics.median(seconds) for dtype, seconds in taken.items()}
     return {

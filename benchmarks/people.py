@@ -1,4 +1,4 @@
-"""Facts about people who do not exist, and questions about others: as many as are asked for."""
+"""Any number of facts about invented people, and questions about others."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -46,7 +46,7 @@ def facts(count: int) -> Iterator[Fact]:
 
 
 def fact(number: int) -> Fact:
-    """One of them."""
+    """The fact with this number."""
     name = _name(number)
     prompt = _RELATIONS[number % len(_RELATIONS)].format(name)
     return Fact(f"edit-{number:016x}", name, prompt, _name(number + 7))
@@ -58,16 +58,16 @@ def prompts(count: int) -> list[str]:
 
 
 def requests(count: int, first: int = 0) -> list[str]:
-    """Questions about people whom no fact is about, and, every other, about nobody.
+    """Different questions, in turn about people without facts and about no person.
 
-    Those from the one numbered ``first`` on; no two are the same.
+    They begin with the question numbered `first`.
     """
     found = []
     for number in range(first, first + count):
         about = _name(_FIRST * _LAST - 1 - number)
         question = _OTHERS[number // 2 % len(_OTHERS)].format(number + 2)
-        asked = _QUESTIONS[number // 2 % len(_QUESTIONS)].format(about)
-        found.append(question if number % 2 else asked)
+        personal = _QUESTIONS[number // 2 % len(_QUESTIONS)].format(about)
+        found.append(question if number % 2 else personal)
     return found
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]  # it brings no types
 
 from benchmarks import machine, people, results
+from benchmarks.spread import spread
 from retriever import SentenceEncoder
 from retriever.encoder import Vectors
 from retriever.index import IndexLimits
@@ -91,7 +92,7 @@ def mixtures(real: Vectors, count: int, seed: int) -> Iterator[Vectors]:
 
 
 def _filled(size: int, real: Vectors) -> tuple[Memory, dict[str, float]]:
-    """A memory whose index is built, with the seconds that took, and its bytes."""
+    """A memory with a finished index, the seconds of building it, and its bytes."""
     before = _resident()
     memory = Memory()
     begun = time.perf_counter()
@@ -115,7 +116,7 @@ def _filled(size: int, real: Vectors) -> tuple[Memory, dict[str, float]]:
 
 @dataclass(frozen=True)
 class RoutingTime:
-    """Seconds that one request took, and how many of them were the encoder's."""
+    """Seconds of one request, those of the encoder, and whether the memory was searched."""
 
     all: float
     encoder: float
@@ -123,7 +124,7 @@ class RoutingTime:
 
 
 def _requests(memory: Memory, texts: Sequence[str], encoder: SentenceEncoder) -> dict[str, Any]:
-    """Requests out of scope, turn and turn about: with the gate, without, the encoder alone."""
+    """Times of requests out of scope, alternating: with the gate, without it, the encoder alone."""
     on, off, alone = [], [], []
     for text in texts:
         on.append(_route(memory, text, encoder, gate=True))
@@ -134,11 +135,11 @@ def _requests(memory: Memory, texts: Sequence[str], encoder: SentenceEncoder) ->
     encoding = statistics.median(alone)
     return {
         "milliseconds": {
-            "gate_on": _told(r.all for r in on),
-            "gate_on_while_shut": _told(r.all for r in on if not r.searched),
-            "gate_off": _told(r.all for r in off),
-            "gate_off_over_encoder": _told(r.all - r.encoder for r in off),
-            "encoder": _told(alone),
+            "gate_on": _spread_ms(r.all for r in on),
+            "gate_on_while_shut": _spread_ms(r.all for r in on if not r.searched),
+            "gate_off": _spread_ms(r.all for r in off),
+            "gate_off_over_encoder": _spread_ms(r.all - r.encoder for r in off),
+            "encoder": _spread_ms(alone),
         },
         "gate_opened": sum(r.searched for r in on) / len(on),
         "ratio_to_encoder": {
@@ -164,7 +165,7 @@ def _route(memory: Memory, text: str, encoder: SentenceEncoder, gate: bool) -> R
 
 
 def _changes(memory: Memory, size: int, vectors: Vectors) -> dict[str, Any]:
-    """Edits that come, and go again: from that call on they are not found."""
+    """Times of adding and removing edits; checks that each takes effect at once."""
     adding, removing = [], []
     new = islice(people.facts(size + len(vectors)), size, None)
     for fact, vector in zip(new, vectors, strict=True):
@@ -180,22 +181,16 @@ def _changes(memory: Memory, size: int, vectors: Vectors) -> dict[str, Any]:
         removing.append(time.perf_counter() - start)
         if memory.nearest_of_all(vector.reshape(1, -1), 1)[0][0] == fact:
             raise RuntimeError(f"{fact.id} was removed and is found.")
-    return {"milliseconds_add": _told(adding), "milliseconds_delete": _told(removing)}
+    return {"milliseconds_add": _spread_ms(adding), "milliseconds_delete": _spread_ms(removing)}
 
 
-def _told(seconds: Iterable[float]) -> dict[str, float]:
-    found = sorted(1000.0 * value for value in seconds)
-    if not found:
-        return {}
-    return {
-        "median": round(statistics.median(found), 4),
-        "min": round(found[0], 4),
-        "max": round(found[-1], 4),
-    }
+def _spread_ms(seconds: Iterable[float]) -> dict[str, float]:
+    found = spread(1000.0 * value for value in seconds) or {}
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def _resident() -> int:
-    """Bytes the process holds, when the allocator has given back what it can."""
+    """Resident memory of the process after the allocator has returned what it can."""
     gc.collect()
     release_memory([])
     for thread in threading.enumerate():

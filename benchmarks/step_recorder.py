@@ -4,14 +4,14 @@ import time
 from typing import Any
 
 EngineStep = tuple[float, float, int]
-"""When it began and ended (time.perf_counter, one clock for all processes), and its tokens."""
+"""Begin, end (time.perf_counter, the same clock in all processes) and number of tokens."""
 
 
 class StepRecorder:
     """Mixed into the workers of a measured engine by vLLM's --worker-extension-cls."""
 
     def record_steps(self: Any) -> None:
-        """Note every step from now on."""
+        """Start to record."""
         execute, sample = self.execute_model, self.sample_tokens
         steps: list[EngineStep] = []
         self.steps = steps
@@ -31,6 +31,6 @@ class StepRecorder:
         self.execute_model, self.sample_tokens = execute_model, sample_tokens
 
     def recorded_steps(self: Any) -> list[EngineStep]:
-        """All steps since."""
+        """The recorded steps."""
         steps: list[EngineStep] = self.steps
         return steps

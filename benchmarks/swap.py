@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
 
 @dataclass
 class Streams:
-    """Requests that follow one another in each of several streams, and when their tokens came."""
+    """Several streams of consecutive requests, with the arrival times of their tokens."""
 
     engine: Any
     tokens: int
@@ -66,18 +66,18 @@ class Streams:
                 times.append(now)
 
     def gaps(self) -> Iterable[Interval]:
-        """Every wait for a token but the first of a request."""
+        """Every wait for a token except the first of a request."""
         for times in self.requests:
             yield from itertools.pairwise(times)
 
 
 @dataclass(frozen=True)
 class SwapImpact:
-    """What one swap was to the streams, in seconds.
+    """How one swap delayed the streams, in seconds.
 
-    ``gap`` is the longest wait for a token that the pause is part of, ``stage_gap`` the longest
-    other one while the swap was staged. ``step`` is the engine's first step after the pause,
-    which computes ``context`` tokens anew.
+    `gap` is the longest wait for a token that overlaps the pause; `stage_gap` is the longest other
+    wait while the swap was staged. `step` is the engine's first step after the pause, which
+    computes `context` tokens again.
     """
 
     stage: float
@@ -110,7 +110,7 @@ async def _measure(options: argparse.Namespace) -> dict[str, Any]:
     async with _engine(options.ranks) as engine:
         await engine.collective_rpc("record_steps")
         streams = Streams(engine, options.tokens)
-        # Each says something else: streams that say the same are computed as one.
+        # Different prompts, because equal ones would share their computation.
         records = factworld.requests("easyedit", options.streams, seed=0)
         tasks = [asyncio.create_task(streams.run(record["prompt"])) for record in records]
         timings = await _swap(Swapper(engine, "keep"), options.swaps)
@@ -128,20 +128,20 @@ async def _measure(options: argparse.Namespace) -> dict[str, Any]:
         "ranks": options.ranks,
         "context_tokens": statistics.median(f.context for f in felt),
         "milliseconds": {
-            "stage": _told(f.stage for f in felt),
-            "pause": _told(f.pause for f in felt),
-            "longest_gap": _told(f.gap for f in felt),
-            "recompute_step": _told(f.step for f in felt),
-            "gap_over_recompute_step": _told(f.gap - f.step for f in felt),
-            "longest_gap_while_staged": _told(f.stage_gap for f in felt),
-            "gap_between_swaps": _told(end - begin for begin, end in quiet),
-            "decoding_step": _told(decoding),
+            "stage": _median_and_max_ms(f.stage for f in felt),
+            "pause": _median_and_max_ms(f.pause for f in felt),
+            "longest_gap": _median_and_max_ms(f.gap for f in felt),
+            "recompute_step": _median_and_max_ms(f.step for f in felt),
+            "gap_over_recompute_step": _median_and_max_ms(f.gap - f.step for f in felt),
+            "longest_gap_while_staged": _median_and_max_ms(f.stage_gap for f in felt),
+            "gap_between_swaps": _median_and_max_ms(end - begin for begin, end in quiet),
+            "decoding_step": _median_and_max_ms(decoding),
         },
     }
 
 
 async def _swap(swapper: Swapper, count: int) -> list[Timing]:
-    """Swap a delta in and out, each time when the streams have gone on for a while."""
+    """Swap a delta in and out, with time between for the streams to continue."""
     found = []
     # The first reads the checkpoint, once in a server's life.
     for number in range(count + 1):
@@ -161,7 +161,7 @@ def _longest(gaps: Iterable[Interval]) -> float:
     return max((end - begin for begin, end in gaps), default=0.0)
 
 
-def _told(seconds: Iterable[float]) -> dict[str, float]:
+def _median_and_max_ms(seconds: Iterable[float]) -> dict[str, float]:
     found = sorted(1000.0 * value for value in seconds)
     return {"median": round(statistics.median(found), 3), "max": round(found[-1], 3)}
 
