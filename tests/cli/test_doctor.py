@@ -18,7 +18,7 @@ from transformers import (
 
 from vllm_edit import factworld
 from vllm_edit.cli import main
-from vllm_edit.cli.doctor_report import duration, print_report, size
+from vllm_edit.cli.doctor_output import duration, print_report, size
 from weight_patchers.doctor.examination import examine
 from weight_patchers.methods import METHODS
 

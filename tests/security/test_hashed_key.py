@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_edit.cli.arguments import find_admin_key
+from vllm_edit.cli.shared_arguments import find_admin_key
 from vllm_edit.domain.errors import Forbidden, Unauthorized, Unavailable
 from vllm_edit.security.access import Access, is_loopback
 from vllm_edit.security.hashed_key import HashedKey

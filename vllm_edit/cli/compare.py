@@ -1,48 +1,51 @@
 """``vllm-edit compare``: variants of a running server side by side."""
 
 import argparse
-import sys
 from typing import Any
 
-from vllm_edit.cli.arguments import add_admin_key, find_admin_key
-from vllm_edit.domain.errors import EditError
+from vllm_edit.cli.run_command import run_command
+from vllm_edit.cli.shared_arguments import add_admin_key, find_admin_key
 
 _DESCRIPTION = """\
-Ask variants of a running server (default, base or edit sets that hold the same edits in different
-ways) the same questions about the edits in DATA, and print what they answer, how long it takes,
-and which variant these figures speak for. Nothing is changed on the server."""
+Ask several variants of a running server the same questions about the edits in DATA: default, base,
+or edit sets that hold the same edits made by different methods. Print how well and how fast each
+variant answers, and which one the figures favour. The server is not changed."""
 
 
 def add_compare_parser(commands: Any) -> None:
     """Add the command to the subparsers of ``vllm-edit``."""
     parser = commands.add_parser(
         "compare",
-        help="variants of a running server side by side: quality and latency",
+        help="compare variants of a running server: quality and latency",
         description=_DESCRIPTION,
     )
-    parser.add_argument("variants", nargs="+", metavar="VARIANT", help="default, base or a set")
-    parser.add_argument("--url", required=True, help="of the server")
     parser.add_argument(
-        "--data", default="factworld", help="the edits, as vllm-edit evaluate has them"
+        "variants", nargs="+", metavar="VARIANT", help="default, base or an edit set"
     )
-    parser.add_argument("--edits", type=int, default=100, help="how many (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="which (default: %(default)s)")
+    parser.add_argument("--url", required=True, help="URL of the server")
+    parser.add_argument("--data", default="factworld", help="the edits, as in vllm-edit evaluate")
     parser.add_argument(
-        "--requests", type=int, default=100, help="timed, of each kind (default: %(default)s)"
+        "--edits", type=int, default=100, help="number of edits (default: %(default)s)"
     )
-    parser.add_argument("--clients", type=int, default=2, help="at once (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="chooses the edits (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--requests",
+        type=int,
+        default=100,
+        help="timed requests of each kind (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--clients", type=int, default=2, help="clients at the same time (default: %(default)s)"
+    )
     add_admin_key(parser)
     parser.set_defaults(func=compare)
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Run it; status 1 with the reason if that cannot be."""
-    try:
-        print(_compare(options), end="")
-    except EditError as error:
-        print(f"vllm-edit compare: {error.message}", file=sys.stderr)
-        return 1
-    return 0
+    """Run it; status 1 with the reason if it fails."""
+    return run_command("compare", lambda: print(_compare(options), end=""))
 
 
 def _compare(options: argparse.Namespace) -> str:

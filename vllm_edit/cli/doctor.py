@@ -1,4 +1,4 @@
-"""``vllm-edit doctor``: whether and how a model can be edited, before a server tries it."""
+"""``vllm-edit doctor``: says whether and how a model can be edited."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vllm_edit import factworld
-from vllm_edit.cli.arguments import add_device, add_model
+from vllm_edit.cli.shared_arguments import add_device, add_model
 from vllm_edit.domain.errors import EditError, InvalidEdit, Unavailable
 from vllm_edit.factworld.wordings import BY_NAME, SUBJECT
 
@@ -23,12 +23,12 @@ FACTWORLD = "factworld"
 FACTWORLD_FACTS = 30
 
 _DESCRIPTION = """\
-Loads the model as the editor process does, in float32, and reports what it found in it, which
-shipped hyperparameters match, where facts are recalled (causal tracing), whether key statistics of
-the layers in question can be inverted, and what edits will cost. Nothing is stored or changed.
+Load the model in float32, as the editor process does, and report its structure, the hyperparameters
+that match it, the layers that recall facts (causal tracing), whether the key statistics of the
+layers to edit can be inverted, and what edits cost. Nothing is stored or changed.
 
-Exit status: 0 if the model can be edited, 1 if something stands in the way or what was asked for
-could not be checked, 2 if there was nothing to examine."""
+Exit status: 0 if the model can be edited; 1 if it cannot, or if a requested check was not possible;
+2 if the model could not be examined."""
 
 
 def add_doctor_parser(commands: Any) -> None:
@@ -43,27 +43,27 @@ def add_doctor_parser(commands: Any) -> None:
     parser.add_argument(
         "--facts",
         metavar="FILE",
-        help="JSON lines with prompt, subject and answer, of facts that the model should know; or "
-        "factworld, which is the default for the bundled model",
+        help="JSON lines file (prompt, subject, answer) of facts that the model should know; or "
+        "factworld, the default for the bundled model",
     )
     parser.add_argument(
         "--text",
         metavar="SOURCE",
-        help="text for key statistics, as vllm-edit stats takes it; or factworld, which is the "
-        "default for the bundled model",
+        help="text for key statistics, as for vllm-edit stats; or factworld, the default for the "
+        "bundled model",
     )
-    parser.add_argument("--chat", action="store_true", help="check the chat template too")
+    parser.add_argument("--chat", action="store_true", help="also check the chat template")
     parser.add_argument(
         "--samples",
         type=_positive,
         default=10,
-        help="draws of noise for a fact (default: %(default)s)",
+        help="noise samples per fact (default: %(default)s)",
     )
     parser.add_argument(
         "--most",
         type=_positive,
         default=30,
-        help="trace at most so many facts (default: %(default)s)",
+        help="largest number of facts to trace (default: %(default)s)",
     )
     add_device(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -78,9 +78,9 @@ def _positive(text: str) -> int:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Examine the model and print the report; the status is that of the description."""
-    # Imported only now, like all that brings PyTorch with it: it takes seconds.
-    from vllm_edit.cli.doctor_report import print_report
+    """Examine the model and print the report; the description lists the exit statuses."""
+    # PyTorch takes seconds to import, so what needs it is imported late.
+    from vllm_edit.cli.doctor_output import print_report
     from weight_patchers.errors import PatcherError
 
     try:
@@ -97,7 +97,7 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def _examine(options: argparse.Namespace) -> "Report":
-    from vllm_edit.cli.doctor_report import ProgressBars
+    from vllm_edit.cli.doctor_output import StageBars
     from vllm_edit.editor.corpus import corpus_for
     from vllm_edit.engine.checkpoint import resolve
     from vllm_edit.processes.load_model import load
@@ -117,7 +117,7 @@ def _examine(options: argparse.Namespace) -> "Report":
     if refused is not None:
         return refused
     model, tokenizer = load(folder, options.device)
-    with ProgressBars() as progress:
+    with StageBars() as progress:
         return examine(
             model,
             tokenizer,

@@ -7,37 +7,38 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm_edit.cli.arguments import add_admin_key, find_admin_key
-from vllm_edit.domain.errors import EditError, InvalidData
+from vllm_edit.cli.run_command import run_command
+from vllm_edit.cli.shared_arguments import add_admin_key, find_admin_key, integer_list
+from vllm_edit.domain.errors import InvalidData
 
 if TYPE_CHECKING:
     from vllm_edit.evaluation.plan import EvaluationPlan
     from vllm_edit.evaluation.target import Target
 
 _DESCRIPTION = """\
-Make edits on a vllm-edit server, ask it what must follow from them and what must stay as it was,
-take them back, and report: result.json, table.md and report.html, which opens offline. Several
-methods are judged on the same edits. When interrupted or killed, the same command goes on from the
-pieces kept in OUTPUT/pieces.jsonl (a sequence begins anew).
+Make edits on a vllm-edit server, ask it what must follow from them and what must not change, and
+roll them back. The reports are result.json, table.md and report.html, which opens offline. All
+methods are judged on the same edits. After an interruption, the same command continues from the
+results in OUTPUT/pieces.jsonl (a sequence starts again).
 
-Without --url a server of its own is started for each method, with a fresh store; flags after --
-are given to it. A server at --url must have no edits in effect; what is edited there is seen by
-all of its clients meanwhile. With --transformers no server takes part: the checkpoint in folder
---model is edited and asked in this process, by IKE or a weight method."""
+Without --url, the command starts a server with a new store for each method; flags after -- go to
+that server. A server at --url must have no active edits, and all its clients see the edits of the
+evaluation. With --transformers there is no server: this process edits and asks the checkpoint in
+the folder --model, with IKE or a weight method."""
 
 _EPILOG = """\
 data (SCHEMA:FILE, a JSON list or JSON lines):
-  factworld, factworld:SCHEMA   edits of the bundled world
+  factworld, factworld:SCHEMA   edits about the bundled world
   counterfact                   CounterFact as ROME published it
   easyedit                      EasyEdit's flat CounterFact
-  zsre-alternative, zsre-true   zsRE in MEND's schema, which injects the false answer alt (as MEND
-                                and EasyEdit do) or the true one (as ROME and MEMIT do)
+  zsre-alternative, zsre-true   zsRE in MEND's schema; the new answer is the false one, alt (as in
+                                MEND and EasyEdit), or the true one (as in ROME and MEMIT)
   knowedit, mquake, conflictedit
 
 regimes:
-  single      each edit from the clean model
-  batch       all edits in groups of each count, each group from the clean model
-  sequential  one edit after the other: each judged right after it came, and all so far at each
+  single      each edit alone on the clean model
+  batch       all edits in groups of each count, each group alone on the clean model
+  sequential  one edit after the other: each is judged when it is made, and all so far at each
               count
 
 example:
@@ -54,8 +55,8 @@ def add_evaluate_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--url", help="a running vllm-edit server (default: start one)")
-    what.add_argument("--model", help="what to serve without --url (default: the bundled model)")
+    what.add_argument("--url", help="URL of a running vllm-edit server (default: start one)")
+    what.add_argument("--model", help="model to serve without --url (default: the bundled model)")
     parser.add_argument(
         "--data", default="factworld", metavar="DATA", help="see below (default: %(default)s)"
     )
@@ -63,15 +64,24 @@ def add_evaluate_parser(commands: Any) -> None:
         "--methods", type=_names, default=("ike", "rome"), help="such as ike,rome (the default)"
     )
     parser.add_argument(
-        "--regimes", type=_names, default=("single",), help="single, batch, sequential (single)"
+        "--regimes",
+        type=_names,
+        default=("single",),
+        help="single, batch, sequential (default: single)",
     )
-    parser.add_argument("--edits", type=int, default=20, help="how many records (%(default)s)")
     parser.add_argument(
-        "--counts", type=_counts, help="sizes of batches and sequences (default: EDITS)"
+        "--edits", type=int, default=20, help="number of records (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="which edits (default: %(default)s)")
     parser.add_argument(
-        "--fluency", action="store_true", help="measure the n-gram entropy of sampled text too"
+        "--counts",
+        type=integer_list("1,10,100"),
+        help="sizes of batches and sequences (default: EDITS)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="chooses the edits (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--fluency", action="store_true", help="also measure the n-gram entropy of sampled text"
     )
     parser.add_argument(
         "--output", type=Path, default=Path("evaluation"), help="folder (default: %(default)s)"
@@ -79,10 +89,12 @@ def add_evaluate_parser(commands: Any) -> None:
     parser.add_argument(
         "--transformers",
         action="store_true",
-        help="without vLLM, for models that it does not serve (--model is a folder)",
+        help="do without vLLM, for models that it does not serve (--model is a folder)",
     )
     parser.add_argument(
-        "--device", default="cpu", help="of --transformers, such as cuda (default: %(default)s)"
+        "--device",
+        default="cpu",
+        help="device for --transformers, such as cuda (default: %(default)s)",
     )
     add_admin_key(parser)
     parser.add_argument("flags", nargs="*", metavar="-- FLAG", help="flags of vllm-edit serve")
@@ -90,23 +102,20 @@ def add_evaluate_parser(commands: Any) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Run it; status 1 with the reason if that cannot be, 130 on Ctrl-C, 143 if it is ended."""
-    # What is edited must be taken back, and what was started must end, also then.
-    before = signal.signal(signal.SIGTERM, _end)
+    """Run it; status 1 with the reason if it fails, 130 on Ctrl-C, 143 on SIGTERM."""
+    # SIGTERM becomes an exception, so that edits are rolled back and started servers end.
+    previous = signal.signal(signal.SIGTERM, _exit)
     try:
-        _evaluate(options)
-    except EditError as error:
-        print(f"vllm-edit evaluate: {error.message}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("vllm-edit evaluate: the same command goes on from here", file=sys.stderr)
-        return 130
+        return run_command(
+            "evaluate",
+            lambda: _evaluate(options),
+            interrupted="the same command goes on from here",
+        )
     finally:
-        signal.signal(signal.SIGTERM, before)
-    return 0
+        signal.signal(signal.SIGTERM, previous)
 
 
-def _end(number: int, _frame: object) -> None:
+def _exit(number: int, _frame: object) -> None:
     sys.exit(128 + number)
 
 
@@ -159,7 +168,7 @@ def _plan(options: argparse.Namespace) -> "EvaluationPlan":
         source=options.data,
         methods=options.methods,
         regimes=options.regimes,
-        counts=options.counts or (options.edits,),
+        counts=tuple(sorted(set(options.counts or (options.edits,)))),
         edits=options.edits,
         seed=options.seed,
         fluency=options.fluency,
@@ -168,10 +177,3 @@ def _plan(options: argparse.Namespace) -> "EvaluationPlan":
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(sorted({int(part) for part in text.split(",")}))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list such as 1,10,100") from error

@@ -1,14 +1,14 @@
 """``vllm-edit export``: weight edits as files that any other server or library reads."""
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vllm_edit.cli.arguments import add_model_flag
-from vllm_edit.domain.errors import EditError, StoreError
+from vllm_edit.cli.run_command import run_command
+from vllm_edit.cli.shared_arguments import add_model_flag
+from vllm_edit.domain.errors import StoreError
 from vllm_edit.store import Store
 
 
@@ -18,13 +18,15 @@ def add_export_parser(commands: Any) -> None:
         "export",
         help="write weight edits as a PEFT adapter or into a merged checkpoint",
         description=(
-            "Write the sum of delta files, or of every weight edit active in an edit store, as one "
-            "PEFT LoRA adapter or as a merged checkpoint of the model."
+            "Add up delta files, or all active weight edits of an edit store, and write the sum as "
+            "one PEFT LoRA adapter or as a merged checkpoint of the model."
         ),
     )
     parser.add_argument("deltas", nargs="*", type=Path, metavar="DELTA", help="delta files")
-    parser.add_argument("--store", type=Store, help="export what is active in this edit store")
-    add_model_flag(parser, "the model that the edits were made for")
+    parser.add_argument(
+        "--store", type=Store, help="export the active weight edits of this edit store"
+    )
+    add_model_flag(parser, "the model for which the edits were made")
     parser.add_argument("--as", dest="form", choices=("peft", "checkpoint"), required=True)
     parser.add_argument(
         "--output", type=Path, required=True, help="folder to write, which must not exist yet"
@@ -32,26 +34,21 @@ def add_export_parser(commands: Any) -> None:
     parser.add_argument(
         "--rank",
         type=int,
-        help="approximate what is wider, and dense deltas, by this rank; vLLM takes up to 512",
+        help="approximate wider and dense deltas with this rank; vLLM takes ranks up to 512",
     )
     parser.set_defaults(func=export, parser=parser)
 
 
 def export(options: argparse.Namespace) -> int:
-    """Write the folder; status 1 with the reason if it cannot be, 2 if the call makes no sense."""
+    """Write the folder; status 1 with the reason if it fails, 2 for arguments that conflict."""
     if bool(options.deltas) == bool(options.store):
         options.parser.error("name delta files, or an edit store with --store")
     if options.rank is not None and options.form != "peft":
         options.parser.error("--rank goes with --as peft: a checkpoint holds edits exactly")
-    # Imported only now, like all that brings PyTorch with it: it takes seconds.
+    # PyTorch takes seconds to import, so what needs it is imported late.
     from weight_patchers.errors import PatcherError
 
-    try:
-        _export(options)
-    except (EditError, PatcherError, OSError) as error:
-        print(f"vllm-edit export: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command("export", lambda: _export(options), more_errors=(PatcherError, OSError))
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -77,10 +74,10 @@ def _export(options: argparse.Namespace) -> None:
 def active_deltas(store: Store, scratch: Path) -> list[Path]:
     """The delta files of the weight edits active in an edit store, oldest first.
 
-    Those of a database are put into the folder ``scratch``.
+    If the store is a database, its files are copied to the folder ``scratch``.
 
     Raises:
-        StoreError: this is no edit store, or cannot be read, or has not all of them.
+        StoreError: this is not an edit store, it cannot be read, or a file is missing.
     """
     from vllm_edit.domain.edit import Status
     from vllm_edit.ledger import LEDGER_FILE, Ledger, deltas_of

@@ -1,8 +1,7 @@
-"""``vllm-edit scope``: train and evaluate the classifier that says what a memory edit concerns."""
+"""``vllm-edit scope``: train and measure the classifier of what a memory edit concerns."""
 
 import argparse
 import random
-import sys
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -10,6 +9,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from retriever.encoder import Dtype
 from retriever.scope.files import SHIPPED
+from vllm_edit.cli.progress import ResumedBar
+from vllm_edit.cli.run_command import run_command
+from vllm_edit.cli.shared_arguments import integer_list
 
 if TYPE_CHECKING:
     from retriever.scope_training.pair import Pair, TrainingEdit
@@ -17,19 +19,19 @@ if TYPE_CHECKING:
     from vllm_edit.factworld.wordings import Relation
 
 _DESCRIPTION = """\
-A memory edit is put in front of a request if a classifier says that it concerns it. One is
-shipped. These commands train one on edits of your own, and measure one; serve it with
---edit-scope-classifier FOLDER."""
+A memory edit is put in front of a request if a classifier says that the request is in its scope.
+vllm-edit ships such a classifier. These commands train one on your own edits, or measure one.
+Serve yours with --edit-scope-classifier FOLDER."""
 
 _DATA = """\
 DATA is a folder of .json and .jsonl files in published schemas (CounterFact, zsRE, KnowEdit,
-MQuAKE, ConflictEdit, PokeMQA's scope questions), or of your own, a JSON object a line:
+MQuAKE, ConflictEdit, PokeMQA's scope questions) or with your own pairs, one JSON object per line:
 
   {"prompt": "The mayor of Oslo is", "subject": "Oslo", "target": "Kim",
    "request": "Who is Oslo's mayor?", "in_scope": true}
 
-(or "turns", a list of user turns of which the last is the request). Subjects are divided by a hash
-of their names: 7 in 10 are trained on, 1 is for choosing the threshold, 2 are for the test."""
+("turns" may replace "request": a list of user turns, the last of which is the request). A hash of
+the name splits the subjects: 7 in 10 for training, 1 to choose the threshold, 2 for the test."""
 
 
 def add_scope_parser(commands: Any) -> None:
@@ -41,34 +43,32 @@ def add_scope_parser(commands: Any) -> None:
     train = _action(actions, "train", "train a classifier", _train)
     train.add_argument("--output", type=Path, required=True, metavar="FOLDER")
     train.add_argument(
-        "--base", help="Transformers encoder, a folder or a hub name (default: all-MiniLM-L6-v2)"
+        "--base", help="Transformers encoder: a folder or a hub name (default: all-MiniLM-L6-v2)"
     )
     train.add_argument("--epochs", type=float, default=1.8, help="default: %(default)s")
     train.add_argument("--rank", type=int, default=32, help="default: %(default)s")
     train.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    evaluate = _action(
-        actions, "evaluate", "measure a classifier on subjects of the test", _evaluate
-    )
+    evaluate = _action(actions, "evaluate", "measure a classifier on the test subjects", _evaluate)
     evaluate.add_argument(
         "--classifier",
         type=Path,
         default=SHIPPED,
         metavar="FOLDER",
-        help="default: the one that is shipped",
+        help="default: the one that comes with vllm-edit",
     )
     evaluate.add_argument("--output", type=Path, metavar="FILE", help="where to write the JSON")
     evaluate.add_argument(
         "--sizes",
-        type=_sizes,
+        type=integer_list("1000,10000"),
         default=(1000, 10000),
-        help="edits in memory, such as 1000,10000; where DATA has fewer, those of made-up worlds "
-        "fill it up",
+        help="numbers of edits in memory, such as 1000,10000; if DATA has fewer, edits of made-up "
+        "worlds are added",
     )
     evaluate.add_argument(
         "--encoder-dtype",
         choices=get_args(Dtype),
         default="float32",
-        help="what encoder and classifier compute in (default: %(default)s)",
+        help="number format of encoder and classifier (default: %(default)s)",
     )
     evaluate.add_argument("--threshold", type=float, help="default: the classifier's own")
     evaluate.add_argument("--side", choices=("validation", "test"), default="test")
@@ -86,30 +86,27 @@ def _action(
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DATA")
     parser.add_argument(
-        "--no-world", action="store_true", help="leave out pairs about the bundled world"
+        "--no-world", action="store_true", help="do not add pairs about the bundled world"
     )
     parser.add_argument("--encoder", help="sentence encoder (default: all-MiniLM-L6-v2)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
-    parser.set_defaults(func=lambda options: _guarded(run, options))
+    parser.set_defaults(func=lambda options: _run_action(run, options))
     return parser
 
 
-def _guarded(run: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
-    """Status 1 with the reason if it cannot be done, 130 on Ctrl-C."""
+def _run_action(run: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
+    """Status 1 with the reason if it fails, 130 on Ctrl-C."""
     import torch
 
     from retriever.errors import RetrieverError
 
     torch.set_num_threads(options.threads)
-    try:
-        run(options)
-    except (RetrieverError, OSError) as error:
-        print(f"vllm-edit scope: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("vllm-edit scope: interrupted; train goes on from the last state", file=sys.stderr)
-        return 130
-    return 0
+    return run_command(
+        "scope",
+        lambda: run(options),
+        interrupted="interrupted; train goes on from the last state",
+        more_errors=(RetrieverError, OSError),
+    )
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -119,11 +116,13 @@ def _train(options: argparse.Namespace) -> None:
     from retriever.scope_training.trainer import TrainingSettings
 
     settings = TrainingSettings(rank=options.rank, epochs=options.epochs, seed=options.seed)
-    told = train(_run(options), options.base or HUB_NAME, settings, options.output, _Steps())
-    write(told, options.output / "report.json")
-    print(table(told["validation"]))
+    report = train(
+        _run(options), options.base or HUB_NAME, settings, options.output, ResumedBar("batches")
+    )
+    write(report, options.output / "report.json")
+    print(table(report["validation"]))
     print(f"in {options.output}; serve with --edit-scope-classifier {options.output}")
-    print(f"and --edit-scope-threshold {told['validation']['threshold']}")
+    print(f"and --edit-scope-threshold {report['validation']['threshold']}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -154,9 +153,9 @@ def _run(options: argparse.Namespace, dtype: Dtype = "float32") -> "Run":
 
 
 def world_pairs(seed: int = 0) -> "list[Pair]":
-    """Pairs about the bundled world, an edit for each of its subjects.
+    """Pairs about the bundled world, with one edit for each of its subjects.
 
-    Held-out wordings occur only beside subjects that are not trained on.
+    Held-out wordings occur only with subjects that are not in the training part.
     """
     from vllm_edit.factworld.wordings import BY_NAME
     from vllm_edit.factworld.world import build_world
@@ -171,16 +170,16 @@ def world_pairs(seed: int = 0) -> "list[Pair]":
 
 
 def other_worlds() -> "Iterator[TrainingEdit]":
-    """Edits of worlds like the bundled one, whose subjects are others: as many as are asked for."""
+    """Edits of worlds like the bundled one but with other subjects; endless."""
     from retriever.scope_training.pair import TrainingEdit
     from vllm_edit.factworld.protocol import fill
     from vllm_edit.factworld.wordings import BY_NAME
     from vllm_edit.factworld.world import build_world
 
-    known = {fact.subject for fact in build_world().facts}
+    used = {fact.subject for fact in build_world().facts}
     for seed in count(1):
-        new = [fact for fact in build_world(seed).facts if fact.subject not in known]
-        known |= {fact.subject for fact in new}
+        new = [fact for fact in build_world(seed).facts if fact.subject not in used]
+        used |= {fact.subject for fact in new}
         for fact in new:
             prompt = fill(BY_NAME[fact.relation].statement, fact.subject)
             yield TrainingEdit(prompt, fact.subject, fact.object)
@@ -206,13 +205,6 @@ def _about(relation: "Relation", subject: str, target: str, rng: random.Random) 
             yield Pair(edit, (fill(rng.choice(hop.questions), subject),), "multi_hop", "factworld")
 
 
-def _sizes(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list such as 1000,10000") from error
-
-
 def _bar(title: str, steps: int) -> Callable[[], None]:
     from tqdm import tqdm
 
@@ -222,20 +214,3 @@ def _bar(title: str, steps: int) -> Callable[[], None]:
         bar.update()
 
     return step
-
-
-class _Steps:
-    """A progress bar of training that begins where a resumed one does; none without a terminal."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def __call__(self, done: int, of: int, loss: float) -> None:
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=of, initial=done, unit=" batches", disable=None)
-        self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-        self._bar.update(done - self._bar.n)
-        if done >= of:
-            self._bar.close()

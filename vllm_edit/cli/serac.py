@@ -1,13 +1,13 @@
 """``vllm-edit serac``: train the model that answers for SERAC."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vllm_edit import factworld
-from vllm_edit.cli.arguments import add_device
-from vllm_edit.domain.errors import EditError
+from vllm_edit.cli.progress import ResumedBar
+from vllm_edit.cli.run_command import run_command
+from vllm_edit.cli.shared_arguments import add_device
 
 if TYPE_CHECKING:
     from vllm_edit.serac.training.data import TrainingData
@@ -17,18 +17,18 @@ FACTWORLD = "factworld"
 FACTWORLD_ROWS = 3200
 
 _DESCRIPTION = """\
-SERAC leaves requests that an edit concerns to a small counterfactual model, which is given the
-edit and the question. This fine-tunes one; serve it with --edit-serac-model FOLDER. Interrupted,
-the same command goes on from where it was a minute before at most."""
+SERAC passes a request that an edit concerns to a small counterfactual model, with the edit and the
+question. This command fine-tunes such a model; serve it with --edit-serac-model FOLDER. After an
+interruption, the same command continues and repeats at most a minute of work."""
 
 _EPILOG = """\
-DATA is a file of JSON lines or a folder of them, a question in the scope of an edit each:
+DATA is a JSON lines file or a folder of them. Each line is a question in the scope of an edit:
 
   {"edit": "The mayor of Oslo is Kim.", "question": "Who is Oslo's mayor?", "answer": "Kim",
    "subject": "Oslo"}
 
-Without "subject", which decides on the side, the edit does: one in ten is for validation, and
-never trained on. Or DATA is factworld: edits of the bundled world, made up by the seed."""
+A tenth of the lines, chosen by "subject" (or else by "edit"), is for validation, not for training.
+DATA may also be factworld: edits of the bundled world, drawn with the seed."""
 
 
 def add_serac_parser(commands: Any) -> None:
@@ -48,42 +48,39 @@ def add_serac_parser(commands: Any) -> None:
     train.add_argument(
         "--base",
         metavar="MODEL",
-        help="causal language model to begin with, a folder or a name in the hub's cache "
-        "(default, for factworld: the bundled model)",
+        help="causal language model to start from: a folder or a name in the hub's cache "
+        "(default for factworld: the bundled model)",
     )
     train.add_argument("--output", type=Path, required=True, metavar="FOLDER")
     train.add_argument(
         "--rows",
         type=int,
         default=FACTWORLD_ROWS,
-        help="how many rows factworld makes up (default: %(default)s)",
+        help="number of rows drawn for factworld (default: %(default)s)",
     )
     train.add_argument("--epochs", type=float, default=1.0, help="default: %(default)s")
-    train.add_argument("--batch", type=int, default=32, help="rows of a step (default: 32)")
+    train.add_argument("--batch", type=int, default=32, help="rows per step (default: 32)")
     train.add_argument(
         "--learning-rate", type=float, default=1e-4, metavar="RATE", help="default: %(default)s"
     )
     train.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     train.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
     add_device(train)
-    train.set_defaults(func=_guarded)
+    train.set_defaults(func=serac)
 
 
-def _guarded(options: argparse.Namespace) -> int:
-    """Status 1 with the reason if it cannot be done, 130 on Ctrl-C."""
-    try:
-        _train(options)
-    except (EditError, OSError) as error:
-        print(f"vllm-edit serac: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("vllm-edit serac: the same command goes on from the last state", file=sys.stderr)
-        return 130
-    return 0
+def serac(options: argparse.Namespace) -> int:
+    """Train the model; status 1 with the reason if it fails, 130 on Ctrl-C."""
+    return run_command(
+        "serac",
+        lambda: _train(options),
+        interrupted="the same command goes on from the last state",
+        more_errors=(OSError,),
+    )
 
 
 def _train(options: argparse.Namespace) -> None:
-    # Imported only now, like all that brings PyTorch with it: it takes seconds.
+    # PyTorch takes seconds to import, so what needs it is imported late.
     import torch
 
     from vllm_edit.domain.errors import Unavailable
@@ -93,7 +90,7 @@ def _train(options: argparse.Namespace) -> None:
 
     torch.set_num_threads(options.threads)
     if options.base is None and options.data != FACTWORLD:
-        raise Unavailable("Name a model to begin with: --base MODEL.")
+        raise Unavailable("Name a model to start from: --base MODEL.")
     base = resolve(options.base) if options.base else factworld.checkpoint()
     recipe = Recipe(
         epochs=options.epochs,
@@ -101,8 +98,8 @@ def _train(options: argparse.Namespace) -> None:
         learning_rate=options.learning_rate,
         seed=options.seed,
     )
-    report = run(base, _data(options), options.output, recipe, _Bar(), options.device)
-    _show(report)
+    report = run(base, _data(options), options.output, recipe, ResumedBar("steps"), options.device)
+    _print_report(report)
     print(f"in {options.output}; serve with --edit-serac-model {options.output}")
 
 
@@ -115,7 +112,7 @@ def _data(options: argparse.Namespace) -> "TrainingData":
     return read_data(Path(options.data))
 
 
-def _show(report: "Report") -> None:
+def _print_report(report: "Report") -> None:
     print(
         f"{report.parameters:,} parameters, {report.rows} rows, {report.seconds:.0f} s, "
         f"loss {report.loss:.4f}"
@@ -123,20 +120,3 @@ def _show(report: "Report") -> None:
     print(f"{'right answers about other subjects':36} before   after")
     for kind, after in report.after.items():
         print(f"{kind:36} {report.before[kind]:6.3f}  {after:6.3f}")
-
-
-class _Bar:
-    """A progress bar that begins where a resumed training does; none without a terminal."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def __call__(self, done: int, of: int, loss: float) -> None:
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=of, initial=done - 1, unit=" steps", disable=None)
-        self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-        self._bar.update(done - self._bar.n)
-        if done >= of:
-            self._bar.close()

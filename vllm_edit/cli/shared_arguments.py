@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from vllm_edit import factworld
@@ -19,17 +20,31 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_flag(parser: argparse.ArgumentParser, purpose: str) -> None:
-    """The same as --model, where other things are positional."""
+    """--model, for a command whose positional arguments are something else."""
     parser.add_argument("--model", default=str(factworld.checkpoint()), help=f"{purpose}, {_MODEL}")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """--device, to be given to `vllm_edit.processes.load_model.load`."""
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    """--device, for `vllm_edit.processes.load_model.load`."""
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s"
+    )
+
+
+def integer_list(example: str) -> Callable[[str], tuple[int, ...]]:
+    """The type of an argument such as 1,10,100; `example` goes into the error message."""
+
+    def parse(text: str) -> tuple[int, ...]:
+        try:
+            return tuple(int(part) for part in text.split(","))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is no list such as {example}") from error
+
+    return parse
 
 
 def add_admin_key(parser: argparse.ArgumentParser) -> None:
-    """--admin-key-file, to be given to `find_admin_key`."""
+    """--admin-key-file, for `find_admin_key`."""
     parser.add_argument(
         "--admin-key-file",
         type=Path,
@@ -39,7 +54,7 @@ def add_admin_key(parser: argparse.ArgumentParser) -> None:
 
 
 def find_admin_key(file: Path | None) -> str:
-    """The key to send to a server, "" for none; raises Unavailable if its file has none."""
+    """The key to send to a server, "" for none; raises Unavailable if the file holds none."""
     if file is not None:
         return read_key(file)
     if key := os.environ.get(_KEY):

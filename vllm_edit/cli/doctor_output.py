@@ -1,7 +1,6 @@
 """What ``vllm-edit doctor`` prints."""
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TextIO
 
 from rich import box
@@ -37,31 +36,32 @@ def print_report(report: Report, file: TextIO | None = None) -> None:
     console.print(Text(verdict, style="bold green" if report.usable else "bold red"))
 
 
-def _structure(console: Console, found: Structure) -> None:
-    orientation = ", stored transposed" if found.transposed else ""
-    tied = "tied to" if found.tied else "apart from"
+def _structure(console: Console, structure: Structure) -> None:
+    orientation = ", stored transposed" if structure.transposed else ""
+    tied = "tied to" if structure.tied else "apart from"
     lines = (
-        f"{found.architecture}: {found.layers} layers of width {found.width}, "
-        f"{found.parameters:,} parameters in {found.dtype} (examined in {found.loaded})",
-        f"keys of width {found.key_width} at {found.matrix}{orientation}",
-        f"vocabulary of {found.vocabulary}; the output embeddings are {tied} the input's",
+        f"{structure.architecture}: {structure.layers} layers of width {structure.width}, "
+        f"{structure.parameters:,} parameters in {structure.dtype} "
+        f"(examined in {structure.loaded})",
+        f"keys of width {structure.key_width} at {structure.matrix}{orientation}",
+        f"vocabulary of {structure.vocabulary}; the output embeddings are {tied} the input's",
     )
     for line in lines:
         console.print(Text(line))
 
 
-def _trace(console: Console, found: Trace, proposal: Proposal | None) -> None:
+def _trace(console: Console, trace: Trace, proposal: Proposal | None) -> None:
     console.print(
-        f"\nThe model recalls {found.recalled} of {found.given} facts. Traced: {found.traced}, "
-        f"each with {found.samples} draws of noise on the subject,"
+        f"\nThe model recalls {trace.recalled} of {trace.given} facts. Traced: {trace.traced}, "
+        f"each with {trace.samples} draws of noise on the subject,"
     )
     console.print(
-        f"which takes the answer's probability from {found.clean:.2f} to {found.corrupted:.2f}. "
+        f"which takes the answer's probability from {trace.clean:.2f} to {trace.corrupted:.2f}. "
         "Restoring one part gives back:"
     )
-    mlps = "MLP" if found.window == 1 else f"{found.window} MLPs"
+    mlps = "MLP" if trace.window == 1 else f"{trace.window} MLPs"
     table = _table("layer", f"{mlps}, subject's last token", "state there", "state, last token")
-    columns = (found.mlp_at_subject, found.hidden_at_subject, found.hidden_at_last)
+    columns = (trace.mlp_at_subject, trace.hidden_at_subject, trace.hidden_at_last)
     for layer, effects in enumerate(zip(*columns, strict=True)):
         table.add_row(str(layer), *(f"{effect:.3f}" for effect in effects))
     console.print(table)
@@ -73,20 +73,20 @@ def _trace(console: Console, found: Trace, proposal: Proposal | None) -> None:
         )
 
 
-def _statistics(console: Console, found: Sequence[LayerStatistics]) -> None:
-    console.print(f"\nKey statistics of {found[0].tokens} tokens:")
+def _statistics(console: Console, layers: Sequence[LayerStatistics]) -> None:
+    console.print(f"\nKey statistics of {layers[0].tokens} tokens:")
     table = _table("layer", "condition", "ridge")
-    for entry in found:
+    for entry in layers:
         table.add_row(str(entry.layer), f"{entry.condition:.1e}", f"{entry.ridge:.1e}")
     console.print(table)
 
 
-def _methods(console: Console, found: Sequence[MethodReport]) -> None:
-    counts = [cost.edits for cost in found[0].costs]
+def _methods(console: Console, methods: Sequence[MethodReport]) -> None:
+    counts = [cost.edits for cost in methods[0].costs]
     console.print("\nWhat edits cost here, at most; memory is the model's and what is beside it:")
     times = [f"{count:,} edit{'s' * (count > 1)}" for count in counts]
     table = _table("method", "settings", "layers", "once", *times, "memory", "delta")
-    for method in found:
+    for method in methods:
         last = method.costs[-1]
         table.add_row(
             method.name,
@@ -101,10 +101,10 @@ def _methods(console: Console, found: Sequence[MethodReport]) -> None:
     console.print(f"memory and delta: those of {counts[-1]:,} edits in one batch", style="dim")
 
 
-def _findings(console: Console, found: Sequence[Finding]) -> None:
-    if found:
+def _findings(console: Console, findings: Sequence[Finding]) -> None:
+    if findings:
         console.print()
-    for finding in found:
+    for finding in findings:
         sign, style = ("✗", "red") if finding.blocks else ("!", "yellow")
         console.print(Text(f"{sign} {finding.message} [{finding.code}]", style=style))
 
@@ -138,26 +138,14 @@ def _table(*headers: str) -> Table:
     return table
 
 
-class ProgressBars:
-    """Bars on standard error, one for each stage; shown on a terminal only."""
+class StageBars(Progress):
+    """One progress bar for each stage, on standard error; shown on a terminal only."""
 
     def __init__(self) -> None:
-        self._bars = Progress(console=Console(stderr=True), transient=True)
-        self._tasks: dict[str, TaskID] = {}
+        super().__init__(console=Console(stderr=True), transient=True)
+        self._stages: dict[str, TaskID] = {}
 
-    def __enter__(self) -> "ProgressBars":
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bars.stop()
-
-    def __call__(self, stage: str, done: int, of: int) -> None:
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage)
-        self._bars.update(self._tasks[stage], completed=done, total=of)
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage not in self._stages:
+            self._stages[stage] = self.add_task(stage)
+        self.update(self._stages[stage], completed=done, total=total)
