@@ -2,8 +2,8 @@
 
 A file for each encoder, named after its fingerprint, of records of one size: a text's hash, its
 vector as float16, a checksum keyed with the fingerprint. Records are appended and never changed;
-one that is damaged, or was written by another encoder, is as good as none: its text is encoded
-again. The file holds nothing that cannot be encoded again and can be deleted at any time.
+a record that is damaged, or was written by another encoder, is ignored, and its text is encoded
+again. The file can be deleted at any time: everything in it can be encoded again.
 """
 
 import fcntl
@@ -187,7 +187,7 @@ class EmbeddingFile:
         return [self._read + int(at) for at in wrong]
 
     def _blank(self, file: BinaryIO, row: int) -> None:
-        """Let nobody stumble over a record again."""
+        """Overwrite a damaged record with zeros, so that it is skipped from now on."""
         here = file.tell()
         file.seek(row * self._kind.itemsize)
         file.write(bytes(self._kind.itemsize))
@@ -205,7 +205,7 @@ class EmbeddingFile:
         return np.frombuffer(b"".join(sums), np.uint8).reshape(-1, _CHECKSUM)
 
     def _sort(self) -> None:
-        """File what is recent under the rest, which takes a tenth of the memory."""
+        """Move the recent records into the sorted arrays, which take a tenth of the memory."""
         digests = np.concatenate([self._known, np.array(list(self._recent), f"S{_HASH}")])
         rows = np.concatenate([self._rows, np.array(list(self._recent.values()), np.int64)])
         order = np.argsort(digests, kind="stable")

@@ -1,10 +1,9 @@
-"""Whether a text may name a stored subject in other words than those it is stored under.
+"""Whether a text may name a stored subject in other words than the stored name.
 
-What names a subject word for word is found by `NameIndex`. Of the rest most requests have nothing
-to do with any subject, and this tells so in microseconds, where the encoder takes milliseconds. A
-text may name a subject if it has two neighbouring words of its name near to each other, in either
-order, or all of a name of one word. Of words only the beginning counts, without a final s, and of
-words like "the" nothing.
+`NameIndex` finds exact names. Most other requests have nothing to do with any subject; the gate
+finds that out in microseconds, where the encoder takes milliseconds. A text passes if it has two
+neighbouring words of a name near to each other, in either order, or the whole of a one-word name.
+Only the beginning of a word is compared, without a final s; words like "the" are ignored.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,7 +33,7 @@ class SubjectGate:
         self._pairs: dict[int, int] = {}
 
     def add(self, name: Name) -> None:
-        """Take in a name; as often as it is to be discarded."""
+        """Add a name; call `discard` once for each call."""
         for pair in _pairs_of(name):
             self._pairs[pair] = self._pairs.get(pair, 0) + 1
 
@@ -67,13 +66,13 @@ def _pairs(parts: Sequence[str], near: int) -> Iterator[int]:
 
 
 def _stems(words: Sequence[str]) -> list[str]:
-    """The beginnings of the words that say something, without a plural's or a genitive's s."""
+    """The beginnings of the words that carry meaning, without a final s."""
     return [stem for word in words if (stem := _stem(word))]
 
 
 @lru_cache(maxsize=65536)
 def _stem(word: str) -> str:
-    """Empty for a word that says nothing."""
+    """Empty for a word without meaning of its own."""
     if word in _LITTLE or not word[0].isalnum():
         return ""
     return word[: min(_BEGINNING, len(word) - (len(word) > 3 and word[-1] == "s"))]

@@ -1,4 +1,4 @@
-"""The governor: judges what all edits in effect have made of the base, not the last one alone.
+"""The governor: checks what all edits in effect do to the base together, not only the last one.
 
 Edits one after another add up: the edited matrices grow until the model says nothing of use any
 more (Gupta et al. 2024, arXiv 2401.07453; Yang et al. 2024, arXiv 2402.09656).

@@ -31,7 +31,7 @@ _TIE = 1e-4
 
 
 class Cancelled(Exception):
-    """Nobody waits for the structure any more."""
+    """The structure is no longer needed."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _vectors(parts: Sequence[Part], chosen: Rows) -> Iterator[Vectors]:
 
 
 def _watched(pieces: Iterator[Vectors], stop: threading.Event) -> Iterator[Vectors]:
-    """The same, as long as the result is wanted and the program runs."""
+    """The same pieces. Raises Cancelled when `stop` is set or the program ends."""
     for piece in pieces:
         if stop.is_set() or not threading.main_thread().is_alive():
             raise Cancelled

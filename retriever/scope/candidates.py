@@ -41,7 +41,7 @@ def named(
 
 
 def nearest(memory: Memory, turns: Sequence[Turn], vector: Vectors, most: int) -> list[Candidate]:
-    """Those of the `most` facts nearest to the last turn whose subject it all but names."""
+    """Of the `most` facts nearest to the last turn, those whose subject it nearly names."""
     found = []
     words = turns[-1].words[-LOOKED_THROUGH:]
     for fact, _ in memory.nearest_of_all(vector, most):

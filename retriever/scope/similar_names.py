@@ -1,4 +1,4 @@
-"""Where a text names somebody by nearly the right name."""
+"""Where a text has a name that is spelt nearly like a given one."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _NUMBER = re.compile(r"\d+|\b[ivxlcdm]+\b")
 
 
 def similar_name_spans(text: Sequence[Word], name: Name) -> list[tuple[int, int]]:
-    """The place most like the name, as characters from and to, if any is like enough.
+    """The span [start, end) of the words most similar to the name, if any is similar enough.
 
     Numbers have to be the same: "Line 4" is not a way to write "Line 5", nor "Pius X" "Pius XI".
     """

@@ -1,4 +1,4 @@
-"""The upper part of a model, run again and again over rows whose lower part does not change.
+"""The upper layers of a model, run many times over rows whose lower layers do not change.
 
 An optimisation that acts at one layer needs no layer below it more than once, and no logits but
 those it looks at; and tokens before the first that it acts on need no layer twice. All savings

@@ -1,1 +1,1 @@
-"""Values: edits posed as rows of tokens, and v*, what must stand at the subject for each."""
+"""Edits as rows of tokens, and v*: the value that each needs at its subject's last token."""

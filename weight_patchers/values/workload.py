@@ -1,4 +1,4 @@
-"""Edits posed in pieces that fit one pass each, and what the model holds for them."""
+"""Edits in parts that fit one pass each, with their keys, values and reports."""
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def plan_workload(
     share_subjects: bool = False,
     bare_share: float | None = None,
 ) -> Workload:
-    """Group the edits, each alone or all of a subject together, and pose them in pieces.
+    """Group the edits, each alone or all of a subject together, and tokenize them in parts.
 
     Edits of one subject have the same key wherever the subject comes first, and a linear map
     gives one key one value: together they get a value that serves all of them.
@@ -148,7 +148,7 @@ def _joined(parts: Mapping[int, Sequence[Tensor]]) -> dict[int, Tensor]:
 def edit_reports(
     model: PreTrainedModel, workload: Workload, values: TargetValues
 ) -> list[dict[str, float | int]]:
-    """For each edit, as given: what the optimisation promised and what the model now does."""
+    """For each edit, in the order given: what the optimisation reached, and what the model does now."""
     told = [target_outcome(model, problem) for problem in workload.problems]
     groups = torch.repeat_interleave(
         torch.arange(len(workload.groups)), torch.tensor([len(g) for g in workload.groups])
