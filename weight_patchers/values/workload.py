@@ -148,7 +148,7 @@ def _joined(parts: Mapping[int, Sequence[Tensor]]) -> dict[int, Tensor]:
 def edit_reports(
     model: PreTrainedModel, workload: Workload, values: TargetValues
 ) -> list[dict[str, float | int]]:
-    """For each edit, in the order given: what the optimisation reached, and what the model does now."""
+    """For each edit, as given: what the optimisation reached, and what the model does now."""
     told = [target_outcome(model, problem) for problem in workload.problems]
     groups = torch.repeat_interleave(
         torch.arange(len(workload.groups)), torch.tensor([len(g) for g in workload.groups])
