@@ -19,7 +19,7 @@ from vllm_edit.ledger import Ledger, deltas_of
 from vllm_edit.memory.build import make_memory, make_router
 from vllm_edit.probes.controls import controls
 from vllm_edit.probes.gate import ProbeGate
-from vllm_edit.processes.server_logging import join_vllm
+from vllm_edit.processes.server_logging import log_with_vllm
 from vllm_edit.replication.api_process import Owner, Sibling, api_process
 from vllm_edit.request.edit_state import EditState
 from vllm_edit.request.middleware import EditMiddleware
@@ -62,7 +62,7 @@ class EditPlugin:
         """
         if engine_client is None:
             return
-        join_vllm()
+        log_with_vllm()
         require_supported()
         keep_hash_only()
         settings = Settings.from_environment()

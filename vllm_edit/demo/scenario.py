@@ -1,4 +1,4 @@
-"""What the demo does, and what must and must not change while it does it."""
+"""The steps of the demo, and what each of them must change and must not change."""
 
 import sys
 import tempfile
@@ -57,7 +57,7 @@ def choose_case(seed: int) -> Case:
 
 
 def run_demo(url: str | None, seed: int, admin_key: str = "") -> int:
-    """Run it, print it; the exit status is 0 only if every change was as it should be."""
+    """Run and print it; the exit status is 0 only if every answer was as expected."""
     case = choose_case(seed)
     address = url or ""
     if not url:
@@ -93,7 +93,7 @@ def _server(url: str | None) -> Iterator[str]:
 
 
 class Demo:
-    """One run: what was answered at each stage, how long things took, what went wrong."""
+    """One run: the answers at each stage, the times, and the faults."""
 
     def __init__(self, client: DemoClient, url: str, case: Case) -> None:
         self._client = client
@@ -123,11 +123,11 @@ class Demo:
         )
 
     def _ask(self, stage: str) -> dict[str, str]:
-        found = {}
+        texts = {}
         for kind, question in self._case.questions:
-            found[question] = self._client.ask(question)
-            self.answers.append(Answer(stage, f"{kind}: {question}", found[question]))
-        return found
+            texts[question] = self._client.ask(question)
+            self.answers.append(Answer(stage, f"{kind}: {question}", texts[question]))
+        return texts
 
     def _edit(self, method: str, name: str) -> str:
         """Post the fact, wait until the question's answer has it; returns the edit's id."""
@@ -152,24 +152,24 @@ class Demo:
         self.times.append((f"{name}: rollback", time.perf_counter() - start))
 
     def _expect_edited(self, stage: str) -> None:
-        found = self._ask(stage)
+        texts = self._ask(stage)
         for kind, question in self._case.concerned:
-            if found[question] != self._case.target_new:
+            if texts[question] != self._case.target_new:
                 self.faults.append(
                     f"{stage}: the {kind} should be answered {self._case.target_new!r}, "
-                    f"not {found[question]!r}"
+                    f"not {texts[question]!r}"
                 )
         for kind, question in self._case.untouched:
-            self._compare(stage, kind, question, found)
+            self._compare(stage, kind, question, texts)
 
     def _expect_base(self, stage: str) -> None:
-        found = self._ask(stage)
+        texts = self._ask(stage)
         for kind, question in self._case.questions:
-            self._compare(stage, kind, question, found)
+            self._compare(stage, kind, question, texts)
 
-    def _compare(self, stage: str, kind: str, question: str, found: dict[str, str]) -> None:
-        if found[question] != self._base[question]:
+    def _compare(self, stage: str, kind: str, question: str, texts: dict[str, str]) -> None:
+        if texts[question] != self._base[question]:
             self.faults.append(
                 f"{stage}: the {kind} should still be answered {self._base[question]!r}, "
-                f"not {found[question]!r}"
+                f"not {texts[question]!r}"
             )

@@ -1,1 +1,1 @@
-"""Processes that are started, and what they need of the machine."""
+"""Starting processes, and what they need from the machine."""

@@ -1,4 +1,4 @@
-"""A model as Transformers loads it: with gradients to be had, apart from the one that serves."""
+"""Loads a checkpoint with Transformers, for work outside the serving engine."""
 
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ def load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The checkpoint's model, in evaluation mode, and its tokenizer.
 
-    `dtype` names one of PyTorch's. Raises Unavailable when the folder has no causal language
-    model or no tokenizer that Transformers can load, or the device is not there.
+    `dtype` is the name of a PyTorch dtype. Raises Unavailable if Transformers cannot load a causal
+    language model and a tokenizer from the folder, or if the device is missing.
     """
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise Unavailable("There is no CUDA device here: name the device cpu, or none.")

@@ -1,4 +1,4 @@
-"""Folders for Unix sockets, which whoever may enter the folder can talk to."""
+"""Folders for Unix sockets: anyone who may enter the folder can connect to the sockets."""
 
 import os
 import stat
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vllm_edit.domain.errors import Unavailable
 
-# Longest path of a Unix socket on Linux, less the longest name of ours.
+# The longest path of a Unix socket on Linux, minus our longest file name.
 _LONGEST = 107 - len("/editor-1000000.sock")
 
 

@@ -21,20 +21,20 @@ def evaluate(
     An answer is right if it begins with the row's and goes on with nothing that makes it another
     word.
     """
-    found: dict[str, list[bool]] = {}
+    right: dict[str, list[bool]] = {}
     for chat in (False, True) if tokenizer.chat_template else (False,):
         for start in range(0, len(rows), _BATCH):
             part = rows[start : start + _BATCH]
-            for row, said in zip(part, _answers(model, tokenizer, part, chat), strict=True):
+            for row, text in zip(part, _answers(model, tokenizer, part, chat), strict=True):
                 name = f"{row.kind}, chat" if chat else row.kind
-                found.setdefault(name, []).append(is_right(said, row.answer))
-    return {name: sum(right) / len(right) for name, right in found.items()}
+                right.setdefault(name, []).append(is_right(text, row.answer))
+    return {name: sum(results) / len(results) for name, results in right.items()}
 
 
-def is_right(said: str, answer: str) -> bool:
+def is_right(text: str, answer: str) -> bool:
     """Whether what was generated is the answer."""
-    rest = said.strip().removeprefix(answer)
-    return rest != said.strip() and not rest[:1].isalnum()
+    rest = text.strip().removeprefix(answer)
+    return rest != text.strip() and not rest[:1].isalnum()
 
 
 def _answers(
@@ -55,5 +55,5 @@ def _answers(
             do_sample=False,
             pad_token_id=end,
         )
-    said: list[str] = tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True)
-    return said
+    texts: list[str] = tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True)
+    return texts

@@ -1,4 +1,4 @@
-"""Rows about the bundled world: edits to random other objects, asked in every wording."""
+"""Training data about the bundled world: edits to random other objects, in every wording."""
 
 import random
 from collections.abc import Iterator
@@ -26,9 +26,9 @@ def factworld_data(count: int, seed: int) -> TrainingData:
 
 def _drawn(draw: Draw) -> TrainingRow:
     fact = draw.new_fact()
-    said = fill(draw.statement_wording(fact.relation), fact.subject)
-    asked = fill(draw.wording(fact.relation), fact.subject)
-    return TrainingRow(f"{said} {fact.object}.", asked, fact.object, fact.subject)
+    prompt = fill(draw.statement_wording(fact.relation), fact.subject)
+    question = fill(draw.wording(fact.relation), fact.subject)
+    return TrainingRow(f"{prompt} {fact.object}.", question, fact.object, fact.subject)
 
 
 def _validation(world: World, draw: Draw) -> Iterator[TrainingRow]:
@@ -48,5 +48,5 @@ def _probes(fact: WorldFact, draw: Draw) -> Iterator[TrainingRow]:
     trained = fill(draw.rng.choice(relation.trained[1:]), fact.subject)
     yield TrainingRow(edit, trained, fact.object, fact.subject, "trained wordings")
     for wording in relation.held_out:
-        asked = fill(wording, fact.subject)
-        yield TrainingRow(edit, asked, fact.object, fact.subject, "held-out wordings")
+        question = fill(wording, fact.subject)
+        yield TrainingRow(edit, question, fact.object, fact.subject, "held-out wordings")

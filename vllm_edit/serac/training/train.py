@@ -34,12 +34,15 @@ class Recipe:
         return max(1, math.ceil(self.epochs * rows / self.batch))
 
     def factor(self, done: float) -> float:
-        """What the learning rate is multiplied by when this share of the steps is done."""
+        """The factor of the learning rate when this share of the steps is done.
+
+        Not Transformers' linear schedule: that one starts at zero, so its numbers differ.
+        """
         return min(1.0, (done + 1e-3) / self.warm_up, (1 - done) / (1 - self.warm_up))
 
 
 class Training:
-    """One run. With `state`, it keeps there what it needs to go on, and goes on from what it finds.
+    """One run. With `state`, it saves its state in that file and continues from a saved one.
 
     Rows and their order depend on the seed and the step alone, so a resumed run sees what an
     uninterrupted one would have seen.
@@ -68,23 +71,23 @@ class Training:
     def run(self, progress: Progress) -> float:
         """Train to the end; returns the running loss."""
         total = self._recipe.steps(len(self._rows))
-        step, shown = self._resume()
+        step, mean_loss = self._resume()
         saved = time.monotonic()
         self._model.train()
         for rows in self._batches(step):
             loss = self._step(rows, step, total)
-            shown = loss if step == 0 else 0.95 * shown + 0.05 * loss
+            mean_loss = loss if step == 0 else 0.95 * mean_loss + 0.05 * loss
             step += 1
-            progress(step, total, shown)
+            progress(step, total, mean_loss)
             if step >= total:
                 break
             if time.monotonic() - saved > self._recipe.save_seconds:
-                self._save(step, shown)
+                self._save(step, mean_loss)
                 saved = time.monotonic()
         self._model.eval()
         if self._state is not None:
             self._state.unlink(missing_ok=True)
-        return shown
+        return mean_loss
 
     def _step(self, rows: list[TrainingRow], step: int, total: int) -> float:
         rng = random.Random(f"{self._recipe.seed} {step}")  # noqa: S311 - seeded
