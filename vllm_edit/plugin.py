@@ -82,7 +82,7 @@ async def _start(
     ledger = Ledger.open(settings.store)
     scratch = tempfile.TemporaryDirectory(prefix="vllm-edit-")
     names = ModelNames(vllm_state.openai_serving_models)
-    names.alias(DEFAULT)
+    names.serve_as_merged(DEFAULT)
 
     completions: CompletionHandler = vllm_state.openai_serving_completion
     serac = build_serac(settings, Path(scratch.name), Path(args.model))

@@ -37,8 +37,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 async def swap(paced: Pace) -> None:
-    await paced.rest()
-    paced.resumed(pace.time.perf_counter())
+    await paced.wait()
+    paced.record_swap(pace.time.perf_counter())
 
 
 async def test_swaps_take_their_share_while_requests_run(clock: Clock) -> None:
@@ -46,7 +46,7 @@ async def test_swaps_take_their_share_while_requests_run(clock: Clock) -> None:
     clock.tokens = {"long": 3, "ends": 5}
     clock.later = {100.2: {"long": 3}, 100.5: {"long": 4}}
     await swap(paced)
-    await paced.rest()
+    await paced.wait()
     # Half a second for the swap, and nine times as long until the next.
     assert clock.now == pytest.approx(105.0, abs=0.1)
 
@@ -56,11 +56,11 @@ async def test_a_swap_that_did_not_wait_is_rested_for_later(clock: Clock) -> Non
     clock.tokens = {"long": 3}
     clock.later = {100.5: {"long": 4}}
     await swap(paced)
-    await paced.rest()
-    paced.resumed(clock.now)
+    await paced.wait()
+    paced.record_swap(clock.now)
     clock.later = {clock.now + 0.5: {"long": 5}}
-    paced.resumed(clock.now)
-    await paced.rest()
+    paced.record_swap(clock.now)
+    await paced.wait()
     assert clock.now > 109.0
 
 
@@ -73,7 +73,7 @@ async def test_no_swap_waits_while_no_request_runs(clock: Clock) -> None:
     clock.tokens = {"a": 1}
     clock.later = {100.5: {"a": 2}, 101.0: {}}
     await swap(paced)
-    await paced.rest()
+    await paced.wait()
     assert clock.now == pytest.approx(101.0, abs=0.1)
 
 
@@ -81,7 +81,7 @@ async def test_a_request_that_stands_still_is_not_waited_for(clock: Clock) -> No
     paced = Pace(clock.running, 0.1)
     clock.tokens = {"stuck": 1}
     await swap(paced)
-    await paced.rest()
+    await paced.wait()
     assert clock.now == pytest.approx(130.0, abs=0.1)
 
 

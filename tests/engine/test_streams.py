@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from tests.engine.running import PROMPT, SHARED_ENGINE, random_delta
+from vllm_edit.engine.adapter_change import AdapterChange
 from vllm_edit.engine.pace import Pace
 from vllm_edit.engine.swap import Swapper
 from vllm_edit.vllm_interface.engine import running_requests
@@ -101,15 +102,15 @@ async def test_a_request_that_comes_in_the_pause_is_answered_after_it(
 ) -> None:
     streams: list[asyncio.Task[Stream]] = []
 
-    class Asking:
-        async def do(self) -> None:
+    class Asking(AdapterChange):
+        async def exchange(self) -> None:
             streams.append(asyncio.create_task(Stream().run(client, 8)))
             await asyncio.sleep(0)
 
-        async def undo(self) -> None:
+        async def exchange_back(self) -> None:
             raise AssertionError
 
-    await swapper.serve([random_delta(1)], "2", meanwhile=Asking())
+    await swapper.serve([random_delta(1)], "2", adapters=Asking())
     (stream,) = await asyncio.gather(*streams)
     assert stream.versions == [("2", 0, 8)]
 

@@ -8,6 +8,7 @@ from vllm.entrypoints.openai.models.serving import OpenAIServingModels
 
 from vllm_edit import factworld
 from vllm_edit.engine.adapter_files import AdapterFiles
+from vllm_edit.engine.adapter_loader import AdapterLoader
 from vllm_edit.engine.adapters import Adapters
 from vllm_edit.engine.grace_period import GracePeriod
 from vllm_edit.engine.model_names import ModelNames
@@ -19,5 +20,6 @@ def variants_over(client: Any, swapper: Swapper, folder: Path) -> ServedVariants
     """What an engine serves, with adapters in the folder."""
     model = factworld.checkpoint()
     models = OpenAIServingModels(client, [BaseModelPath("factworld", str(model))])
-    files = AdapterFiles(model, folder)
-    return ServedVariants(swapper, Adapters(client, ModelNames(models), files, GracePeriod()))
+    names = ModelNames(models)
+    loader = AdapterLoader(client, names, AdapterFiles(model, folder))
+    return ServedVariants(swapper, Adapters(loader, names, GracePeriod()))

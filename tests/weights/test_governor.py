@@ -14,7 +14,7 @@ from tests.edit_state import edit_state
 from vllm_edit import factworld
 from vllm_edit.api.attach import attach
 from vllm_edit.editor.client import EditorClient, EditorOptions
-from vllm_edit.engine.adapters import Variants
+from vllm_edit.engine.adapter_loader import Variants
 from vllm_edit.ledger import Ledger
 from vllm_edit.service.service import EditService
 from vllm_edit.service.validation import EditValidator

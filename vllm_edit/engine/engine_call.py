@@ -8,10 +8,10 @@ from vllm_edit.domain.errors import SwapFailed
 T = TypeVar("T")
 
 
-async def checked(call: Awaitable[T]) -> T:
+async def call_engine(call: Awaitable[T]) -> T:
     """Await a call to the engine; raises SwapFailed for whatever it raises.
 
-    vLLM hands errors of its processes on as bare Exceptions, so nothing narrower can be named.
+    vLLM passes errors of its processes on as bare Exceptions, so nothing narrower can be named.
     """
     try:
         return await call

@@ -1,4 +1,4 @@
-"""Grace periods: the time after which no request of a variant remains that began before."""
+"""Waiting until no request that has begun so far uses what is to be removed."""
 
 import asyncio
 from collections import Counter
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 class GracePeriod:
     """Counts running requests by variant and the period they began in, as read-copy-update does.
 
-    What requests of a variant have picked up may be removed once `over` returns. Lives on one
-    event loop.
+    What the requests of a variant use may be removed when `wait_for_requests` returns. Lives on
+    one event loop.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class GracePeriod:
 
     @contextmanager
     def request(self, variant: str) -> Iterator[None]:
-        """Around the whole of a request's life."""
+        """Put this around the whole of a request."""
         began = variant, self._period
         self._running[began] += 1
         try:
@@ -31,7 +31,7 @@ class GracePeriod:
                 del self._running[began]
                 self._waiting.set()
 
-    async def over(self, variant: str) -> None:
+    async def wait_for_requests(self, variant: str) -> None:
         """Wait until every request of the variant that is running now has ended."""
         now = self._period
         self._period += 1

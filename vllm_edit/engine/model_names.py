@@ -10,9 +10,9 @@ from vllm_edit.vllm_interface import models as vllm_models
 
 @dataclass(frozen=True)
 class Naming:
-    """How a variant is served: by an adapter, not at all for a reason, or by the merged weights.
+    """How a variant is served: with an adapter, not at all for a reason, or by the merged weights.
 
-    ``adapter`` has its name, number and folder.
+    ``adapter`` is the adapter's name, number and folder.
     """
 
     adapter: tuple[str, int, str] | None = None
@@ -20,10 +20,10 @@ class Naming:
 
 
 class ModelNames:
-    """Enters variants where vLLM looks names up, so that every route of its own knows them.
+    """Adds variants where vLLM looks model names up, so that every route of vLLM's knows them.
 
-    A variant is another name of the served model, or an adapter on it, or, with a reason, not
-    available: vLLM then knows no such model.
+    A variant is another name of the served model, or an adapter on it. Or it is unavailable for a
+    reason, and vLLM knows no such model.
     """
 
     def __init__(self, models: vllm_models.ServedModels) -> None:
@@ -31,7 +31,7 @@ class ModelNames:
         self.served = tuple(path.name for path in models.base_model_paths)
         self._namings: dict[str, Naming] = {}
         self.changes = Progress()
-        """How many changes of the names there were."""
+        """Counts the changes of the names."""
 
     @property
     def namings(self) -> Mapping[str, Naming]:
@@ -40,7 +40,7 @@ class ModelNames:
 
     @property
     def reasons(self) -> Mapping[str, str]:
-        """Why a variant is not available, for each that is not."""
+        """Why a variant is unavailable, for each that is."""
         return {v: naming.reason for v, naming in self._namings.items() if naming.reason}
 
     def listed(self) -> list[str]:
@@ -55,40 +55,41 @@ class ModelNames:
         return None
 
     def new_number(self) -> int:
-        """A number for an adapter that no other of vLLM's has."""
+        """A number that no other adapter in vLLM has."""
         return self._models.lora_id_counter.inc(1)
 
-    def alias(self, variant: str) -> None:
-        """Serve the variant with the merged weights."""
+    def serve_as_merged(self, variant: str) -> None:
+        """Serve the variant with the merged weights alone."""
         self._set(variant, Naming())
 
-    def adapt(self, variant: str, adapter: vllm_models.Adapter) -> None:
+    def serve_with_adapter(self, variant: str, adapter: vllm_models.Adapter) -> None:
         """Serve the variant with an adapter."""
-        told = adapter.lora_name, adapter.lora_int_id, adapter.lora_path
-        self._set(variant, Naming(adapter=told))
+        entry = adapter.lora_name, adapter.lora_int_id, adapter.lora_path
+        self._set(variant, Naming(adapter=entry))
 
-    def refuse(self, variant: str, reason: str) -> None:
-        """Serve the variant no more, for a reason."""
+    def make_unavailable(self, variant: str, reason: str) -> None:
+        """Stop serving the variant, for a reason."""
         self._set(variant, Naming(reason=reason))
 
-    def withdraw(self, variant: str) -> None:
-        """Forget the variant."""
+    def remove(self, variant: str) -> None:
+        """Remove the name of a variant that was deleted."""
         self._set(variant, None)
 
-    def adopt(self, namings: Mapping[str, Naming]) -> list[str]:
-        """Serve these variants, as another process of the server does; returns what changed."""
-        known = {**self._namings, **namings}
-        changed = [v for v in known if self._namings.get(v) != namings.get(v)]
+    def copy(self, namings: Mapping[str, Naming]) -> list[str]:
+        """Serve exactly as another process of the server does; returns the variants that changed."""
+        changed = [
+            v for v in {**self._namings, **namings} if self._namings.get(v) != namings.get(v)
+        ]
         for variant in changed:
             self._set(variant, namings.get(variant))
         return changed
 
     def _set(self, variant: str, naming: Naming | None) -> None:
-        self._remove(variant)
+        self._clear(variant)
         if naming is not None:
             self._namings[variant] = naming
             self._enter(variant, naming)
-        self.changes.reach(self.changes.revision + 1)
+        self.changes.advance(self.changes.revision + 1)
 
     def _enter(self, variant: str, naming: Naming) -> None:
         if naming.adapter is not None:
@@ -99,17 +100,17 @@ class ModelNames:
             return
         if naming.reason:
             return
-        known = {path.name: path for path in self._models.base_model_paths}
+        paths = {path.name: path for path in self._models.base_model_paths}
         for served, name in self._names(variant):
-            alias = vllm_models.base_path(name, known[served].model_path)
+            alias = vllm_models.base_path(name, paths[served].model_path)
             self._models.base_model_paths.append(alias)
 
-    def _remove(self, variant: str) -> None:
+    def _clear(self, variant: str) -> None:
         self._namings.pop(variant, None)
-        gone = {name for _, name in self._names(variant)}
+        names = {name for _, name in self._names(variant)}
         paths = self._models.base_model_paths
-        paths[:] = [path for path in paths if path.name not in gone]
-        for name in gone:
+        paths[:] = [path for path in paths if path.name not in names]
+        for name in names:
             self._models.lora_requests.pop(name, None)
 
     def _names(self, variant: str) -> Iterator[tuple[str, str]]:

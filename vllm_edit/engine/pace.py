@@ -6,19 +6,19 @@ import time
 from collections.abc import Callable, Mapping
 
 Running = Callable[[], Mapping[str, int]]
-"""The requests that have begun to answer, with the number of tokens each has given."""
+"""The requests whose answer has begun, with the number of tokens of each."""
 
 _POLL_SECONDS = 0.01
 _LONGEST_SECONDS = 30.0
-"""A request that gives nothing for so long waits for something else than its recomputation."""
+"""A request without a new token for so long waits for something else than its recomputation."""
 
 
 class Pace:
     """Spaces swaps, so that they take at most ``share`` of the time while requests run.
 
-    A swap takes from its pause until each request that ran then has given another token or has
-    ended: the engine computes them all again first. While none runs, no swap waits. Requests of
-    other API processes are not seen. Lives on one event loop.
+    The time of a swap begins with its pause. It ends when each request that ran then has given
+    another token or has ended, since the engine recomputes all of them first. While no request
+    runs, no swap waits. Requests of other API processes are not counted. Lives on one event loop.
     """
 
     def __init__(self, running: Running, share: float) -> None:
@@ -27,7 +27,7 @@ class Pace:
         self._free = 0.0
         self._watching: asyncio.Task[None] | None = None
 
-    async def rest(self) -> None:
+    async def wait(self) -> None:
         """Wait until the next swap may begin."""
         if self._watching:
             await self._watching
@@ -37,13 +37,13 @@ class Pace:
                 return
             await asyncio.sleep(min(left, _POLL_SECONDS))
 
-    def resumed(self, paused: float) -> None:
-        """After a swap that paused the engine then, by time.perf_counter."""
+    def record_swap(self, paused: float) -> None:
+        """Call this after a swap that paused the engine at ``paused`` (time.perf_counter)."""
         watch = self._watch(self._running(), paused, self._watching)
         self._watching = asyncio.create_task(watch)
 
     async def close(self) -> None:
-        """Watch no longer."""
+        """Stop watching requests."""
         if self._watching:
             self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -59,5 +59,5 @@ class Pace:
                 return
             await asyncio.sleep(_POLL_SECONDS)
         now = time.perf_counter()
-        # Behind what is still to be rested for a swap that did not wait.
+        # A swap that did not wait leaves its time to those that do.
         self._free = max(now, self._free) + (now - paused) * (1 / self._share - 1)

@@ -1,4 +1,4 @@
-"""How far a server has come, and waiting until it has come further."""
+"""The revision that a server has reached, and waiting for a later one."""
 
 import asyncio
 
@@ -10,14 +10,14 @@ class Progress:
         self.revision = 0
         self._grown = asyncio.Event()
 
-    def reach(self, revision: int) -> None:
-        """Everything up to this revision is in effect."""
+    def advance(self, revision: int) -> None:
+        """Note that everything up to this revision is in effect."""
         if revision > self.revision:
             self.revision = revision
             self._grown.set()
             self._grown = asyncio.Event()
 
-    async def reached(self, revision: int) -> None:
+    async def wait_for(self, revision: int) -> None:
         """Wait until everything up to this revision is in effect."""
         while self.revision < revision:
             await self._grown.wait()

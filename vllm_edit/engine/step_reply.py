@@ -6,10 +6,10 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Reply:
+class StepReply:
     """The answer of one rank.
 
-    ``step`` and ``number`` repeat the call, so that an answer to another one is noticed.
+    ``step`` and ``number`` repeat the call, so that an answer to another call is noticed.
     ``fault`` says why the step failed, or is None. ``ready`` is false while the rank is still
     building; ``placed`` holds the parameters that it serves a part of.
     """
@@ -24,6 +24,6 @@ class Reply:
         return asdict(self)
 
     @classmethod
-    def from_wire(cls, data: Mapping[str, Any]) -> "Reply":
+    def from_wire(cls, data: Mapping[str, Any]) -> "StepReply":
         """Raises TypeError when the data is no reply."""
         return cls(**data)

@@ -3,21 +3,19 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from vllm_edit.domain.errors import SwapFailed
+from vllm_edit.engine.adapter_change import AdapterChange
 from vllm_edit.engine.metrics import SWAPPING
 from vllm_edit.engine.pace import Pace
 from vllm_edit.engine.payload import chunks, live_sums, pack
-from vllm_edit.engine.ranks import Ranks
-from vllm_edit.engine.step_reply import Reply
-from vllm_edit.vllm_interface.engine import PauseMode
+from vllm_edit.engine.step_reply import StepReply
+from vllm_edit.engine.worker_group import WorkerGroup
+from vllm_edit.vllm_interface.engine import EngineClient, PauseMode
 from weight_patchers import Delta
 from weight_patchers.delta_sum import DeltaSum
-
-__all__ = ["Meanwhile", "PauseMode", "Swapper", "Timing"]
 
 STOPPED = "serving_stopped"
 """Code of the error after which the engine stays paused."""
@@ -37,49 +35,28 @@ class Timing:
     resumed: float
 
 
-class Meanwhile(Protocol):
-    """What else takes effect in the pause of a swap, or is taken back in it."""
-
-    async def do(self) -> None:
-        """Raises SwapFailed if it cannot be done."""
-
-    async def undo(self) -> None:
-        """Take back what was done of it; raises SwapFailed if it cannot be."""
-
-
-class _Nothing:
-    async def do(self) -> None:
-        pass
-
-    undo = do
-
-
 class Swapper:
-    """Drives the workers' two phases: stage while serving, then commit in a short pause.
+    """Drives a swap: build the new weights while serving, then commit them in a short pause.
 
-    Swaps run one at a time and to their end, even if the caller is cancelled. After one that
-    raised, every rank serves what it served before, by checksum. Where that cannot be verified,
-    the engine stays paused: no request is answered, this swap and every later one raise
-    SwapFailed with the code ``serving_stopped``, and ``stopped`` says why. The server must then
-    be started again, which replays the edits. ``timing`` is that of the latest swap.
+    After a swap that raised, every rank serves what it served before, verified by checksum. If
+    that cannot be verified, the engine stays paused and answers no request. This swap and every
+    later one then raise SwapFailed with the code ``serving_stopped``, and ``stopped`` says why.
+    The server must be started again, which replays the edits. ``timing`` is that of the latest
+    swap.
+
+    Neither for concurrent swaps nor to be cancelled; `ServedVariants` takes care of both.
     """
 
     def __init__(
-        self,
-        engine: Any,
-        pause_mode: PauseMode,
-        fingerprint: str | None = None,
-        pace: Pace | None = None,
+        self, engine: EngineClient, pause_mode: PauseMode, pace: Pace | None = None
     ) -> None:
-        self._ranks = Ranks(engine)
+        self._workers = WorkerGroup(engine)
         self._pause_mode = pause_mode
-        self._fingerprint = fingerprint
         self._pace = pace
         self._live: frozenset[str] = frozenset()
         self._served: tuple[Delta, ...] = ()
         self._version = ""
         self._number = 0
-        self._lock = asyncio.Lock()
         self.stopped: str | None = None
         self.timing: Timing | None = None
 
@@ -88,126 +65,115 @@ class Swapper:
         deltas: Sequence[Delta],
         weight_version: str,
         pause_mode: PauseMode | None = None,
-        meanwhile: Meanwhile | None = None,
+        adapters: AdapterChange | None = None,
     ) -> None:
         """Swap to exactly these live deltas and name the weights ``weight_version``.
 
-        Running requests are preempted and recomputed, finished or aborted as the pause mode
-        says; every KV cache is cleared, so no answer mixes weights. ``meanwhile`` is done in the
-        same pause. Where running requests are to be recomputed and something new is served, it
-        begins when the pace of swaps lets it.
+        Running requests are preempted and recomputed, finished or aborted, as the pause mode
+        says. Every KV cache is cleared, so no answer mixes weights. ``adapters`` change with the
+        weights. A swap that brings a new delta and has running requests recomputed first waits
+        until the pace of swaps allows it.
 
         Raises:
             SwapFailed: a rank refused; what was served before is served again.
         """
+        if self.stopped:
+            raise SwapFailed(self.stopped, code=STOPPED)
+        _require_one_base(deltas)
+        sums = await asyncio.to_thread(live_sums, deltas, self._live)
         mode = pause_mode or self._pause_mode
-        await asyncio.shield(self._serve(deltas, weight_version, mode, meanwhile))
+        self._version = self._version or await self._workers.version()
+        if sums or adapters:
+            if self._pace and mode == "keep" and not self._only_removes(deltas):
+                await self._pace.wait()
+            await self._swap(sums, weight_version, mode, adapters or AdapterChange())
+        else:
+            await self._workers.set_version(weight_version)
+        self._version, self._served = weight_version, tuple(deltas)
 
     async def close(self) -> None:
         """No swap follows."""
         if self._pace:
             await self._pace.close()
 
-    async def _serve(
-        self,
-        deltas: Sequence[Delta],
-        version: str,
-        mode: PauseMode,
-        meanwhile: Meanwhile | None,
-    ) -> None:
-        async with self._lock:
-            if self.stopped:
-                raise SwapFailed(self.stopped, code=STOPPED)
-            self._require_one_base(deltas)
-            sums = await asyncio.to_thread(live_sums, deltas, self._live)
-            self._version = self._version or await self._ranks.version()
-            if sums or meanwhile is not None:
-                if self._pace and mode == "keep" and not self._taking_back(deltas):
-                    await self._pace.rest()
-                await self._swap(sums, version, mode, meanwhile or _Nothing())
-            else:
-                await self._ranks.set_version(version)
-            self._version, self._served = version, tuple(deltas)
-
-    def _taking_back(self, deltas: Sequence[Delta]) -> bool:
-        """Whether nothing comes that is not served already; what was wrong goes at once."""
+    def _only_removes(self, deltas: Sequence[Delta]) -> bool:
+        """Whether all these deltas are served already: then a wrong edit goes without delay."""
         return all(any(delta is served for served in self._served) for delta in deltas)
 
     async def _swap(
-        self, sums: dict[str, DeltaSum], version: str, mode: PauseMode, meanwhile: Meanwhile
+        self, sums: Mapping[str, DeltaSum], version: str, mode: PauseMode, adapters: AdapterChange
     ) -> None:
-        staged = time.perf_counter()
-        await self._stage(sums)
-        paused = time.perf_counter()
-        await self._take_effect(version, mode, meanwhile)
-        self.timing = Timing(staged, paused, time.perf_counter())
-        if self._pace and mode == "keep":
-            self._pace.resumed(paused)
-        SWAPPING.labels("stage").observe(paused - staged)
-        SWAPPING.labels("pause").observe(self.timing.resumed - paused)
-        self._live = frozenset(n for n, change in sums.items() if not change.is_empty)
+        """The swap from its first step to its last; a failed step undoes those before it."""
+        await adapters.end_unfit()
+        async with adapters.without_removal():
+            try:
+                await adapters.prepare()
+                staged = time.perf_counter()
+                await self._stage(sums)
+                paused = time.perf_counter()
+                await self._pause(mode)
+                try:
+                    await self._workers.commit(self._number, version)
+                    await _or_swap_failed(adapters.exchange())
+                    await self._workers.resume()
+                    resumed = time.perf_counter()
+                except SwapFailed as failure:
+                    await self._restore_after(failure, adapters)
+                    raise
+            except SwapFailed:
+                await adapters.take_back()
+                raise
+        adapters.publish()
+        self._record(Timing(staged, paused, resumed), mode)
+        self._live = frozenset(name for name, change in sums.items() if not change.is_empty)
         await self._finish()
 
-    def _require_one_base(self, deltas: Sequence[Delta]) -> None:
-        bases = {delta.fingerprint for delta in deltas}
-        if len(bases | ({self._fingerprint} - {None})) > 1:
-            raise SwapFailed("A live delta was computed for another base. Roll it back.")
-
-    async def _stage(self, sums: dict[str, DeltaSum]) -> None:
-        """Have every rank build the new weights; nothing is served otherwise meanwhile."""
+    async def _stage(self, sums: Mapping[str, DeltaSum]) -> None:
+        """Have every rank build the new weights, while all ranks go on serving the old ones."""
         self._number += 1
         data = await asyncio.to_thread(pack, sums)
         try:
             *parts, last = chunks(data)
             for part in parts:
-                await self._ranks.call("edit_receive", self._number, part)
-            replies = await self._ranks.call("edit_stage", self._number, last, sorted(sums))
+                await self._workers.call("edit_receive", self._number, part)
+            replies = await self._workers.call("edit_stage", self._number, last, sorted(sums))
             _require_placed(sums, await self._built(replies))
         except SwapFailed:
             await self._finish()
             raise
 
-    async def _built(self, replies: Sequence[Reply]) -> Sequence[Reply]:
+    async def _built(self, replies: Sequence[StepReply]) -> Sequence[StepReply]:
         """The ranks' replies when all of them have built their weights."""
         wait, longest = _POLL_SECONDS
         while not all(reply.ready for reply in replies):
             await asyncio.sleep(wait)
             wait = min(2 * wait, longest)
-            replies = await self._ranks.call("edit_built", self._number)
+            replies = await self._workers.call("edit_built", self._number)
         return replies
 
-    async def _take_effect(self, version: str, mode: PauseMode, meanwhile: Meanwhile) -> None:
+    async def _pause(self, mode: PauseMode) -> None:
+        """Pause every engine; after a failure all go on with the weights that they have."""
         try:
-            await self._ranks.pause(mode)
+            await self._workers.pause(mode)
         except SwapFailed as failure:
-            await self._resume_after(failure)
-            raise
-        try:
-            await self._ranks.commit(self._number, version)
-            await _or_failed(meanwhile.do())
-            await self._ranks.resume()
-        except SwapFailed as failure:
-            await self._restore_after(failure, meanwhile)
+            try:
+                await self._workers.resume()
+            except SwapFailed as second:
+                raise self._stop(failure, second) from second
+            await self._finish()
             raise
 
-    async def _resume_after(self, failure: SwapFailed) -> None:
-        """Go on with the weights that were never touched."""
-        try:
-            await self._ranks.resume()
-        except SwapFailed as second:
-            raise self._stop(failure, second) from second
-        await self._finish()
-
-    async def _restore_after(self, failure: SwapFailed, meanwhile: Meanwhile) -> None:
+    async def _restore_after(self, failure: SwapFailed, adapters: AdapterChange) -> None:
+        """Serve what was served before, in the order of the swap."""
         logger.warning("A swap failed (%s); restoring what was served before.", failure.message)
         try:
             # Some engines may have resumed. New requests wait; running ones are recomputed.
-            await self._ranks.pause("keep")
-            await self._ranks.call("edit_restore", self._number)
-            await _or_failed(meanwhile.undo())
-            if await self._ranks.version() != self._version:
-                await self._ranks.set_version(self._version)
-            await self._ranks.resume()
+            await self._workers.pause("keep")
+            await self._workers.call("edit_restore", self._number)
+            await _or_swap_failed(adapters.exchange_back())
+            if await self._workers.version() != self._version:
+                await self._workers.set_version(self._version)
+            await self._workers.resume()
         except SwapFailed as second:
             raise self._stop(failure, second) from second
         await self._finish()
@@ -222,14 +188,21 @@ class Swapper:
         return SwapFailed(self.stopped, code=STOPPED)
 
     async def _finish(self) -> None:
-        """Let every rank drop what the swap needed; that costs memory only if it fails."""
+        """Let every rank drop what the swap needed; a failure of this costs only memory."""
         try:
-            await self._ranks.call("edit_finish", self._number, sorted(self._live))
+            await self._workers.call("edit_finish", self._number, sorted(self._live))
         except SwapFailed as error:
             logger.warning("A rank keeps weights of a swap that is over: %s", error.message)
 
+    def _record(self, timing: Timing, mode: PauseMode) -> None:
+        self.timing = timing
+        if self._pace and mode == "keep":
+            self._pace.record_swap(timing.paused)
+        SWAPPING.labels("stage").observe(timing.paused - timing.staged)
+        SWAPPING.labels("pause").observe(timing.resumed - timing.paused)
 
-async def _or_failed(done: Awaitable[None]) -> None:
+
+async def _or_swap_failed(done: Awaitable[None]) -> None:
     """Await it; raises SwapFailed for whatever it raises, since the engine is paused."""
     try:
         await done
@@ -239,9 +212,14 @@ async def _or_failed(done: Awaitable[None]) -> None:
         raise SwapFailed(f"{type(error).__name__}: {error}") from error
 
 
-def _require_placed(updates: Iterable[str], replies: Sequence[Reply]) -> None:
+def _require_one_base(deltas: Sequence[Delta]) -> None:
+    if len({delta.fingerprint for delta in deltas}) > 1:
+        raise SwapFailed("A live delta was computed for another base. Roll it back.")
+
+
+def _require_placed(names: Iterable[str], replies: Sequence[StepReply]) -> None:
     placed = {name for reply in replies for name in reply.placed}
-    if missing := sorted(set(updates) - placed):
+    if missing := sorted(set(names) - placed):
         raise SwapFailed(
             f"The engine loads no {', '.join(missing)}: it is tied to another parameter, or no "
             "part of the served model. Choose other layers."

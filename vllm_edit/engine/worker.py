@@ -4,7 +4,7 @@ vLLM loads general plugins in every process it starts. This one gives its worker
 ``collective_rpc`` to call, under names of our own, and leaves ``--worker-extension-cls`` to the
 user. All that it replaces is how adapters are applied on CPU.
 
-The steps of a swap are called in this order, all with its number; each answers a ``Reply``.
+The steps of a swap are called in this order, all with its number; each answers a ``StepReply``.
 """
 
 import logging
@@ -15,7 +15,7 @@ import torch
 
 from vllm_edit.domain.errors import EditError
 from vllm_edit.engine.replacement import digest
-from vllm_edit.engine.step_reply import Reply
+from vllm_edit.engine.step_reply import StepReply
 from vllm_edit.engine.worker_weights import ServedWeights
 from vllm_edit.vllm_interface.layers import is_linear
 from vllm_edit.vllm_interface.workers import add_methods, use_on_cpu
@@ -92,12 +92,12 @@ def _reply(step: str, number: int, action: Callable[[], Any]) -> dict[str, Any]:
     try:
         with torch.no_grad():
             found = action()
-        reply = Reply(step, number) if found is None else Reply(step, number, None, *found)
+        reply = StepReply(step, number) if found is None else StepReply(step, number, None, *found)
     except EditError as error:
-        reply = Reply(step, number, error.message)
+        reply = StepReply(step, number, error.message)
     except Exception as error:  # nothing may be raised, see above
         logger.exception("A swap failed on this rank.")
-        reply = Reply(step, number, f"{type(error).__name__}: {error}")
+        reply = StepReply(step, number, f"{type(error).__name__}: {error}")
     return reply.to_wire()
 
 

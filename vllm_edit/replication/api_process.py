@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from vllm_edit.engine.adapter_files import AdapterFiles
+from vllm_edit.engine.adapter_loader import AdapterLoader
 from vllm_edit.engine.adapters import Adapters
 from vllm_edit.engine.grace_period import GracePeriod
 from vllm_edit.engine.model_names import ModelNames
@@ -39,9 +40,10 @@ class Owner:
         self._siblings = Siblings(names, OwnerFile(settings.folder)) if processes > 1 else None
         self.grace = SharedGracePeriod(self._siblings) if self._siblings else GracePeriod()
         pace = Pace(partial(vllm_engine.running_requests, engine), settings.swap_share)
+        loader = AdapterLoader(engine, names, AdapterFiles(model, scratch))
         self.served = ServedVariants(
             Swapper(engine, settings.pause_mode, pace=pace),
-            Adapters(engine, names, AdapterFiles(model, scratch), self.grace),
+            Adapters(loader, names, self.grace),
         )
 
     async def join(self, service: EditService, ledger: Ledger) -> Member:

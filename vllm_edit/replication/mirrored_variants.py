@@ -4,13 +4,13 @@ import asyncio
 import secrets
 from collections.abc import Iterable
 
-from vllm_edit.engine.adapters import Variants
+from vllm_edit.engine.adapter_loader import Variants
 from vllm_edit.engine.grace_period import GracePeriod
 from vllm_edit.engine.model_names import ModelNames
-from vllm_edit.engine.swap import PauseMode
 from vllm_edit.replication.follower import Connection
 from vllm_edit.replication.messages import GetNames, ReportNames, ReportRevision
 from vllm_edit.service.service import EditService
+from vllm_edit.vllm_interface.engine import PauseMode
 
 
 class MirroredVariants:

@@ -76,7 +76,7 @@ class EditLifecycle:
                     await method.apply(change, await method.compute(change), revision)
                 for variant in method.edits_by_variant.keys() - target.keys():
                     await method.drop(variant)
-            self.progress.reach(revision)
+            self.progress.advance(revision)
 
     async def resume(self) -> list[list[Edit]]:
         """Apply the ledger as its new leader; returns the jobs that the one before left.

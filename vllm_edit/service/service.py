@@ -103,7 +103,7 @@ class EditService:
 
     async def reached(self, revision: int) -> None:
         """Wait until every change up to this revision is in effect here."""
-        await self._lifecycle.progress.reached(revision)
+        await self._lifecycle.progress.wait_for(revision)
 
     async def follow(self) -> None:
         """Bring into effect what another server has recorded since; raises EditError."""
@@ -227,7 +227,7 @@ class EditService:
 
     async def _record_split(self, split: TrafficSplit | None) -> None:
         await asyncio.to_thread(self._ledger.record_split, split)
-        self._lifecycle.progress.reach(self._ledger.revision)
+        self._lifecycle.progress.advance(self._ledger.revision)
 
     def _require_shared(self, variant: str) -> None:
         if variant in RESERVED:

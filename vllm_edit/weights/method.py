@@ -10,9 +10,9 @@ from vllm_edit.domain.errors import ComputeFailed, InvalidEdit, TargetNotReached
 from vllm_edit.domain.method import EditsByVariant, MethodChange
 from vllm_edit.editor.client import EditorClient
 from vllm_edit.editor.messages import RequestedEdit
-from vllm_edit.engine.adapters import Variants
+from vllm_edit.engine.adapter_loader import Variants
 from vllm_edit.engine.metrics import COMPUTING
-from vllm_edit.engine.swap import PauseMode
+from vllm_edit.vllm_interface.engine import PauseMode
 from vllm_edit.weights import drift_metrics as drift
 from vllm_edit.weights.delta_store import DeltaKey, DeltaStore
 from weight_patchers import Delta, PatcherError

@@ -1,17 +1,17 @@
-"""Every rank of a vLLM engine, as a swap needs them: all do a step, or it has failed."""
+"""All workers of a vLLM engine, for a swap: each of them does a step, or the step has failed."""
 
 import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from vllm_edit.domain.errors import SwapFailed
-from vllm_edit.engine.engine_call import checked
-from vllm_edit.engine.step_reply import Reply
+from vllm_edit.engine.engine_call import call_engine
+from vllm_edit.engine.step_reply import StepReply
 from vllm_edit.vllm_interface.engine import EngineClient, PauseMode, call_ranks, pause
 
 
-class Ranks:
-    """The workers of all engines behind one client, tensor, pipeline and data parallel ones.
+class WorkerGroup:
+    """The workers of all engines behind one client: tensor, pipeline and data parallel ones.
 
     Every method raises SwapFailed when a rank refuses or an engine cannot be reached.
     """
@@ -19,26 +19,29 @@ class Ranks:
     def __init__(self, engine: EngineClient) -> None:
         self._engine = engine
 
-    async def call(self, step: str, number: int, *args: object) -> Sequence[Reply]:
+    async def call(self, step: str, number: int, *args: object) -> Sequence[StepReply]:
         """One step of swap ``number`` on every rank; each has done it when this returns."""
-        answers = await checked(call_ranks(self._engine, step, number, *args))
+        answers = await call_engine(call_ranks(self._engine, step, number, *args))
         replies = [_read(data, step, number) for engine in answers for data in engine]
         if faults := sorted({reply.fault for reply in replies if reply.fault}):
             raise SwapFailed(f"The engine refused the edited weights: {' '.join(faults)}")
         return replies
 
     async def pause(self, mode: PauseMode) -> None:
-        """Halt generation with every KV cache cleared; running requests as the mode says."""
-        await checked(pause(self._engine, mode))
+        """Halt generation and clear every KV cache.
+
+        Running requests are kept, awaited or aborted, as the mode says.
+        """
+        await call_engine(pause(self._engine, mode))
 
     async def resume(self) -> None:
-        await checked(self._engine.resume_generation())
+        await call_engine(self._engine.resume_generation())
 
     async def version(self) -> str:
-        return await checked(self._engine.get_weight_version())
+        return await call_engine(self._engine.get_weight_version())
 
     async def set_version(self, version: str) -> None:
-        await checked(self._engine.update_weight_version(version))
+        await call_engine(self._engine.update_weight_version(version))
 
     async def commit(self, number: int, version: str) -> None:
         """Serve the staged weights under this version; both are done or refused on return."""
@@ -51,9 +54,9 @@ class Ranks:
                 raise outcome
 
 
-def _read(data: Any, step: str, number: int) -> Reply:
+def _read(data: Any, step: str, number: int) -> StepReply:
     try:
-        reply = Reply.from_wire(data)
+        reply = StepReply.from_wire(data)
     except TypeError as error:
         raise SwapFailed(f"A rank answered {step} with {data!r}.") from error
     if (reply.step, reply.number) != (step, number):
