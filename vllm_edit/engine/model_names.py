@@ -76,10 +76,9 @@ class ModelNames:
         self._set(variant, None)
 
     def copy(self, namings: Mapping[str, Naming]) -> list[str]:
-        """Serve exactly as another process of the server does; returns the variants that changed."""
-        changed = [
-            v for v in {**self._namings, **namings} if self._namings.get(v) != namings.get(v)
-        ]
+        """Serve as another process of the server does; returns the variants that changed."""
+        variants = self._namings.keys() | namings.keys()
+        changed = [v for v in variants if self._namings.get(v) != namings.get(v)]
         for variant in changed:
             self._set(variant, namings.get(variant))
         return changed
