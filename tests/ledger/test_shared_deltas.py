@@ -187,7 +187,7 @@ async def test_what_has_ended_goes_with_the_next_load(
         delta.save(first.path(key))
         await first.load_new(key)
     assert shared.names() == sorted([KEY.file_name, OTHER.file_name])
-    first.forget(["edit-1"])
+    first.remove_ended(["edit-1"])
     await first.load(OTHER)
     assert shared.names() == [OTHER.file_name]
     first.remove(OTHER)

@@ -63,9 +63,9 @@ async def test_a_file_that_cannot_be_used_is_as_good_as_none(
 async def test_files_go_when_one_of_their_edits_has_ended(store: DeltaStore, delta: Delta) -> None:
     for key in (SINGLE, WHOLE, REST):
         delta.save(store.path(key))
-    store.forget(["edit-2"])
+    store.remove_ended(["edit-2"])
     assert [store.path(key).exists() for key in (SINGLE, WHOLE, REST)] == [True, False, True]
-    store.forget(["edit-3", "edit-4"])
+    store.remove_ended(["edit-3", "edit-4"])
     assert [store.path(key).exists() for key in (SINGLE, REST)] == [True, False]
 
 
@@ -73,7 +73,7 @@ async def test_no_file_goes_while_it_may_be_read(store: DeltaStore, delta: Delta
     delta.save(store.path(SINGLE))
     with store.in_use():
         with store.in_use():
-            store.forget(["edit-1"])
+            store.remove_ended(["edit-1"])
         assert store.path(SINGLE).exists()
     assert not store.path(SINGLE).exists()
 

@@ -81,13 +81,13 @@ def active_deltas(store: Store, scratch: Path) -> list[Path]:
     """
     from vllm_edit.domain.edit import Status
     from vllm_edit.ledger import LEDGER_FILE, Ledger, deltas_of
-    from vllm_edit.weights.method import WeightMethod, grouped
+    from vllm_edit.weights.method import WeightMethod, group_by_delta
 
     if not store.shared and not (Path(store) / LEDGER_FILE).is_file():
         raise StoreError(f"{store.shown} is no edit store: name what was given as --edit-store.")
     with Ledger.open(store) as ledger:
         edits = [edit for edit in ledger.edits() if edit.status is Status.ACTIVE]
-        groups = grouped(edit for edit in edits if edit.request.method in WeightMethod.names)
+        groups = group_by_delta(edit for edit in edits if edit.request.method in WeightMethod.names)
         shared = deltas_of(ledger.log)
         folder = scratch if shared else Path(store) / "deltas"
         paths = [folder / key.file_name for key in groups]

@@ -37,8 +37,8 @@ class DeltaStore:
     them has ended and no computation may read it; files of batches in which no edit is left
     are removed at the next start at the latest. Lives on one event loop.
 
-    With ``shared`` the folder is a cache of what several servers share: a file that is not there,
-    or not as there, is not used. What is removed here goes from there with the next load.
+    With ``shared`` the folder is a cache of what several servers share. A file that is missing or
+    different there is not used. A file removed here is removed there with the next load.
     """
 
     def __init__(self, folder: Path, model: Path, shared: SharedDeltas | None = None) -> None:
@@ -46,7 +46,7 @@ class DeltaStore:
         self._model = model
         self._shared = shared
         self._unwanted: set[str] = set()
-        self._sweeping = asyncio.Lock()
+        self._removing = asyncio.Lock()
         self._base: str | None = None
         self._known: set[DeltaKey] = set()
         self._ended: set[DeltaKey] = set()
@@ -65,7 +65,7 @@ class DeltaStore:
         """
         path = self.path(key)
         if self._shared is not None:
-            await self._sweep(self._shared)
+            await self._remove_shared(self._shared)
             if not await asyncio.to_thread(self._shared.get, key.file_name, path):
                 return None
         if not path.exists():
@@ -92,30 +92,30 @@ class DeltaStore:
         except PatcherError as error:
             raise ComputeFailed(str(error), code=error.code) from error
         if self._shared is not None:
-            await self._sweep(self._shared)
+            await self._remove_shared(self._shared)
             await asyncio.to_thread(self._shared.put, key.file_name, self.path(key))
         self._base = delta.fingerprint
         return delta
 
     def remove(self, key: DeltaKey) -> None:
-        """Remove the file, so that the delta is computed anew when it is wanted again."""
+        """Remove the file, so that the delta is computed again when it is needed."""
         self._unlink(key)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """No file is removed meanwhile."""
+        """Within this context no file is removed."""
         self._readers += 1
         try:
             yield
         finally:
             self._readers -= 1
-            self._remove_ended()
+            self._remove_unread()
 
-    def forget(self, edit_ids: Collection[str]) -> None:
+    def remove_ended(self, edit_ids: Collection[str]) -> None:
         """Remove the files with any of these edits in them, which have ended."""
         ended = frozenset(edit_ids)
         self._ended |= {key for key in self._known if not ended.isdisjoint(key.edit_ids)}
-        self._remove_ended()
+        self._remove_unread()
 
     async def keep_only(self, groups: Collection[str]) -> None:
         """Remove every file that serves none of these batches or edits, and unfinished ones.
@@ -128,9 +128,9 @@ class DeltaStore:
         if self._shared is not None:
             names = await asyncio.to_thread(self._shared.names)
             self._unwanted |= {name for name in names if _group(name) not in groups}
-            await self._sweep(self._shared)
+            await self._remove_shared(self._shared)
 
-    def _remove_ended(self) -> None:
+    def _remove_unread(self) -> None:
         if self._readers:
             return
         for key in self._ended:
@@ -143,9 +143,9 @@ class DeltaStore:
         if self._shared is not None:
             self._unwanted.add(key.file_name)
 
-    async def _sweep(self, shared: SharedDeltas) -> None:
-        """Remove what is not wanted any more from where it is shared."""
-        async with self._sweeping:
+    async def _remove_shared(self, shared: SharedDeltas) -> None:
+        """Remove files that no edit needs from the shared place."""
+        async with self._removing:
             if unwanted := frozenset(self._unwanted):
                 await asyncio.to_thread(shared.remove, unwanted)
                 self._unwanted -= unwanted

@@ -1,7 +1,7 @@
-"""How far weight edits have moved what the model says on control prompts, as `/metrics` has it.
+"""How far weight edits have moved the model's answers to control prompts, for `/metrics`.
 
 The editor measures it with every delta that it computes: KL(base || edited) of the next token on
-a fixed set of prompts, with all that is live then (`weight_patchers.controls`).
+a fixed set of prompts, with all deltas that are live then (`weight_patchers.controls`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,17 +27,17 @@ ALARMS = Counter(
 
 def drift_of(delta: Delta) -> float | None:
     """The drift when the delta was computed; None in files from before it was measured."""
-    told: Mapping[str, Any] = delta.diagnostics.get(GOVERNOR, {}).get("drift", {})
-    return told.get("mean")
+    drift: Mapping[str, Any] = delta.diagnostics.get(GOVERNOR, {}).get("drift", {})
+    return drift.get("mean")
 
 
-def show(variants: Mapping[str, Sequence[Delta]]) -> None:
-    """Tell of the variants and their live deltas, the latest last."""
+def publish(variants: Mapping[str, Sequence[Delta]]) -> None:
+    """Set the figures of the variants from their live deltas, the latest last."""
     for variant, deltas in variants.items():
-        found = [drift for delta in deltas if (drift := drift_of(delta)) is not None]
-        DRIFT.labels(variant).set(found[-1] if found else 0.0)
+        drifts = [drift for delta in deltas if (drift := drift_of(delta)) is not None]
+        DRIFT.labels(variant).set(drifts[-1] if drifts else 0.0)
 
 
-def forget(variant: str) -> None:
-    """Drop the figure of a variant that is no more."""
+def remove(variant: str) -> None:
+    """Drop the figure of a variant that was deleted."""
     DRIFT.remove_by_labels({"variant": variant})

@@ -112,7 +112,7 @@ class WeightMethod:
 
     async def compute(self, change: MethodChange) -> Mapping[DeltaKey, Delta]:
         """The deltas that the change needs and that are not live."""
-        groups = self._after(change)[change.variants[0]]
+        groups = self._edits_after(change)[change.variants[0]]
         new = {edit.id for edit in change.coming if edit.status in UNFINISHED}
         live = self._live
         on_top_of = [key for key in groups if key in live]
@@ -121,14 +121,14 @@ class WeightMethod:
             for key in groups:
                 if key not in live:
                     bounds = self._bounds(refuse=not new.isdisjoint(key.edit_ids))
-                    computed[key] = await self._obtain(key, groups[key], on_top_of, bounds)
+                    computed[key] = await self._load_or_compute(key, groups[key], on_top_of, bounds)
                     on_top_of.append(key)
         return computed
 
     def ready(self, change: MethodChange, computed: Mapping[DeltaKey, Delta]) -> bool:
         return all(
             key in self._live or key in computed
-            for groups in self._after(change).values()
+            for groups in self._edits_after(change).values()
             for key in groups
         )
 
@@ -136,40 +136,40 @@ class WeightMethod:
         self, change: MethodChange, computed: Mapping[DeltaKey, Delta], revision: int
     ) -> None:
         known = {**computed, **self._live}
-        views = {variant: grouped(edits) for variant, edits in self._views.items()}
-        views |= self._after(change)
+        views = {variant: group_by_delta(edits) for variant, edits in self._views.items()}
+        views |= self._edits_after(change)
         wanted = {variant: [known[key] for key in groups] for variant, groups in views.items()}
         mode = cast("PauseMode | None", change.pause_mode)
         await self._served.serve(wanted, str(revision), mode)
-        self._keep(views, known)
+        self._set_live(views, known)
 
     async def drop(self, variant: str) -> None:
-        views = {v: grouped(edits) for v, edits in self._views.items() if v != variant}
+        views = {v: group_by_delta(edits) for v, edits in self._views.items() if v != variant}
         await self._served.drop(variant)
-        self._keep(views, self._live)
-        drift.forget(variant)
+        self._set_live(views, self._live)
+        drift.remove(variant)
 
     async def forget(self, edits: Sequence[Edit]) -> None:
-        self._store.forget([edit.id for edit in edits])
+        self._store.remove_ended([edit.id for edit in edits])
 
     async def close(self) -> None:
         await self._served.close()
         await self._editor.close()
         self._scratch.cleanup()
 
-    def _keep(self, views: Mapping[str, Groups], known: Mapping[DeltaKey, Delta]) -> None:
+    def _set_live(self, views: Mapping[str, Groups], known: Mapping[DeltaKey, Delta]) -> None:
         live = {key: known[key] for groups in views.values() for key in groups}
         self._views = {v: [e for g in groups.values() for e in g] for v, groups in views.items()}
         self._live = live
         self._warnings = {i: _warnings(delta) for key, delta in live.items() for i in key.edit_ids}
         self._drifts = {i: drift.drift_of(d) for key, d in live.items() for i in key.edit_ids}
-        drift.show({v: [live[key] for key in groups] for v, groups in views.items()})
+        drift.publish({v: [live[key] for key in groups] for v, groups in views.items()})
 
-    def _after(self, change: MethodChange) -> Mapping[str, Groups]:
+    def _edits_after(self, change: MethodChange) -> Mapping[str, Groups]:
         """What is live in the variants after the change."""
         leaving = {edit.id for edit in change.leaving}
         return {
-            variant: grouped(
+            variant: group_by_delta(
                 [e for e in self._views.get(variant, ()) if e.id not in leaving] + [*change.coming]
             )
             for variant in change.variants
@@ -179,7 +179,7 @@ class WeightMethod:
         bounds = self._hyperparameters.get(GOVERNOR, {})
         return bounds if refuse else {**bounds, **UNREFUSED}
 
-    async def _obtain(
+    async def _load_or_compute(
         self,
         key: DeltaKey,
         edits: Sequence[Edit],
@@ -228,13 +228,12 @@ class WeightMethod:
         return delta
 
 
-def grouped(edits: Iterable[Edit]) -> Groups:
-    """The edits by the delta that serves them; the oldest first, so that a sum of the deltas is
-    the same on any way to it."""
+def group_by_delta(edits: Iterable[Edit]) -> Groups:
+    """The edits by the delta that serves them, the oldest first."""
     groups: dict[str, list[Edit]] = {}
     for edit in sorted(edits, key=lambda edit: edit.proposed):
         groups.setdefault(edit.group, []).append(edit)
-    return {DeltaKey(name, tuple(e.id for e in found)): found for name, found in groups.items()}
+    return {DeltaKey(name, tuple(e.id for e in group)): group for name, group in groups.items()}
 
 
 def _patch(request: EditRequest) -> Patch:
@@ -256,10 +255,10 @@ def _require_reached(edits: Sequence[Edit], diagnostics: Mapping[str, Any]) -> N
     """Raise TargetNotReached if the edited copy of the model does not say what it should."""
     reasons = {
         edit.id: f"After {edit.request.prompt!r} the edited model still answers otherwise behind "
-        f"{1 - told['greedy_after']:.0%} of the texts the edit was tried behind. Reword the "
+        f"{1 - report['greedy_after']:.0%} of the texts the edit was tried behind. Reword the "
         "prompt, or use another method."
-        for edit, told in zip(edits, diagnostics["edits"], strict=True)
-        if told["greedy_after"] < LEAST_GREEDY
+        for edit, report in zip(edits, diagnostics["edits"], strict=True)
+        if report["greedy_after"] < LEAST_GREEDY
     }
     if reasons:
         first = next(iter(reasons.values()))
