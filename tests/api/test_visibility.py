@@ -51,7 +51,7 @@ async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
 
     async with running(tmp_path / "ledger.sqlite3", Steered()) as service:
         await service.change_set(CreateSet("private", "acme"))
-        names.alias("private")
+        names.serve_as_merged("private")
         app.state.edit_state = edit_state(
             service,
             Access(HashedKey(KEY), local=True),

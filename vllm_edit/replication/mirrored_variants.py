@@ -62,7 +62,7 @@ class MirroredVariants:
         result = await self._owner.ask(GetNames(self._process, changes, revision))
         if result.names is not None and result.names.changes > self._changes:
             self._changes = result.names.changes
-            changed = self._names.adopt(result.names.namings)
+            changed = self._names.copy(result.names.namings)
             earlier = self._acknowledged
             self._acknowledged = asyncio.create_task(self._acknowledge(changed, earlier))
 
@@ -72,7 +72,7 @@ class MirroredVariants:
         changes = self._changes
         if earlier is not None:
             await earlier
-        await asyncio.gather(*(self._grace.over(variant) for variant in variants))
+        await asyncio.gather(*(self._grace.wait_for_requests(variant) for variant in variants))
         await self._owner.ask(ReportNames(self._process, changes))
 
     async def _report_revisions(self, service: EditService) -> None:

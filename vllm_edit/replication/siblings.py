@@ -38,27 +38,27 @@ class Siblings:
     async def names_after(self, process: str, changes: int) -> Names:
         """Wait until the names have changed ``changes`` times; returns them."""
         _ = self._names_in_use[process]  # from now on its requests may use the names
-        await self._names.changes.reached(changes)
+        await self._names.changes.wait_for(changes)
         return Names(self._names.changes.revision, dict(self._names.namings))
 
     def report_names(self, process: str, changes: int) -> None:
         """All requests of the process use the names after ``changes`` changes, or later ones."""
-        self._names_in_use[process].reach(changes)
+        self._names_in_use[process].advance(changes)
 
     def report_revision(self, process: str, revision: int) -> None:
         """Every change up to the revision is in effect in the process."""
-        self._revisions[process].reach(revision)
+        self._revisions[process].advance(revision)
 
     async def wait_for_names(self) -> None:
         """Wait until all requests of the other processes use the present names."""
         changes = self._names.changes.revision
-        await asyncio.gather(*(p.reached(changes) for p in self._names_in_use.values()))
+        await asyncio.gather(*(p.wait_for(changes) for p in self._names_in_use.values()))
 
     async def wait_for_revision(self, revision: int) -> None:
         """Wait until every change up to the revision is in effect in each, for a limited time."""
         try:
             async with asyncio.timeout(_MAX_WAIT_SECONDS):
-                await asyncio.gather(*(p.reached(revision) for p in self._revisions.values()))
+                await asyncio.gather(*(p.wait_for(revision) for p in self._revisions.values()))
         except TimeoutError:
             logger.warning("An API process has not yet reached revision %d.", revision)
 
@@ -70,5 +70,5 @@ class SharedGracePeriod(GracePeriod):
         super().__init__()
         self._siblings = siblings
 
-    async def over(self, variant: str) -> None:
-        await asyncio.gather(self._siblings.wait_for_names(), super().over(variant))
+    async def wait_for_requests(self, variant: str) -> None:
+        await asyncio.gather(self._siblings.wait_for_names(), super().wait_for_requests(variant))

@@ -179,7 +179,7 @@ class EditLifecycle:
             if edit.id not in successors
         ]
         *_, last = await self._record([*superseded, *active])
-        self.progress.reach(last.revision)
+        self.progress.advance(last.revision)
 
     async def _judge(
         self, job: Sequence[Edit], change: MethodChange, baseline: Baseline | None
@@ -243,7 +243,7 @@ class EditLifecycle:
             undone = [Step(s.edit_id, Status.SUPERSEDED, superseded_by=edit.id) for s in restored]
             await self._record([*undone, Step(edit.id, Status.ACTIVE)])
             raise
-        self.progress.reach(rolled_back.revision)
+        self.progress.advance(rolled_back.revision)
         await method.forget([rolled_back])
         return rolled_back
 

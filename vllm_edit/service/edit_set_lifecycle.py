@@ -50,7 +50,7 @@ class EditSetLifecycle:
             for method in self._methods:
                 change = MethodChange(variants=(name,))
                 await method.apply(change, await method.compute(change), created.revision)
-            self._edits.progress.reach(created.revision)
+            self._edits.progress.advance(created.revision)
         return created
 
     async def freeze(self, name: str, frozen: bool) -> EditSet:
@@ -58,7 +58,7 @@ class EditSetLifecycle:
         async with self._edits.lock:
             changed = replace(self._ledger.edit_set(name), frozen=frozen)
             after = await self._edits.record_set(changed)
-            self._edits.progress.reach(after.revision)
+            self._edits.progress.advance(after.revision)
         return after
 
     async def activate(self, name: str, active: bool) -> EditSet:
@@ -95,7 +95,7 @@ class EditSetLifecycle:
                     except EditError:
                         await self._edits.record_set(before)
                         raise
-                self._edits.progress.reach(after.revision)
+                self._edits.progress.advance(after.revision)
                 return after
 
     async def _take_baseline(self, changes: Changes, name: str) -> Baseline | None:
@@ -151,7 +151,7 @@ class EditSetLifecycle:
                 undone = [Step(e.id, e.status, superseded_by=e.superseded_by) for e in edits]
                 await self._edits.record_set(edit_set, undone)
                 raise
-            self._edits.progress.reach(after.revision)
+            self._edits.progress.advance(after.revision)
             for method in self._methods:
                 await method.drop(name)
                 await method.forget([e for e in edits if e.request.method in method.names])
