@@ -6,6 +6,7 @@ from typing import Annotated, Self
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
+from vllm_edit.api.field_values import field_values
 from vllm_edit.domain.probe import Probes, Score
 
 MAX_PROBES = 32
@@ -82,4 +83,5 @@ class JudgedOut(ProbesOut):
 
     @classmethod
     def judged(cls, probes: Probes, scores: Sequence[Score]) -> Self:
-        return cls.model_validate({**vars(probes), "scores": [vars(score) for score in scores]})
+        values = field_values(probes) | {"scores": scores}
+        return cls.model_validate(values, from_attributes=True)

@@ -8,6 +8,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from retriever import FactLimits
+from vllm_edit.api.field_values import field_values
 from vllm_edit.api.probe_schemas import JudgedOut, ProbesIn, ProbesOut, SetProbesIn
 from vllm_edit.domain.edit import Edit, EditRequest
 from vllm_edit.domain.edit_set import EditSet
@@ -104,8 +105,8 @@ class EditOut(BaseModel):
     def of(cls, edit: Edit, warnings: Sequence[str], drift: float | None) -> Self:
         probes = edit.request.probes
         fields = {
-            **vars(edit.request),
-            **vars(edit),
+            **field_values(edit.request),
+            **field_values(edit),
             "status": edit.status.value,
             "error": edit.failure,
             "warnings": warnings,
