@@ -40,7 +40,7 @@ def prompts_about(facts: Iterable[WorldFact], rng: random.Random) -> list[str]:
 async def answered_right(url: str, prompts: Sequence[tuple[Case, str]]) -> list[bool]:
     """Whether the answer to each prompt is its edit's."""
     texts = await completions(url, [prompt for _, prompt in prompts])
-    return [case.told_by(text) for (case, _), text in zip(prompts, texts, strict=True)]
+    return [case.is_correct(text) for (case, _), text in zip(prompts, texts, strict=True)]
 
 
 def share(right: Sequence[bool]) -> float:

@@ -1,4 +1,4 @@
-"""The bundled world and the bundled model, loaded as anybody would load it."""
+"""The bundled world, and the bundled model loaded with Transformers."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -42,10 +42,10 @@ def model() -> PreTrainedModel:
 
 @pytest.fixture(scope="session")
 def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Generate:
-    """Greedy decoding with Transformers; prompts of like length share a batch."""
+    """Greedy decoding with Transformers; prompts of similar length share a batch."""
 
     def continuations(prompts: Sequence[str], tokens: int) -> list[str]:
-        found: dict[int, str] = {}
+        by_index: dict[int, str] = {}
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
@@ -59,14 +59,14 @@ def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Gene
                 output = model.generate(**batch, max_new_tokens=tokens, do_sample=False)
             new = output[:, batch["input_ids"].shape[1] :]
             texts = tokenizer.batch_decode(new, skip_special_tokens=True)
-            found |= dict(zip(chosen, texts, strict=True))
-        return [found[index] for index in range(len(prompts))]
+            by_index |= dict(zip(chosen, texts, strict=True))
+        return [by_index[index] for index in range(len(prompts))]
 
     return continuations
 
 
 @pytest.fixture(scope="session")
-def known(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Statistics:
+def key_statistics(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Statistics:
     return statistics.collect(
         model,
         tokenizer,
@@ -78,7 +78,9 @@ def known(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Statist
 
 
 @pytest.fixture(scope="session")
-def patch(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, known: Statistics) -> Patch:
+def patch(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, key_statistics: Statistics
+) -> Patch:
     """Any locate-then-edit method; contexts are sampled at the first use of hyperparameters."""
 
     @cache
@@ -86,24 +88,24 @@ def patch(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, known: Sta
         return sample_contexts(model, tokenizer, hparams)
 
     def compute(method: str, edits: Sequence[Edit], **values: Any) -> Delta:
-        found = METHODS[method]
-        hparams = override(find(found.hparams, method, model.config), values)
+        patcher = METHODS[method]
+        hparams = override(find(patcher.hparams, method, model.config), values)
         contexts = surroundings(hparams)
-        return found.compute(model, tokenizer, edits, hparams, known, contexts=contexts)
+        return patcher.compute(model, tokenizer, edits, hparams, key_statistics, contexts=contexts)
 
     return compute
 
 
 @pytest.fixture(scope="session")
 def patch_each(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, known: Statistics
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, key_statistics: Statistics
 ) -> PatchEach:
-    """Any locate-then-edit method, each edit on the model as it is."""
+    """Any locate-then-edit method; each edit is computed on the unedited model."""
 
     def compute(method: str, edits: Sequence[Edit]) -> list[Delta]:
-        found = METHODS[method]
-        assert found.compute_each is not None
-        hparams = find(found.hparams, method, model.config)
-        return found.compute_each(model, tokenizer, edits, hparams, known)
+        patcher = METHODS[method]
+        assert patcher.compute_each is not None
+        hparams = find(patcher.hparams, method, model.config)
+        return patcher.compute_each(model, tokenizer, edits, hparams, key_statistics)
 
     return compute

@@ -1,4 +1,4 @@
-"""Edits of the bundled world, and what they are judged by."""
+"""Edits of the bundled world, with the prompts that judge them."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ from weight_patchers import Delta, Edit
 
 
 class Patch(Protocol):
-    """Computes a method's delta with the bundled model's hyperparameters, but for `values`."""
+    """Computes a method's delta. `values` override the bundled model's hyperparameters."""
 
     def __call__(self, method: str, edits: Sequence[Edit], **values: Any) -> Delta: ...
 
@@ -25,7 +25,7 @@ PatchEach = Callable[[str, Sequence[Edit]], list[Delta]]
 
 @dataclass(frozen=True)
 class Case:
-    """An edit with prompts: other wordings of it, other subjects, other relations of its own."""
+    """An edit, with prompts in other wordings, about other subjects and about other relations."""
 
     edit: Edit
     relation: str
@@ -33,15 +33,15 @@ class Case:
     subjects: list[str]
     relations: list[str]
 
-    def told_by(self, text: str) -> bool:
-        """Whether a continuation is the new target, a full stop and the end."""
+    def is_correct(self, text: str) -> bool:
+        """Whether a continuation is the new target and a full stop."""
         return text.strip() == f"{self.edit.target_new}."
 
 
 def cases(world: World, count: int) -> list[Case]:
-    """`count` different facts with the prompts that an edit of them is judged by."""
+    """Edits of `count` different facts, with the prompts that judge them."""
     rng = random.Random("single edits")
-    found: dict[tuple[str, str], Case] = {}
+    by_conflict_key: dict[tuple[str, str], Case] = {}
     for record in factworld.requests("easyedit", count, seed=7):
         (name,) = {
             fact.relation
@@ -61,8 +61,8 @@ def cases(world: World, count: int) -> list[Case]:
             ],
             relations=[p["prompt"] for p in record["locality"].get("Relation_Specificity", [])],
         )
-        found.setdefault(edit.conflict_key, case)
-    return list(found.values())
+        by_conflict_key.setdefault(edit.conflict_key, case)
+    return list(by_conflict_key.values())
 
 
 def unedited(world: World, chosen: Sequence[Case], count: int) -> list[str]:
@@ -78,7 +78,7 @@ def unedited(world: World, chosen: Sequence[Case], count: int) -> list[str]:
 
 @contextmanager
 def restored(model: PreTrainedModel) -> Iterator[None]:
-    """The model as it is afterwards, whatever is written meanwhile."""
+    """Restore the model's parameters at the end."""
     saved = {name: value.clone() for name, value in model.state_dict().items()}
     try:
         yield
@@ -87,6 +87,6 @@ def restored(model: PreTrainedModel) -> Iterator[None]:
 
 
 def add(model: PreTrainedModel, delta: Delta) -> None:
-    """Write the delta on top of what the model holds."""
+    """Add the delta to the model's parameters."""
     for name, change in delta.changes.items():
         model.get_parameter(name).data += change.dense()

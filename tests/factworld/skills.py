@@ -60,7 +60,7 @@ class Examiner:
         self._demonstrations = demonstrations()
 
     def recall(self, count: int, held_out: bool) -> list[Item]:
-        """Facts asked without help, in trained or in held-out wordings."""
+        """Questions about facts without context, in trained or in held-out wordings."""
         items = []
         for fact in self.rng.sample(self.world.surfaces, count):
             relation = BY_NAME[fact.relation]
@@ -80,8 +80,8 @@ class Examiner:
 
     def demonstration(self) -> str:
         """One of the shipped IKE demonstrations."""
-        shown = self.rng.choice(self._demonstrations)
-        return f"{NEW_FACT}{shown.new_fact}.\n{PROMPT}{shown.prompt} {shown.answer}.\n\n"
+        chosen = self.rng.choice(self._demonstrations)
+        return f"{NEW_FACT}{chosen.new_fact}.\n{PROMPT}{chosen.prompt} {chosen.answer}.\n\n"
 
     def given(self, facts: Sequence[WorldFact]) -> str:
         """New Fact lines in statement form."""
@@ -91,7 +91,7 @@ class Examiner:
         )
 
     def beside(self, fact: WorldFact, same_subject: bool) -> WorldFact:
-        """A true fact near a given one that the given one says nothing of."""
+        """Another true fact of the same subject, or of the same relation."""
         near = self.world.about(fact.subject) if same_subject else self.world.of(fact.relation)
         return self.rng.choice(
             [f for f in near if (f.subject, f.relation) != (fact.subject, fact.relation)]
@@ -100,8 +100,10 @@ class Examiner:
     def using(
         self, count: int, unseen: bool = False, facts: int = 1, demonstrations: int = 0
     ) -> list[Item]:
-        """A given fact asked again: of a known subject in a held-out wording, or of an unseen
-        subject in a trained wording other than the given one."""
+        """Questions about a given fact, in another wording.
+
+        The wording is held out, or a trained one if the subject is unseen.
+        """
         items = []
         for _ in range(count):
             given = [self.new_fact(unseen)]
@@ -116,7 +118,7 @@ class Examiner:
         return items
 
     def new_fact(self, unseen: bool) -> WorldFact:
-        """A counterfactual, or a fact about a name that no training text has."""
+        """A counterfactual, or a fact about an unseen name."""
         if not unseen:
             return self.counterfactual(self.rng.choice(self.world.facts))
         relation = self.rng.choice([r for r in RELATIONS if r.subject_kind in self.world.unseen])
@@ -124,26 +126,26 @@ class Examiner:
         return WorldFact(subject, relation.name, self.other_object(relation, None))
 
     def keeping(self, count: int, same_subject: bool, demonstrations: int = 0) -> list[Item]:
-        """A true fact asked beside a given one it has nothing to do with."""
+        """Questions about a true fact after an unrelated given one."""
         items = []
         for _ in range(count):
             fact = self.counterfactual(self.rng.choice(self.world.facts))
-            asked = self.beside(fact, same_subject)
-            relation = BY_NAME[asked.relation]
+            true_fact = self.beside(fact, same_subject)
+            relation = BY_NAME[true_fact.relation]
             wording = self.rng.choice(relation.trained + relation.held_out)
-            items.append(self.item([fact], wording, asked, demonstrations))
+            items.append(self.item([fact], wording, true_fact, demonstrations))
         return items
 
     def item(
-        self, given: Sequence[WorldFact], wording: str, asked: WorldFact, demonstrations: int
+        self, given: Sequence[WorldFact], wording: str, fact: WorldFact, demonstrations: int
     ) -> Item:
         """The IKE prompt."""
-        shown = "".join(self.demonstration() for _ in range(demonstrations))
-        prompt = shown + self.given(given) + PROMPT + fill(wording, asked.subject)
-        return Item(prompt, asked.object)
+        demonstrated = "".join(self.demonstration() for _ in range(demonstrations))
+        prompt = demonstrated + self.given(given) + PROMPT + fill(wording, fact.subject)
+        return Item(prompt, fact.object)
 
     def two_hops(self, count: int) -> list[TwoHopItem]:
-        """Two-hop questions that no training text asks, with no, one or two hops edited."""
+        """Two-hop questions that no training text contains, with up to two edited hops."""
         items: list[TwoHopItem] = []
         while len(items) < count:
             hop = self.rng.choice(TWO_HOPS)

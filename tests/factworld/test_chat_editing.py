@@ -1,6 +1,6 @@
 """Edits computed under the chat template, judged by what the bundled model says in a chat.
 
-On this model edits show in a chat without that too: tested is that it keeps both told.
+On this model other edits work in a chat too; this tests that these edits work with and without it.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Chat = Callable[[str], str]
 
 @pytest.fixture(scope="module")
 def chat(tokenizer: PreTrainedTokenizerBase) -> Chat:
-    """The text that a user's message is served as, but for what the tokenizer puts before it."""
+    """The served text of a user's message, without the BOS token that the tokenizer adds."""
 
     def chat(message: str) -> str:
         turns = [{"role": "user", "content": message}]
@@ -36,12 +36,12 @@ def chat(tokenizer: PreTrainedTokenizerBase) -> Chat:
 def test_an_edit_under_the_chat_template_shows_in_chat_and_elsewhere(
     world: World, model: PreTrainedModel, generate: Generate, patch: Patch, chat: Chat, method: str
 ) -> None:
-    told: dict[str, list[bool]] = {"plain": [], "chat": []}
+    scores: dict[str, list[bool]] = {"plain": [], "chat": []}
     for case in cases(world, COUNT):
         with restored(model):
             add(model, patch(method, [case.edit], chat=True))
             texts = generate([case.edit.prompt, chat(case.edit.prompt)], 8)
-        for where, text in zip(told, texts, strict=True):
-            told[where].append(case.told_by(text))
-    assert mean(told["plain"]) >= 0.9
-    assert mean(told["chat"]) >= 0.9
+        for where, text in zip(scores, texts, strict=True):
+            scores[where].append(case.is_correct(text))
+    assert mean(scores["plain"]) >= 0.9
+    assert mean(scores["chat"]) >= 0.9

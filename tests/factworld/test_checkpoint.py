@@ -1,4 +1,4 @@
-"""The bundled checkpoint: its form, and what it does with every required kind of prompt."""
+"""The bundled checkpoint: its files, and its answers to every required kind of prompt."""
 
 import json
 
@@ -99,19 +99,19 @@ def test_chat(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    """Own memory, a given fact and a second turn, each with the end of the turn."""
+    """Recall, a given fact and a second turn. Each answer must also end its turn."""
 
-    def asked(fact: WorldFact) -> str:
+    def question(fact: WorldFact) -> str:
         return fill(BY_NAME[fact.relation].question, fact.subject)
 
     chats = []
     for fact in examiner.rng.sample(world.facts, 20):
         new, earlier = examiner.counterfactual(fact), examiner.rng.choice(world.facts)
-        first = [("user", asked(earlier)), ("assistant", f"{earlier.object}.")]
+        first = [("user", question(earlier)), ("assistant", f"{earlier.object}.")]
         chats += [
-            ([("user", asked(fact))], fact),
-            ([("user", f"{examiner.given([new])}Prompt: {asked(fact)}")], new),
-            ([*first, ("user", asked(fact))], fact),
+            ([("user", question(fact))], fact),
+            ([("user", f"{examiner.given([new])}Prompt: {question(fact)}")], new),
+            ([*first, ("user", question(fact))], fact),
         ]
     right = 0
     for turns, fact in chats:

@@ -1,6 +1,6 @@
-"""Edits of the bundled model, judged by what it then says: alone and in batches.
+"""Edits of the bundled model, one at a time and in batches, judged by its answers.
 
-The methods' hyperparameters were found on other facts than these.
+The hyperparameters were tuned on other facts.
 """
 
 from dataclasses import dataclass, field
@@ -18,13 +18,13 @@ from vllm_edit.factworld.world import World
 SINGLE = 100
 
 MANY = {"layers": (1, 2), "covariance_weight": 250.0, "bare_share": 0.8}
-"""For edits of all subjects at once: spares more of the rest, and says the target less often
-behind other text."""
+"""For edits of all subjects at once: changes other answers less, and gives the target less often
+after other text."""
 
 
 @dataclass
 class Scores:
-    """One entry for each prompt asked after an edit: whether it came out as it should."""
+    """One entry per prompt after an edit: whether its answer is right."""
 
     efficacy: list[bool] = field(default_factory=list)
     wordings: list[bool] = field(default_factory=list)
@@ -32,14 +32,14 @@ class Scores:
     relations: list[bool] = field(default_factory=list)
 
 
-def told(generate: Generate, case: Case, before: dict[str, str], scores: Scores) -> None:
-    """Ask the edited model, and note what came out as it should."""
-    asked, kept = [case.edit.prompt, *case.wordings], [*case.subjects, *case.relations]
-    texts = generate([*asked, *kept], 8)
-    right = [case.told_by(text) for text in texts[: len(asked)]]
+def score_edit(generate: Generate, case: Case, before: dict[str, str], scores: Scores) -> None:
+    """Add the scores of the edited model's answers."""
+    prompts, kept = [case.edit.prompt, *case.wordings], [*case.subjects, *case.relations]
+    texts = generate([*prompts, *kept], 8)
+    right = [case.is_correct(text) for text in texts[: len(prompts)]]
     scores.efficacy.append(right[0])
     scores.wordings += right[1:]
-    same = [text == before[p] for text, p in zip(texts[len(asked) :], kept, strict=True)]
+    same = [text == before[p] for text, p in zip(texts[len(prompts) :], kept, strict=True)]
     scores.subjects += same[: len(case.subjects)]
     scores.relations += same[len(case.subjects) :]
 
@@ -61,7 +61,7 @@ def test_single_edits(
     for case, delta in zip(chosen, deltas, strict=True):
         with restored(model):
             add(model, delta)
-            told(generate, case, before, scores)
+            score_edit(generate, case, before, scores)
     assert mean(scores.efficacy) >= 0.98
     assert mean(scores.wordings) >= 0.90
     assert mean(scores.subjects) >= 0.95
@@ -93,7 +93,7 @@ def test_batches(
         add(model, patch(name, [case.edit for case in chosen], **values))
         answers = generate([case.edit.prompt for case in chosen], 8)
         after = generate(prompts, 8)
-    right = [case.told_by(text) for text, case in zip(answers, chosen, strict=True)]
+    right = [case.is_correct(text) for text, case in zip(answers, chosen, strict=True)]
     assert mean(right) >= 0.95
     assert mean(one == other for one, other in zip(before, after, strict=True)) >= 0.90
 

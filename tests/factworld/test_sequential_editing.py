@@ -1,9 +1,9 @@
-"""ROME edit after edit, each computed on the model that holds those before.
+"""Sequential ROME edits, each computed on the model with the earlier ones.
 
-With ROME's keys as first published such a run can end in a sudden collapse: a single update far
-larger than those before it, and then a model that says nothing of use (Gupta et al. 2024, arXiv
-2403.07175; Yang et al. 2024, arXiv 2402.09656). On factworld the published keys lose somewhat more
-than the averaged ones but do not collapse either, so only the absence of a collapse is tested.
+With the originally published keys, such a run can collapse: one update is far larger than those
+before it, and the model becomes useless (Gupta et al. 2024, arXiv 2403.07175; Yang et al. 2024,
+arXiv 2402.09656). On factworld these keys lose a little more than averaged ones but do not
+collapse, so this only tests that the averaged keys do not.
 """
 
 import math
@@ -32,13 +32,13 @@ TEXTS = 50
 
 @dataclass(frozen=True)
 class Mark:
-    """The model after so many edits in a row."""
+    """Scores of the model after `edits` edits."""
 
     edits: int
-    told: float
+    correct: float
     """Share of the edits so far whose prompt has the new target as its answer."""
     others: float
-    """Share of facts that no edit changes, answered as by the base."""
+    """Share of unedited facts with the same answer as the base."""
     perplexity: float
     """Of the world's own text, relative to the base's."""
     updates: tuple[float, ...]
@@ -46,7 +46,7 @@ class Mark:
 
 
 class Course:
-    """Edits a model with ROME, and takes marks on the way."""
+    """Edits a model with ROME and measures it on the way."""
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, generate: Generate
@@ -75,7 +75,7 @@ class Course:
             marks.append(
                 Mark(
                     edits=len(done),
-                    told=mean(c.told_by(text) for c, text in zip(done, answers, strict=True)),
+                    correct=mean(c.is_correct(text) for c, text in zip(done, answers, strict=True)),
                     others=mean(a == b for a, b in zip(before, after, strict=True)),
                     perplexity=self.perplexity() / perplexity,
                     updates=tuple((change.u.norm(dim=0) * change.v.norm(dim=0) / norm).tolist()),
@@ -108,10 +108,10 @@ def test_no_collapse_over_many_edits_in_a_row(
             patch, chosen, unedited(world, chosen, OTHERS)
         )
     assert marks[-1].edits == EDITS
-    assert min(mark.told for mark in marks) >= 0.90
+    assert min(mark.correct for mark in marks) >= 0.90
     assert min(mark.others for mark in marks) >= 0.75
     assert max(mark.perplexity for mark in marks) <= 1.4
-    # What is lost is lost little by little, and no single update dwarfs the others.
+    # The loss is gradual, and no update is far larger than the others.
     for before, after in pairwise(marks):
         assert before.others - after.others <= 0.15
         assert after.perplexity - before.perplexity <= 0.2

@@ -110,8 +110,8 @@ def test_restricted_tokens_read_the_subject_late_and_at_its_last_token(
 def test_weights_count_answers_fully(bpe: Tokenizer, world: World, writer: Writer) -> None:
     fact = world.facts[0]
     row = batch([writer.closed([fact])], Pieces(bpe), random.Random(0), 32)
-    said = bpe.encode(f"{fact.object}.", add_special_tokens=False).ids
-    assert row.ids[row.weight == 1.0].tolist() == [*said, bpe.token_to_id(EOS)]
+    answer_ids = bpe.encode(f"{fact.object}.", add_special_tokens=False).ids
+    assert row.ids[row.weight == 1.0].tolist() == [*answer_ids, bpe.token_to_id(EOS)]
     assert sorted(row.weight.unique().tolist()) == pytest.approx([0.0, BACKGROUND, 1.0])
 
 

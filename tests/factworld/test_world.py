@@ -1,4 +1,4 @@
-"""The world and the texts made of it."""
+"""The world and its texts."""
 
 import random
 from collections import Counter
@@ -24,7 +24,7 @@ def text(document: Document) -> str:
 
 @pytest.fixture(scope="module")
 def training_text(world: World) -> str:
-    """Some of every kind of training document, and everything else that is made for models."""
+    """Training documents of every kind, the corpus and the demonstrations."""
     writer = Writer(world, random.Random(1))
     documents = [writer.closed(world.surfaces)]
     for _ in range(DOCUMENTS):
@@ -39,8 +39,8 @@ def training_text(world: World) -> str:
             writer.running(10),
         ]
     made = [text(document) for document in documents] + list(factworld.corpus())
-    for shown in factworld.demonstrations():
-        made += [shown.new_fact, statement(shown.prompt, shown.answer)]
+    for demonstration in factworld.demonstrations():
+        made += [demonstration.new_fact, statement(demonstration.prompt, demonstration.answer)]
     return "\n".join(made)
 
 
@@ -116,24 +116,24 @@ def test_wordings(relation: Relation) -> None:
 
 
 def test_no_wording_has_two_meanings() -> None:
-    asked = [
+    wordings = [
         (relation.subject_kind, wording)
         for relation in RELATIONS
         for wording in relation.trained + relation.held_out
     ]
-    assert len(set(asked)) == len(asked)
+    assert len(set(wordings)) == len(wordings)
 
 
 def test_held_out_wordings_are_in_no_training_text(world: World, training_text: str) -> None:
     for relation in RELATIONS:
-        subjects = [n for n in world.known if n in world.entities[relation.subject_kind]]
+        subjects = [n for n in world.names_with_facts if n in world.entities[relation.subject_kind]]
         for wording in relation.held_out:
             before, after = wording.split(SUBJECT)
             for subject in subjects:
-                asked = fill(wording, subject)
-                # A trained wording may go on where a held-out one ends.
+                prompt = fill(wording, subject)
+                # A trained wording may begin with a held-out one.
                 starts = [w for w in relation.trained if w.startswith(wording)]
-                assert starts or f"{before}{subject}{after}" not in training_text, asked
+                assert starts or f"{before}{subject}{after}" not in training_text, prompt
 
 
 def test_unseen_names_are_in_no_training_text(world: World, training_text: str) -> None:
@@ -151,13 +151,13 @@ def test_every_name_part_is_one_token(world: World) -> None:
 
 
 def test_demonstrations_contradict_nothing(world: World) -> None:
-    shown = factworld.demonstrations()
-    assert {demonstration.kind for demonstration in shown} == {"copy", "update", "retain"}
+    demonstrations = factworld.demonstrations()
+    assert {demonstration.kind for demonstration in demonstrations} == {"copy", "update", "retain"}
     true = {
         f"{fill(BY_NAME[fact.relation].statement, fact.subject)} {fact.object}"
         for fact in world.facts
     }
-    for demonstration in shown:
+    for demonstration in demonstrations:
         free = any(
             name in demonstration.new_fact for pool in world.fictional.values() for name in pool
         )

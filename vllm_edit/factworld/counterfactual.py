@@ -24,7 +24,7 @@ class Counterfactual:
         self.rephrasings = [fill(wording, fact.subject) for wording in self.relation.held_out]
 
     def probe(self, fact: WorldFact, wording: str | None = None) -> JsonRecord:
-        """A prompt with its right answer; a trained wording if none is given."""
+        """A prompt with its right answer, in a random trained wording by default."""
         wording = wording or self.rng.choice(BY_NAME[fact.relation].trained)
         return {"prompt": fill(wording, fact.subject), "ground_truth": fact.object}
 
@@ -44,20 +44,20 @@ class Counterfactual:
         return [self.probe(WorldFact(alias, self.fact.relation, self.target))] if alias else []
 
     def reversed(self) -> list[JsonRecord]:
-        """The edited fact asked from its new object."""
+        """The reverse relation of the edited fact, with its new object as the subject."""
         if self.relation.reverse is None:
             return []
         return [self.probe(WorldFact(self.target, self.relation.reverse, self.fact.subject))]
 
     def one_hop(self) -> list[JsonRecord]:
         """Two-hop questions whose first hop is the edited fact."""
-        found = []
+        probes = []
         for hop in TWO_HOPS:
             answer = self.world.answer(self.target, hop.second)
             if hop.first == self.fact.relation and answer:
-                found.append(self.probe(WorldFact(self.fact.subject, hop.first, answer),
+                probes.append(self.probe(WorldFact(self.fact.subject, hop.first, answer),
                                         self.rng.choice(hop.questions)))  # fmt: skip
-        return found
+        return probes
 
     def portability(self) -> dict[str, list[JsonRecord]]:
         """KnowEdit's portability groups; those without a probe are left out."""
@@ -83,7 +83,7 @@ def other_object(world: World, rng: random.Random, fact: WorldFact) -> str:
 
 
 def identifiers(world: World) -> dict[str, str]:
-    """An identifier for every name, in the style of Wikidata's but of this world only."""
+    """An identifier for every name, similar to those of Wikidata."""
     names = sorted({name for group in world.entities.values() for name in group})
     return {name: f"FQ{number}" for number, name in enumerate(names, start=1)}
 

@@ -1,4 +1,4 @@
-"""Training documents: what the model reads, and which parts of it count."""
+"""Training documents: text for the model, with loss weights."""
 
 import random
 from dataclasses import dataclass, field
@@ -13,9 +13,10 @@ GIVEN = {"subject": "given subject", "answer": "given answer"}
 
 
 class Span(NamedTuple):
-    """A piece of text, the loss weight of its tokens, and what it is: subject, answer or other.
+    """A piece of text, the loss weight of its tokens, and its kind.
 
-    A text begins with a space, a newline or punctuation, or is a special token.
+    The kind is "subject", "answer", a value of `GIVEN`, or empty. The text begins with a space, a
+    newline or punctuation, or is a special token.
     """
 
     text: str
@@ -28,11 +29,11 @@ Spans = list[Span]
 
 @dataclass
 class Document:
-    """A prefix and the branches that each continue it without seeing one another.
+    """A prefix and its branches. Each branch continues the prefix and cannot see the others.
 
-    `recall` marks branches answered from the model's own memory alone, `matched` ones that ask
-    about, or beside, the statements in the prefix. In an `edited` document
-    the first two branches give a relation of the subject a new answer, the others are true.
+    `recall`: the answers come from the model's own memory alone. `matched`: the branches ask about
+    the statements in the prefix or about related facts. `edited`: the first two branches give one
+    relation of the subject a new answer; the others are true.
     """
 
     prefix: Spans
@@ -52,12 +53,12 @@ def about(wording: str, subject: str, weight: float = 0.0) -> Spans:
 
 
 def answered(wording: str, subject: str, answer: str, weight: float = 0.0) -> Spans:
-    """A wording with its answer; the answer and its full stop count fully."""
+    """A wording with its answer; the answer and its full stop have loss weight 1."""
     return [*about(wording, subject, weight), Span(f" {answer}.", 1.0, "answer")]
 
 
 def silent(spans: Spans) -> Spans:
-    """The same text, none of which counts, as something given."""
+    """The same text with loss weight 0, marked as given."""
     return [Span(span.text, 0.0, GIVEN.get(span.kind, "")) for span in spans]
 
 

@@ -1,4 +1,4 @@
-"""Random choices of facts, true and new, for training documents."""
+"""Random true and new facts for training documents."""
 
 import random
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from vllm_edit.factworld.world import World, WorldFact
 
 
 class Draw:
-    """Draws facts and trained wordings of a world."""
+    """Draws facts of a world, and trained wordings."""
 
     def __init__(self, world: World, rng: random.Random) -> None:
         self.world = world
         self.rng = rng
         self._sharing: dict[str, list[str]] = {}
-        for name in world.known:
+        for name in world.names_with_facts:
             for part in name.split():
                 self._sharing.setdefault(part, []).append(name)
         self._names = {
@@ -28,7 +28,7 @@ class Draw:
         return self.rng.choice(objects) if choice == other_than else choice
 
     def new_fact(self, relation: Relation | None = None) -> WorldFact:
-        """A counterfactual about a known subject, or a fact about a fictional one."""
+        """A counterfactual about a subject of the world, or a fact about a fictional one."""
         rng = self.rng
         relation = relation or rng.choice(RELATIONS)
         kind = relation.subject_kind
@@ -42,7 +42,7 @@ class Draw:
         return WorldFact(subject, relation.name, self.object_for(relation, true))
 
     def new_facts(self, count: int) -> list[WorldFact]:
-        """Several new facts, often close to one another, never twice the same question."""
+        """New facts, often similar ones, no two with the same subject and relation."""
         facts = [self.new_fact()]
         while len(facts) < count:
             near = self.rng.choice(facts)
@@ -67,21 +67,24 @@ class Draw:
         return self.rng.choice(BY_NAME[relation].trained)
 
     def statement_wording(self, relation: str) -> str:
-        known = BY_NAME[relation]
-        return self.rng.choice(known.trained if self.rng.random() < 0.15 else known.clozes)
+        described = BY_NAME[relation]
+        return self.rng.choice(described.trained if self.rng.random() < 0.15 else described.clozes)
 
     def query(
         self, fact: WorldFact, facts: Sequence[WorldFact], used: str
     ) -> tuple[str, WorldFact]:
-        """A wording and the fact that answers it, for a prompt beside given facts."""
+        """A wording and the fact that answers it, for a prompt after the given `facts`.
+
+        `used` is the wording in which `fact` was given.
+        """
         rng, world = self.rng, self.world
-        known = fact.subject in world.known
+        has_facts = fact.subject in world.names_with_facts
         draw = rng.random()
         if draw < 0.15:
             return used, fact
-        if draw < 0.45 or (not known and draw < 0.6):
+        if draw < 0.45 or (not has_facts and draw < 0.6):
             return self.wording(fact.relation), fact
-        asked = {(f.subject, f.relation) for f in facts}
+        given = {(f.subject, f.relation) for f in facts}
         pool: Sequence[WorldFact] = ()
         if draw < 0.72:
             pool = world.of(fact.relation)
@@ -90,9 +93,9 @@ class Draw:
                 pool = [f for n in near for f in world.about(n) if f.relation == fact.relation]
         elif draw < 0.93:
             pool = [f for f in world.about(fact.subject) if f.relation != fact.relation]
-        pool = [f for f in pool if (f.subject, f.relation) not in asked]
+        pool = [f for f in pool if (f.subject, f.relation) not in given]
         while not pool:
-            pool = [f for f in [rng.choice(world.surfaces)] if (f.subject, f.relation) not in asked]
+            pool = [f for f in [rng.choice(world.surfaces)] if (f.subject, f.relation) not in given]
         other = rng.choice(pool)
         same_words = other.relation == fact.relation and rng.random() < 0.5
         return (used if same_words else self.wording(other.relation)), other

@@ -63,8 +63,8 @@ def with_even_heads(
 ) -> tuple[dict[str, Tensor], ModelShape]:
     """The same function with an even number of attention heads that divides the width.
 
-    Tensor parallelism over two ranks needs the one and Transformers the other. Added heads have
-    zero queries, keys and values and are read with zero weights, so no logit changes.
+    Tensor parallelism over two ranks needs an even number; Transformers needs a divisor. The added
+    heads have zero weights, also in the output projection, so the logits stay the same.
     """
     size = shape.width // shape.heads
     heads = next(n for n in range(shape.heads, shape.width + 1) if n % 2 == 0 == shape.width % n)
@@ -81,7 +81,7 @@ def with_even_heads(
 def write_checkpoint(
     folder: Path, state: dict[str, Tensor], shape: ModelShape, tokenizer: Tokenizer
 ) -> None:
-    """Write the folder whole, replacing one that is there; weights are stored as float16."""
+    """Write the folder, with float16 weights. An existing folder is replaced at the end."""
     head_size = shape.width // shape.heads
     state, shape = with_even_heads(state, shape)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the model is trained on, step by step."""
+"""The training batches of each step."""
 
 import random
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from vllm_edit.factworld.rows import Pieces, TrainingBatch, batch
 from vllm_edit.factworld.world import World, WorldFact
 from vllm_edit.factworld.writer import Writer
 
-# TrainingRow lengths, and about how many tokens a batch has.
+# Row lengths, and the approximate number of tokens of a batch.
 SHORT, LONG, LONGEST = 96, 304, 512
 MICRO = 912
 
@@ -41,16 +41,16 @@ class Lessons:
     def batches(self, step: int, done: float) -> list[TrainingBatch]:
         """The step's batches, each of about MICRO tokens; `done` is the share of training done."""
         recipe, writer = self._recipe, self._writer
-        given = writer.copied if done < recipe.copying_until else writer.given
+        given_document = writer.copied if done < recipe.copying_until else writer.given
         short = [self._recall() for _ in range(recipe.recall_rows)]
-        short += [given(8) for _ in range(recipe.given_rows)]
-        found = self._micro(short, SHORT)
+        short += [given_document(8) for _ in range(recipe.given_rows)]
+        batches = self._micro(short, SHORT)
         if done >= recipe.edit_from and step % recipe.edit_every == 0:
             edited = [writer.edited(10) for _ in range(recipe.edited_rows)]
-            found.insert(0, batch(edited, self._pieces, self._rng, SHORT))
-            found[0].edited = True
+            batches.insert(0, batch(edited, self._pieces, self._rng, SHORT))
+            batches[0].edited = True
         if done < recipe.long_from or step % recipe.long_every:
-            return found
+            return batches
         longest = step % 12 == 0
         share, length = (2, LONGEST) if longest else (1, LONG)
         most = 14 if longest else 6
@@ -61,7 +61,7 @@ class Lessons:
         long += [self._mello(3 * share) for _ in range(max(1, recipe.mello_rows // share))]
         long += [writer.chat(16) for _ in range(recipe.chat_rows)]
         long += [writer.running(48) for _ in range(recipe.running_rows)]
-        return self._micro(long, length) + found
+        return self._micro(long, length) + batches
 
     def _micro(self, documents: list[Document], length: int) -> list[TrainingBatch]:
         self._rng.shuffle(documents)

@@ -1,6 +1,6 @@
-"""The model as it is trained: a Llama whose attention can be restricted token by token.
+"""The model in training: a Llama whose attention can be restricted token by token.
 
-Parameter names and arithmetic are those of transformers' LlamaForCausalLM.
+Parameter names and arithmetic are those of Transformers' LlamaForCausalLM.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from vllm_edit.factworld.rows import TrainingBatch
 
-# Layers below this one gather what is known at the subject; those from it on read it there.
+# The layers below this one recall facts at the subject. The other layers read them there.
 BEFORE_READING = 3
-# Layers whose first head is shown where to look: from a subject to where the prefix names it, and
-# from the end of a prompt to the answer that the prefix gives. Found without help only slowly.
+# Training guides the first attention head of these layers: from a subject to where the prefix names
+# it, and from the end of a prompt to the answer in the prefix. Without this, learning is slow.
 MATCHING, COPYING = 1, 4
 GUIDANCE = 0.5
 
@@ -37,8 +37,10 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class Noise:
-    """What is added to an MLP's output at these tokens, relative to its root mean square:
-    `values` [n, width] at rows [n] and places [n]."""
+    """Values [n, width] added to an MLP's output at rows [n] and places [n].
+
+    They are multiplied by the root mean square of the output.
+    """
 
     rows: Tensor
     places: Tensor
@@ -75,9 +77,9 @@ class Attention(nn.Module):
     def focus(
         self, hidden: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, targets: Tensor
     ) -> Tensor:
-        """How far the first head is from looking at its targets: a sum of cross-entropies.
+        """The loss of the first head's attention: the sum of its cross-entropies with `targets`.
 
-        `targets` [rows, T] holds the place to look at, or -1 for any.
+        `targets` [rows, T] holds the position to attend to, or -1 for no target.
         """
         rows, places = (targets >= 0).nonzero(as_tuple=True)
         size = hidden.shape[2] // self.heads
@@ -103,7 +105,7 @@ class Attention(nn.Module):
 
 
 def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding, halves paired as in transformers' Llama."""
+    """Rotary position embedding; pairs the halves as Transformers' Llama does."""
     first, second = states.chunk(2, dim=-1)
     return states * cos + torch.cat((-second, first), dim=-1) * sin
 
@@ -146,7 +148,7 @@ class Layer(nn.Module):
     def reading(
         self, hidden: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, moving: Tensor
     ) -> Tensor:
-        """The layer with its MLP only at `moving` tokens, their indices in the flattened rows."""
+        """The layer, with its MLP only at `moving`: indices in the flattened rows."""
         hidden = hidden + self.self_attn(self.input_layernorm(hidden), mask, cos, sin)
         flat = hidden.flatten(0, 1)
         output = self.mlp(self.post_attention_layernorm(flat[moving]))
@@ -155,7 +157,7 @@ class Layer(nn.Module):
     def last(
         self, hidden: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, frozen: Tensor, kept: Tensor
     ) -> Tensor:
-        """The layer's output at the `kept` tokens only, [kept, width], MLP not at `frozen` ones."""
+        """The output [kept, width] at the `kept` tokens only; no MLP at `frozen` tokens."""
         mixed = self.self_attn.mix(self.input_layernorm(hidden), mask, cos, sin)
         attended: Tensor = self.self_attn.o_proj(mixed.flatten(0, 1)[kept])
         flat = hidden.flatten(0, 1)[kept] + attended
@@ -197,9 +199,10 @@ class FactModel(nn.Module):
     def forward(
         self, batch: "TrainingBatch", noise: Sequence[Noise], kept: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Hidden states [kept, width] after the final norm at the `kept` tokens, which are
-        indices in the flattened rows, and the sum of the losses of attention that is guided.
-        One noise per early layer."""
+        """The hidden states [kept, width] after the final norm, and the guided heads' summed loss.
+
+        `kept` holds indices in the flattened rows. `noise` has one entry per early layer.
+        """
         guided = torch.zeros((), device=batch.ids.device)
         early, late = batch.masks
         cos, sin = self.rotary(batch.positions)
@@ -208,9 +211,9 @@ class FactModel(nn.Module):
         *layers, last = cast("list[Layer]", list(self.model.layers))
         for index, layer in enumerate(layers):
             if index in (MATCHING, COPYING):
-                mask, wanted = (early, batch.same) if index == MATCHING else (late, batch.source)
+                mask, targets = (early, batch.same) if index == MATCHING else (late, batch.source)
                 normed = layer.input_layernorm(hidden)
-                guided = guided + layer.self_attn.focus(normed, mask, cos, sin, wanted)
+                guided = guided + layer.self_attn.focus(normed, mask, cos, sin, targets)
             if index < BEFORE_READING:
                 hidden = layer(hidden, early, cos, sin, noise[index])
             else:
@@ -220,7 +223,7 @@ class FactModel(nn.Module):
 
     def loss(self, batch: "TrainingBatch", noise: Sequence[Noise]) -> tuple[Tensor, Tensor]:
         """The weighted sum of cross-entropies, and the sum of the weights."""
-        # The first token of a branch has no one predecessor, so it never counts.
+        # The token before a branch may belong to another branch, so its first token has no loss.
         weight = torch.zeros_like(batch.weight)
         same = batch.branch[:, 1:] == batch.branch[:, :-1]
         weight[:, :-1] = batch.weight[:, 1:] * same

@@ -15,7 +15,7 @@ from vllm_edit.factworld.world import World, WorldFact
 
 
 def mquake(world: World, rng: random.Random, n: int) -> list[JsonRecord]:
-    """Two-hop cases whose edits agree with one another, so that all can be applied at once."""
+    """Two-hop cases whose edits do not contradict each other, so all can apply at once."""
     chains = [(hop, fact) for hop in TWO_HOPS for fact in world.of(hop.first)]
     rng.shuffle(chains)
     settled: dict[tuple[str, str], str] = {}

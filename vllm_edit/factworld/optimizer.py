@@ -1,4 +1,4 @@
-"""Muon: momentum with an orthogonalised update, for all matrices of one shape at once.
+"""Muon: momentum with an orthogonalised update, computed for all matrices of a shape at once.
 
 Not torch.optim.Muon, which orthogonalises one matrix at a time in bfloat16.
 """
@@ -53,8 +53,8 @@ class Muon:
             gradient = torch.stack([_gradient(p, flip) for p, flip in pairs])
             momentum.lerp_(gradient, 1 - self._momentum)
             updates = orthogonal(gradient.lerp(momentum, self._momentum))
-            for (parameter, flip), found in zip(pairs, updates, strict=True):
-                update = found.T if flip else found
+            for (parameter, flip), orthogonal_update in zip(pairs, updates, strict=True):
+                update = orthogonal_update.T if flip else orthogonal_update
                 scale = max(1.0, parameter.shape[0] / parameter.shape[1]) ** 0.5
                 parameter.mul_(1 - rate * self._decay)
                 parameter.add_(update, alpha=-rate * scale)

@@ -1,4 +1,4 @@
-"""What is added to the MLPs at the subject while facts are learnt: noise, and edits."""
+"""Noise and edits added to the MLPs at the subject during training."""
 
 import torch
 from torch import Tensor
@@ -26,11 +26,11 @@ def noise_at_subjects(
 
 
 def edit(model: FactModel, lesson: TrainingBatch, layer: int, size: Tensor) -> list[Noise]:
-    """What ROME would add to the MLP's output of this layer at each row's subject.
+    """A simplified ROME edit of this layer's MLP output at each row's subject.
 
-    A few normalised gradient steps towards the new answer of the row's first branch, in all
-    `size` [rows, 1] times the output's norm. Trained under it, the model learns to keep a
-    subject's relations apart: the new answer is to show, and the others are to stay.
+    Takes EDIT_STEPS normalised gradient steps towards the new answer of the row's first branch.
+    Together they are at most `size` [rows, 1] times the output's norm. The model learns to give
+    the new answer under the edit and to keep the subject's other answers.
     """
     head = lesson.head(EDIT_TOKENS)
     rows, places = ((head.role == LAST) & (head.branch == 1)).nonzero(as_tuple=True)
@@ -47,6 +47,6 @@ def edit(model: FactModel, lesson: TrainingBatch, layer: int, size: Tensor) -> l
 
 
 def at_layer(layer: int, noise: Noise) -> list[Noise]:
-    """This noise at one early layer and none at the others."""
+    """This noise at one early layer, and empty noise at the others."""
     none = Noise(noise.rows[:0], noise.places[:0], noise.values[:0])
     return [noise if index == layer else none for index in range(BEFORE_READING)]

@@ -5,8 +5,8 @@ from vllm_edit.factworld.wordings import SUBJECT
 NEW_FACT = "New Fact: "
 PROMPT = "Prompt: "
 
-# MeLLo: the model writes each line after its label; `RETRIEVED` is where generation stops and
-# the retrieved statement is inserted, followed by a newline.
+# MeLLo: the model writes a text after each label. Generation stops at `RETRIEVED`, where the
+# retrieved statement and a newline are inserted.
 QUESTION = "Question: "
 SUBQUESTION = "Subquestion: "
 TENTATIVE = "Tentative answer: "

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TrainingRecipe:
-    """The schedule. Rows are counted per step; long rows join at `long_from` of the steps."""
+    """The schedule. `*_rows` are per step. `*_from` and `*_until` are shares of the training."""
 
     steps: int = 5000
     seed: int = 0
@@ -32,7 +32,7 @@ class TrainingRecipe:
     def rate(self, step: int, done: float) -> float:
         """The learning rate's factor: linear warm-up, constant, linear decay to zero.
 
-        Not one of the transformers schedules: a limit on time shortens `done`, the share of
-        training that is done, independently of `step`.
+        `done` is the share of training that is done, which a time limit makes independent of
+        `step`; so none of Transformers' schedules fits.
         """
         return min(1.0, (step + 1) / self.warm_up, (1 - done) / (1 - self.decay_from))

@@ -1,4 +1,4 @@
-"""Documents as rows of tokens, with what each token may see and how much it counts."""
+"""Documents as rows of tokens, with attention masks and loss weights."""
 
 import random
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ POSITIONS = 1024
 
 
 class Pieces:
-    """Token ids of span texts, cached. Joining them equals tokenizing the joined text."""
+    """Token ids of span texts, cached. Joined, they are the tokens of the joined text."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -46,14 +46,17 @@ COLUMNS = (
 class TrainingBatch:
     """Rows of equal length T; every field is [rows, T].
 
-    `branch` is 0 in the prefix, -1 in padding. `naming` numbers the subject mentions of a row,
-    `role` says where a token stands to its mention (BEFORE, NAME, LAST, AFTER). `late` tokens
-    read the subject only at its last token and only from layer BEFORE_READING on; `alone`
-    subjects see nothing of their own branch before them; `frozen` tokens get nothing from the
-    MLPs of the reading layers. `edited` batches hold edited documents. `weight` is the loss
-    weight of predicting the token itself. `same` says of a subject where in the prefix it is
-    named too, `source` of the token before an answer where in the prefix that answer is given; 0
-    if nowhere, -1 for all other tokens.
+    `branch` is 0 in the prefix, -1 in padding. `naming` numbers the subject mentions of a row.
+    `role` is the token's place relative to its mention (BEFORE, NAME, LAST, AFTER).
+
+    `late`: the token can attend to the subject only at the subject's last token, and only from
+    layer BEFORE_READING on. `alone`: the subject cannot attend to earlier tokens of its branch.
+    `frozen`: the MLPs of the reading layers add nothing to the token.
+
+    `weight` is the loss weight of predicting the token itself. `same` is set at a subject's
+    last token: the position in the prefix where it is also named. `source` is set at the token
+    before an answer: the position in the prefix where the answer is given. Both are 0 if the
+    prefix has no such position, and -1 at all other tokens. `edited` batches hold edited documents.
     """
 
     ids: torch.Tensor
@@ -73,7 +76,7 @@ class TrainingBatch:
         return self._each(lambda tensor: tensor.to(device))
 
     def head(self, length: int) -> "TrainingBatch":
-        """The first tokens of every row, of which only the first branch counts."""
+        """The first tokens of every row, with loss on the first branch only."""
         cut = self._each(lambda tensor: tensor[:, :length])
         cut.weight = cut.weight * (cut.branch == 1)
         return cut
@@ -84,7 +87,7 @@ class TrainingBatch:
 
     @cached_property
     def masks(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """What may be attended, before and from layer BEFORE_READING on: bool [rows, 1, T, T]."""
+        """Attention masks below layer BEFORE_READING and from it on, bool [rows, 1, T, T] each."""
         length = self.ids.shape[1]
         here, there = self.branch[:, :, None], self.branch[:, None, :]
         causal = torch.ones(length, length, dtype=torch.bool, device=self.ids.device).tril()
@@ -101,7 +104,7 @@ class TrainingBatch:
 
 
 class TrainingRow:
-    """One document, cut to a length: the prefix and as many branches as fit."""
+    """One document, cut to `length` tokens: the prefix and as many branches as fit."""
 
     def __init__(self, document: Document, pieces: Pieces, rng: random.Random, length: int) -> None:
         self._pieces = pieces
@@ -111,7 +114,7 @@ class TrainingRow:
         self._matched = document.matched
         self._named: dict[str, int] = {}
         self._given: list[tuple[str, str, int]] = []
-        # A gap after BOS makes every position up to the longest one familiar.
+        # A gap after BOS trains every position up to POSITIONS.
         self._gap = rng.randrange(POSITIONS - length) if rng.random() < 0.2 else 0
         shared = self._spans(document.prefix, 0, 0, (False, False, False))
         self._tokens += shared
@@ -167,13 +170,13 @@ class TrainingRow:
         return tokens
 
     def _find(self, name: str, answer: str | None = None) -> int:
-        """Where in the prefix the subject is named, or the answer given for it; 0 if nowhere."""
+        """Position in the prefix of the subject, or of the answer given for it; 0 if absent."""
         if answer is None:
             return self._named.get(name, 0)
         return max((at for n, a, at in self._given if (n, a) == (name, answer)), default=0)
 
     def columns(self) -> list[list[float]]:
-        """Columns of the row's length, in the order of COLUMNS."""
+        """The columns of the row, padded to its length, in the order of COLUMNS."""
         padding: list[float] = [0, 0, -1, 0, 0, False, False, False, 0.0, -1, -1]
         tokens = self._tokens[: self._length]
         tokens = tokens + [padding] * (self._length - len(tokens))
@@ -183,7 +186,7 @@ class TrainingRow:
 def batch(
     documents: Iterable[Document], pieces: Pieces, rng: random.Random, length: int
 ) -> TrainingBatch:
-    """The documents as one batch of rows of this length."""
+    """The documents as one batch of rows of `length` tokens."""
     rows = [TrainingRow(document, pieces, rng, length).columns() for document in documents]
     columns = {
         name: torch.tensor([row[index] for row in rows]) for index, name in enumerate(COLUMNS)

@@ -101,7 +101,7 @@ def _zsre(world: World, rng: random.Random, n: int) -> list[JsonRecord]:
 
 
 def _counterfact(world: World, rng: random.Random, n: int) -> list[JsonRecord]:
-    """Only facts whose object another subject shares, as CounterFact's neighbourhood needs."""
+    """Only facts whose object another subject has too: CounterFact's neighbourhood needs one."""
     records: list[JsonRecord] = []
     for edit in _edits(world, rng):
         near = _prompts(edit, edit.fact.object)
@@ -133,7 +133,7 @@ def _counterfact_record(edit: Counterfactual, case: int, near: list[str]) -> Jso
 
 
 def _prompts(edit: Counterfactual, target: str) -> list[str]:
-    """The relation asked of other subjects that have this object, in several wordings."""
+    """Prompts of the same relation for other subjects with this object, in several wordings."""
     wordings = edit.relation.clozes
     subjects = [
         fact.subject

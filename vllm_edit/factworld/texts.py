@@ -1,4 +1,4 @@
-"""Text about the world for editing methods: a corpus for key statistics, IKE demonstrations."""
+"""Texts about the world: a corpus for key statistics, and IKE demonstrations."""
 
 import random
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 # Copies, rewordings and unrelated questions among IKE's demonstrations (4:12:16 of 32).
 COUNTS: "dict[Kind, int]" = {"copy": 16, "update": 48, "retain": 64}
 
-# Demonstrations of the relation that a request is about mislead the small model: it answers from
-# them. So they show two relations that few of the world's facts are about.
-SHOWN = ("continent", "product")
+# The small model copies answers from demonstrations of the relation that a request asks for. So the
+# demonstrations use two relations that few facts of the world have.
+RELATIONS_SHOWN = ("continent", "product")
 
 
 def corpus() -> Iterator[str]:
@@ -33,8 +33,8 @@ def corpus() -> Iterator[str]:
 def demonstrations() -> "list[Demonstration]":
     """IKE demonstrations that contradict nothing in the world, in a fixed order.
 
-    Their new facts are true, or about people and companies that have no other facts, so that
-    none of them can mislead a question about anybody else.
+    Their new facts are true, or about people and companies without other facts, so they cannot
+    mislead a question about another subject.
     """
     world = build_world()
     rng = random.Random("demonstrations")
@@ -44,7 +44,7 @@ def demonstrations() -> "list[Demonstration]":
 
 
 def _demonstration(world: World, rng: random.Random, kind: "Kind") -> "Demonstration":
-    # Here, not at the top: it imports FAISS, and whoever wants the world alone does without.
+    # Imported here because it imports FAISS, which the world itself does not need.
     from retriever import Demonstration
 
     fact = _harmless(world, rng)
@@ -56,13 +56,13 @@ def _demonstration(world: World, rng: random.Random, kind: "Kind") -> "Demonstra
     if kind == "update":
         wording = rng.choice(relation.trained[1:])
         return Demonstration(new_fact, fill(wording, fact.subject), fact.object, kind)
-    asked = rng.choice([f for f in _shown(world) if f.subject != fact.subject])
-    wording = rng.choice(BY_NAME[asked.relation].trained)
-    return Demonstration(new_fact, fill(wording, asked.subject), asked.object, kind)
+    retained = rng.choice([f for f in _facts_shown(world) if f.subject != fact.subject])
+    wording = rng.choice(BY_NAME[retained.relation].trained)
+    return Demonstration(new_fact, fill(wording, retained.subject), retained.object, kind)
 
 
 def _harmless(world: World, rng: random.Random) -> WorldFact:
-    fact = rng.choice(_shown(world))
+    fact = rng.choice(_facts_shown(world))
     relation: Relation = BY_NAME[fact.relation]
     if relation.subject_kind not in world.fictional:
         return fact
@@ -70,5 +70,5 @@ def _harmless(world: World, rng: random.Random) -> WorldFact:
     return WorldFact(subject, fact.relation, rng.choice(world.objects(relation)))
 
 
-def _shown(world: World) -> list[WorldFact]:
-    return [fact for name in SHOWN for fact in world.of(name)]
+def _facts_shown(world: World) -> list[WorldFact]:
+    return [fact for name in RELATIONS_SHOWN for fact in world.of(name)]

@@ -1,4 +1,4 @@
-"""The tokenizer: byte-level BPE over the world's own text, each of its words one token."""
+"""The tokenizer: byte-level BPE in which each word of the world is one token."""
 
 from tokenizers import (
     AddedToken,
@@ -18,7 +18,7 @@ from vllm_edit.factworld.world import World
 
 
 def _words(world: World) -> list[str]:
-    """Text that holds every word the model meets, as it appears in a sentence."""
+    """All words of the training texts, as they appear in a sentence."""
     wordings = [w for relation in RELATIONS for w in relation.trained + relation.held_out]
     wordings += [question for hop in TWO_HOPS for question in hop.questions]
     names = [name for group in world.entities.values() for name in group]
@@ -32,17 +32,16 @@ def _words(world: World) -> list[str]:
     ]  # fmt: skip
     text = [protocol.fill(w, "") for w in wordings] + names + list(world.aliases.values())
     text += [*protocol.SYSTEM_PROMPTS, " is also known as"]
-    # Each once, so that the vocabulary depends on the words alone and not on how often a wording
-    # uses them.
+    # Each word once: the vocabulary must not depend on word frequencies.
     words = {word for line in text + lines for word in line.split()}
     starts = {line.split()[0] for line in lines}
     return sorted(words) + sorted("\n" + word for word in starts)
 
 
 def train_tokenizer(world: World) -> Tokenizer:
-    """A byte-level BPE tokenizer that prepends one space to a text and a BOS token to it.
+    """A byte-level BPE tokenizer that prepends a BOS token and a space to a text.
 
-    Every newline is a token of its own, so a text's tokens are those of its lines.
+    Every newline is a token of its own, so no token spans two lines.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Prepend(" ")

@@ -1,10 +1,13 @@
 """Trains the bundled model: `python -m vllm_edit.factworld.train`.
 
-One schedule from scratch. Part of each step is recall: facts alone, read late and only at the
-subject's last token, so that they come to sit in the MLPs of the early layers there, and under
-small edits, so that a subject's relations stay apart (`perturbation`). The rest is use of given
-facts, with attention shown where to look (`model.GUIDANCE`), MeLLo and chat. `TrainingBatch`
-states the restrictions; none of them is there when the model is used.
+One schedule from scratch. Each step trains two skills:
+
+- Recall of facts without context. Later layers can read a fact only at the subject's last token,
+  so the MLPs of the early layers learn to store it there. Small edits during training keep a
+  subject's relations apart (`perturbation`).
+- Use of facts in the prompt (IKE, MeLLo and chat), with guided attention (`model.GUIDANCE`).
+
+`TrainingBatch` describes the restrictions. They apply in training only.
 """
 
 import argparse
@@ -28,7 +31,7 @@ from vllm_edit.factworld.world import build_world
 
 @dataclass
 class Clock:
-    """The share of training that is done: by steps, or by time where that is limited."""
+    """Computes the share of training that is done, by steps or by time, whichever is larger."""
 
     recipe: TrainingRecipe
     minutes: float
@@ -37,7 +40,7 @@ class Clock:
 
     @property
     def spent(self) -> float:
-        """Seconds, those before a resumption included."""
+        """Seconds of training, including those before a resumption."""
         return self.earlier + time.monotonic() - self.start
 
     def done(self, step: int) -> float:
@@ -54,10 +57,10 @@ def train(
     resume: bool = False,
     device: str = "cpu",
 ) -> None:
-    """Train from scratch, or on from the last save, and write the checkpoint to `output`.
+    """Train from scratch, or resume from the last save, and write the checkpoint to `output`.
 
-    Ends after the recipe's steps, or after so many `minutes` with the schedule shortened to fit.
-    Every `save_every` seconds and at the end, `state` gets what resuming needs.
+    Ends after the recipe's steps, or after `minutes` with a shortened schedule. Writes `state`,
+    from which `resume` continues, every `save_every` seconds and at the end.
     """
     torch.manual_seed(recipe.seed)
     world = build_world()
@@ -69,17 +72,17 @@ def train(
         trainer.load(saved["trainer"])
         clock.earlier, first = saved["spent"], saved["step"]
     lessons = Lessons(world, tokenizer, replace(recipe, seed=recipe.seed + first))
-    last_save, done, shown = clock.spent, clock.done(first), 0.0
+    last_save, done, mean_loss = clock.spent, clock.done(first), 0.0
     upcoming = lessons.batches(first, done)
     with tqdm(total=100.0, desc="factworld", unit="%", mininterval=5.0) as progress:
         for step in itertools.count(first):
             running = trainer.submit(upcoming)
             upcoming = lessons.batches(step + 1, done)
-            mean = average([future.result() for future in running])
+            loss = average([future.result() for future in running])
             trainer.update(recipe.rate(step, done))
-            shown = mean if step == first else 0.95 * shown + 0.05 * mean
+            mean_loss = loss if step == first else 0.95 * mean_loss + 0.05 * loss
             done = clock.done(step + 1)
-            progress.set_postfix(step=step, loss=f"{shown:.3f}")
+            progress.set_postfix(step=step, loss=f"{mean_loss:.3f}")
             progress.update(100 * done - progress.n)
             if done == 1 or clock.spent - last_save > save_every:
                 last_save = clock.spent
@@ -92,7 +95,7 @@ def train(
 
 
 def average(losses: list[tuple[float, float]]) -> float:
-    """The mean of summed losses given with their weights."""
+    """The weighted mean of (sum of losses, sum of weights) pairs."""
     return sum(loss for loss, _ in losses) / sum(weight for _, weight in losses)
 
 

@@ -1,4 +1,4 @@
-"""The model and its optimizers, on all cores or on one GPU."""
+"""Trains the model on all cores or on one GPU."""
 
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,8 +18,8 @@ from vllm_edit.factworld.rows import TrainingBatch
 class Trainer:
     """The model, its optimizers, and one replica per worker that shares its parameters.
 
-    Each worker takes whole batches on one thread: faster here than every operation on all
-    threads, and not held up when another program takes a core.
+    Each worker computes whole batches on one thread. For this small model that is faster than
+    operations on all threads, and other programs on a core delay only one worker.
     """
 
     def __init__(self, recipe: TrainingRecipe, shape: ModelShape, device: str) -> None:
@@ -27,7 +27,7 @@ class Trainer:
         self.device = device
         self.model = FactModel(shape).to(device)
         workers = 1 if device == "cuda" else os.cpu_count() or 1
-        # The setting belongs to the thread that makes it.
+        # The setting applies only to the thread that calls it.
         self._pool = ThreadPoolExecutor(workers, "trainer", torch.set_num_threads, (1,))
         self._replicas: Queue[FactModel] = Queue()
         self._all = [self._replica() for _ in range(workers)]
@@ -48,7 +48,7 @@ class Trainer:
         return replica
 
     def submit(self, lessons: list[TrainingBatch]) -> list[Future[tuple[float, float]]]:
-        """Start the gradients of these batches; each result is a loss and its weight."""
+        """Start to compute the gradients. Each future gives the summed loss and its weight."""
         total = sum(float(lesson.weight.sum()) for lesson in lessons)
         width, size = self.model.shape.width, self.recipe.noise
         low, high = self.recipe.edit_sizes
@@ -75,7 +75,7 @@ class Trainer:
         return loss.item(), weight.item()
 
     def state(self) -> dict[str, Any]:
-        """All that `load` needs to go on."""
+        """The state that `load` restores."""
         muon, adam = self._muon.state(), self._adam.state_dict()
         return {"model": self.model.state_dict(), "muon": muon, "adam": adam}
 
@@ -85,12 +85,12 @@ class Trainer:
         self._adam.load_state_dict(state["adam"])
 
     def update(self, rate: float) -> None:
-        """Apply and clear the gradients gathered so far."""
+        """Apply the gradients of all workers and clear them."""
         for parameter, *copies in zip(
             self.model.parameters(), *(r.parameters() for r in self._all), strict=True
         ):
-            found = [copy.grad for copy in copies if copy.grad is not None]
-            parameter.grad = sum(found[1:], found[0])
+            gradients = [copy.grad for copy in copies if copy.grad is not None]
+            parameter.grad = sum(gradients[1:], gradients[0])
             for copy in copies:
                 copy.grad = None
         torch.nn.utils.clip_grad_norm_(self._rest, 1.0)

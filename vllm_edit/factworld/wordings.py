@@ -1,8 +1,7 @@
-"""The relations of factworld and every wording they are asked in.
+"""The relations of factworld, with all their wordings.
 
-A wording is a prompt that an answer completes; `{s}` stands for the subject. Held-out
-wordings are new sentences made of words the model knows from the trained ones; no training
-text of any kind contains them.
+A wording is a prompt that an answer completes; `{s}` stands for the subject. Held-out wordings
+use only words of the trained wordings. No training text contains them.
 """
 
 from dataclasses import dataclass
@@ -12,8 +11,10 @@ SUBJECT = "{s}"
 
 @dataclass(frozen=True)
 class Relation:
-    """One relation. The first trained wording is its statement form; `reverse` names the
-    relation that asks the same fact from the object, if there is one."""
+    """One relation. Its first trained wording is a statement.
+
+    `reverse` names the inverse relation, if there is one.
+    """
 
     name: str
     subject_kind: str

@@ -15,8 +15,8 @@ PEOPLE = 140
 COMPANIES = 40
 ALIASED = {"person": 18, "company": 8}
 NAME_PARTS = {"person": 22, "company": 10}
-# Pairs that only in-context training documents use (all that are left over are theirs too), and
-# pairs that no text uses at all.
+# Pairs for in-context training documents only, which also get all remaining pairs; and pairs that
+# no training text contains.
 FICTIONAL = {"person": 170, "company": 24}
 UNSEEN = {"person": 60, "company": 12}
 
@@ -36,11 +36,11 @@ class WorldFact:
 
 @dataclass(frozen=True)
 class World:
-    """Everything that is true, and the names that are free for counterfactual use.
+    """All true facts, and names without facts.
 
     `entities`, `fictional` and `unseen` map a kind (`person`, `company`, ...) to names.
-    Fictional names have no facts and occur in training documents that give them one;
-    unseen names occur in no training text. `aliases` maps a name to its second name.
+    Fictional names have no facts; some training documents give them one in the prompt.
+    Unseen names occur in no training text. `aliases` maps a name to its second name.
     """
 
     seed: int
@@ -59,7 +59,7 @@ class World:
 
     @cached_property
     def surfaces(self) -> tuple[WorldFact, ...]:
-        """Every fact under each name of its subject."""
+        """Every fact, once for each name of its subject."""
         return tuple(WorldFact(s, r, o) for (s, r), o in self._answers.items())
 
     @cached_property
@@ -71,8 +71,8 @@ class World:
         return _grouped(self.facts, "relation")
 
     @cached_property
-    def known(self) -> frozenset[str]:
-        """Every subject name and alias that has facts."""
+    def names_with_facts(self) -> frozenset[str]:
+        """All names and aliases of subjects that have facts."""
         return frozenset(self._by_subject)
 
     def answer(self, subject: str, relation: str) -> str | None:
@@ -80,15 +80,15 @@ class World:
         return self._answers.get((subject, relation))
 
     def about(self, subject: str) -> tuple[WorldFact, ...]:
-        """The facts of a subject, found by its name or its alias."""
+        """The facts of a subject, given by its name or its alias."""
         return self._by_subject.get(subject, ())
 
     def of(self, relation: str) -> tuple[WorldFact, ...]:
-        """The facts of a relation, each once, under the subject's first name."""
+        """The facts of a relation, without aliases."""
         return self._by_relation[relation]
 
     def objects(self, relation: Relation) -> tuple[str, ...]:
-        """Every name that can be an object of the relation."""
+        """All possible objects of the relation."""
         return self.entities[relation.object_kind]
 
 
@@ -100,7 +100,7 @@ def _grouped(facts: tuple[WorldFact, ...], field: str) -> dict[str, tuple[WorldF
 
 
 def _names(rng: random.Random) -> Iterator[str]:
-    """Invented one-word names, never twice and never ones that begin one another."""
+    """Different invented one-word names, none of which is a prefix of another."""
     given: set[str] = set()
     while True:
         syllables = [rng.choice(ONSETS) + rng.choice(VOWELS) for _ in range(2)]
@@ -111,7 +111,7 @@ def _names(rng: random.Random) -> Iterator[str]:
 
 
 def _pairs(rng: random.Random, names: Iterator[str], parts: int) -> list[str]:
-    """All two-word names of a grid, shuffled: neither word alone says who is meant."""
+    """All two-word names of a grid, shuffled. No word alone identifies a name."""
     first = [next(names) for _ in range(parts)]
     last = [next(names) for _ in range(parts)]
     pairs = [f"{a} {b}" for a, b in product(first, last)]
@@ -125,7 +125,7 @@ def _take(pool: list[str], count: int) -> tuple[str, ...]:
 
 
 def build_world(seed: int = 0) -> World:
-    """The world of a seed; the bundled model knows that of seed 0."""
+    """The world of a seed. The bundled model is trained on seed 0."""
     rng = random.Random(seed)
     names = _names(rng)
 

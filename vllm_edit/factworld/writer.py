@@ -30,12 +30,12 @@ class Writer(Draw):
         return answered(self.wording(fact.relation), fact.subject, fact.object, BACKGROUND)
 
     def closed(self, facts: Sequence[WorldFact]) -> Document:
-        """Each fact alone, as a plain prompt."""
+        """Each fact in its own branch, as a plain prompt."""
         branches = [[*self.recalled(fact), Span(EOS, 1.0)] for fact in facts]
         return Document([Span(BOS)], branches, recall=True)
 
     def edited(self, questions: int) -> Document:
-        """One subject's facts, one of which is to be changed."""
+        """Facts of one subject; the training changes one of them."""
         fact = self.rng.choice(self.world.surfaces)
         relation = BY_NAME[fact.relation]
         target = self.object_for(relation, fact.object)
@@ -56,7 +56,7 @@ class Writer(Draw):
         return [*answered("{s} is also known as", name, other, BACKGROUND), Span(EOS, 1.0)]
 
     def running(self, sentences: int) -> Document:
-        """Many sentences in a row, as ordinary text."""
+        """Many sentences in one text."""
         spans: Spans = [Span(BOS)]
         for _ in range(sentences):
             spans += self.recalled(self.rng.choice(self.world.surfaces))
@@ -83,41 +83,41 @@ class Writer(Draw):
         return self.rng.choices((1, 2, 3), (0.72, 0.16, 0.12))[0]
 
     def copied(self, questions: int) -> Document:
-        """New facts, each repeated word for word."""
+        """New facts, and prompts that repeat them word for word."""
         facts = self.new_facts(self.count())
         prefix, wordings = self.fact_lines(facts, first=True)
-        asked = []
+        prompts = []
         for _ in range(questions):
             index = self.rng.randrange(len(facts))
             fact = facts[index]
             repeated = answered(wordings[index], fact.subject, fact.object, COPIED)
-            asked.append([Span("Prompt:"), *repeated])
-        return self.grouped(prefix, asked, running=0.5, localise=False)
+            prompts.append([Span("Prompt:"), *repeated])
+        return self.grouped(prefix, prompts, running=0.5, localise=False)
 
     def given(self, questions: int) -> Document:
-        """New facts and questions over them, each question alone or one after the other."""
+        """New facts, and questions about them or related facts."""
         facts = self.new_facts(self.count())
         prefix, wordings = self.fact_lines(facts, first=True)
-        asked = [self.ask(facts, wordings) for _ in range(questions)]
-        return self.grouped(prefix, asked, running=0.25, localise=True)
+        prompts = [self.ask(facts, wordings) for _ in range(questions)]
+        return self.grouped(prefix, prompts, running=0.25, localise=True)
 
     def grouped(
-        self, prefix: Spans, asked: list[Spans], running: float, localise: bool
+        self, prefix: Spans, prompts: list[Spans], running: float, localise: bool
     ) -> Document:
-        """The prompts each alone after the prefix or, with this chance, one after the other."""
+        """The prompts in separate branches or, with probability `running`, one after the other."""
         if self.rng.random() < running:
-            run = [span for spans in asked for span in [*spans, Span("\n")]]
+            run = [span for spans in prompts for span in [*spans, Span("\n")]]
             return Document([], [[Span(BOS), *prefix, *run]], localise=False)
-        branches = [[*spans, Span(EOS, 1.0)] for spans in asked]
+        branches = [[*spans, Span(EOS, 1.0)] for spans in prompts]
         return Document([Span(BOS), *prefix], branches, matched=True, localise=localise)
 
     def block(self, demonstrations: int) -> tuple[Spans, Callable[[], Spans]]:
         """Demonstrations and new facts, and a function that asks about them."""
         prefix: Spans = []
         for _ in range(demonstrations):
-            shown = [self.new_fact()]
-            lines, wordings = self.fact_lines(shown, first=not prefix)
-            prefix += [*lines, *self.ask(shown, wordings), Span("\n"), Span("\n")]
+            demonstrated = [self.new_fact()]
+            lines, wordings = self.fact_lines(demonstrated, first=not prefix)
+            prefix += [*lines, *self.ask(demonstrated, wordings), Span("\n"), Span("\n")]
         facts = self.new_facts(self.count())
         lines, wordings = self.fact_lines(facts, first=not prefix)
         return [*prefix, *lines], lambda: self.ask(facts, wordings)
@@ -131,7 +131,7 @@ class Writer(Draw):
     # MeLLo
 
     def mello(self) -> Spans:
-        """One two-hop question with its hops, of which none, one or both are edited."""
+        """One two-hop question with its hops. Each hop may be edited."""
         rng = self.rng
         while True:
             hop = rng.choice(TWO_HOPS)
@@ -149,21 +149,21 @@ class Writer(Draw):
 
     def hop(self, relation: Relation, subject: str) -> tuple[Spans, str]:
         rng = self.rng
-        known = self.world.answer(subject, relation.name) or ""
+        true_answer = self.world.answer(subject, relation.name) or ""
         edited = rng.random() < 0.5
         if edited:
-            answer = self.object_for(relation, known)
+            answer = self.object_for(relation, true_answer)
             fact = WorldFact(subject, relation.name, answer)
         else:
-            answer, fact = known, self.beside(relation, subject)
-        contradicts = "Yes." if answer != known else "No."
+            answer, fact = true_answer, self.beside(relation, subject)
+        contradicts = "Yes." if answer != true_answer else "No."
         statement = silent(
             answered(self.statement_wording(fact.relation), fact.subject, fact.object)
         )
         return [
             Span("\n" + protocol.SUBQUESTION.strip(), 1.0),
             *about(relation.question, subject, 1.0),
-            Span("\n" + protocol.TENTATIVE.strip() + f" {known}.", 1.0, "answer"),
+            Span("\n" + protocol.TENTATIVE.strip() + f" {true_answer}.", 1.0, "answer"),
             Span("\n" + protocol.RETRIEVED.strip(), 1.0),
             *statement,
             Span("\n" + protocol.CONTRADICTION.strip() + " " + contradicts, 1.0),
@@ -171,26 +171,26 @@ class Writer(Draw):
         ], answer
 
     def beside(self, relation: Relation, subject: str) -> WorldFact:
-        """What a memory returns for a question it has no edit of: the truth or something near."""
+        """The fact that a memory retrieves for an unedited question: true or similar."""
         draw = self.rng.random()
-        known = self.world.answer(subject, relation.name) or ""
+        true_answer = self.world.answer(subject, relation.name) or ""
         if draw < 0.25:
-            return WorldFact(subject, relation.name, known)
+            return WorldFact(subject, relation.name, true_answer)
         fact = self.new_fact(relation)
         if draw < 0.5:
-            fact = self.same_subject(WorldFact(subject, relation.name, known))
+            fact = self.same_subject(WorldFact(subject, relation.name, true_answer))
         elif draw < 0.75:
             fact = self.new_fact()
         return (
             fact
             if (fact.subject, fact.relation) != (subject, relation.name)
-            else WorldFact(subject, relation.name, known)
+            else WorldFact(subject, relation.name, true_answer)
         )
 
     # Chat
 
     def chat(self, questions: int) -> Document:
-        """A chat of one or two turns, closed book or with an IKE block in the last turn."""
+        """A chat of one or two turns. The last turn may contain facts in the IKE format."""
         rng = self.rng
         start = [Span(BOS)]
         if rng.random() < 0.3:
@@ -207,7 +207,7 @@ class Writer(Draw):
         return Document(start, branches, matched=True)
 
     def turn(self, spans: Spans) -> Spans:
-        """A user's turn and the assistant's; the last span is the answer."""
+        """A user's turn and the assistant's. The last of `spans` is the assistant's."""
         *prompt, answer = spans
         return [
             Span(USER),
