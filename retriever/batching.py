@@ -1,4 +1,4 @@
-"""Answers of a model, asked for by many threads: one batch at a time, each answer kept."""
+"""Batches the calls that many threads make to a model, and caches the answers."""
 
 import threading
 from collections import OrderedDict
@@ -11,10 +11,10 @@ Answer = TypeVar("Answer")
 
 
 class Batched(Generic[Key, Answer]):
-    """Asks `answer` in batches and keeps the most recent `size` answers. Thread-safe.
+    """Calls `answer` in batches and keeps the most recent `size` answers. Thread-safe.
 
-    Calls that arrive while a batch is being answered form the next batch together; what `answer`
-    raises is raised in all calls that wait for that batch.
+    Calls that arrive while a batch is being answered form the next batch together; an error
+    of `answer` is raised in all calls that wait for that batch.
     """
 
     def __init__(self, answer: Callable[[list[Key]], Sequence[Answer]], size: int) -> None:
@@ -35,7 +35,7 @@ class Batched(Generic[Key, Answer]):
             futures = [self._find(key) for key in keys]
         if not all(future.done() for future in futures):
             with self._answering:
-                # Whoever held the lock before may have asked for these keys in its batch.
+                # The lock's previous holder may have answered these keys in its batch.
                 if not all(future.done() for future in futures):
                     self._answer_waiting()
         return [future.result() for future in futures]

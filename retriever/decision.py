@@ -26,7 +26,7 @@ class Rewrite:
     """Serve this instead. `text` for a text, `messages` for a chat; the other is None."""
 
     edit_ids: tuple[str, ...]
-    """Facts used, the surest first."""
+    """Facts used, the most probable first."""
     scores: tuple[float, ...]
     """The probability that each concerns the request, same order."""
     method: str
@@ -36,10 +36,10 @@ class Rewrite:
 
 @dataclass(frozen=True, slots=True)
 class Delegate:
-    """Let the counterfactual model answer from these facts, in the place of the served one."""
+    """Let the counterfactual model answer from these facts, instead of the served model."""
 
     edit_ids: tuple[str, ...]
-    """Facts used, the surest first."""
+    """Facts used, the most probable first."""
     scores: tuple[float, ...]
     """The probability that each concerns the request, same order."""
     method: str
@@ -48,7 +48,7 @@ class Delegate:
 
 @dataclass(frozen=True, slots=True)
 class Decompose:
-    """Take the question apart first: `retriever.mello` says how. No fact may come of it."""
+    """Decompose the question first, see `retriever.mello`. It may turn out that no fact is used."""
 
     question: str
 

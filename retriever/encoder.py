@@ -45,10 +45,10 @@ def default_encoder() -> str:
 class SentenceEncoder:
     """A sentence-transformers model behind a cache of the most recent texts.
 
-    Loaded at the first call, which raises `EncoderUnavailableError` where that fails. Calls that
+    Loaded at the first call, which raises `EncoderUnavailableError` if that fails. Calls that
     arrive while a batch is being encoded form the next batch together. On CPU unless `device`
     says otherwise: the accelerator's memory belongs to the served model. It computes in `dtype`;
-    vectors are float32 whatever that is.
+    vectors are always float32.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class SentenceEncoder:
     def fingerprint(self) -> str:
         """Equal for models that give equal vectors: a hash of weights, modules and tokenizer.
 
-        Loads the model; raises `EncoderUnavailableError` where that fails.
+        Loads the model; raises `EncoderUnavailableError` if that fails.
         """
         model = self._load()
         with self._loading:
@@ -88,10 +88,10 @@ class SentenceEncoder:
         from torch.nn import functional as F
 
         model, size = self._load(), self._batch_size
-        found = model.encode(
+        vectors = model.encode(
             texts, batch_size=size, show_progress_bar=False, convert_to_tensor=True
         )
-        return [*F.normalize(found.float(), dim=1).cpu().numpy()]
+        return [*F.normalize(vectors.float(), dim=1).cpu().numpy()]
 
     def _load(self) -> "SentenceTransformer":
         with self._loading:
@@ -101,7 +101,7 @@ class SentenceEncoder:
 
 
 def _load(name: str, device: str, dtype: Dtype) -> "SentenceTransformer":
-    # Here, not at the top: they import torch, and importing the package must stay light.
+    # Imported here because they import torch, and importing the package must stay light.
     import torch
     from sentence_transformers import SentenceTransformer
 
@@ -120,7 +120,7 @@ def _fingerprint(model: "SentenceTransformer") -> str:
 
     digest = hashlib.sha256(f"{model!r} {model.max_seq_length}".encode())
     if tokenizer := getattr(model.tokenizer, "backend_tokenizer", None):
-        # Truncation and padding are set anew with every batch.
+        # Left out: every batch sets truncation and padding again.
         parts = json.loads(tokenizer.to_str()) | {"truncation": None, "padding": None}
         digest.update(json.dumps(parts, sort_keys=True).encode())
     for name, tensor in model.state_dict().items():

@@ -15,7 +15,7 @@ _REFUSED_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 class Fact:
     """`prompt` continued by `target_new` is true. The prompt names the subject.
 
-    Constructing one checks nothing; `check_fact` does, and `Retriever.add` calls it.
+    The constructor checks nothing; `Retriever.add` calls `check_fact`.
     """
 
     id: str
@@ -25,7 +25,7 @@ class Fact:
     ground_truth: str | None = None
     aliases: tuple[str, ...] = ()
     method: str = "ike"
-    """How it is used where it is in scope: ike, mello or serac."""
+    """How it is used when it is in scope: ike, mello or serac."""
 
     @property
     def statement(self) -> str:
@@ -64,7 +64,7 @@ def check_fact(fact: Fact, limits: FactLimits) -> None:
 
     Fields are single lines without control, format or separator characters (zero-width joiners
     are letters in some scripts and are allowed), within the limits, and the prompt names the
-    subject as whole words. Special tokens depend on the served model: its owner checks those.
+    subject as whole words. Special tokens depend on the served model, so the caller checks those.
     """
     if len(fact.aliases) > limits.aliases:
         raise InvalidFactError(

@@ -21,7 +21,7 @@ class Memory:
     def __init__(self, limits: IndexLimits | None = None) -> None:
         self._facts: dict[int, Fact] = {}
         self._keys: dict[str, int] = {}
-        # By what the fact is about: its key, or those of its versions, oldest first.
+        # Hash of what a fact is about -> its key, or the keys of its versions, oldest first.
         self._versions: dict[bytes, int | list[int]] = {}
         self._names = NameIndex()
         self._vectors = VectorIndex(limits)
@@ -68,16 +68,16 @@ class Memory:
         if versions:
             self._versions[about] = versions if len(versions) > 1 else versions[0]
             self._file(versions[-1])
-            self._vectors.show(versions[-1])
+            self._vectors.set_visible(versions[-1], True)
 
     def mentions(self, text: Sequence[Word]) -> dict[Name, Spans]:
         """Names of facts in effect that the text names, with their spans."""
         return self._names.mentions(text)
 
     def may_mention(self, text: Sequence[Word]) -> bool:
-        """Whether the text may name a fact in effect in other words than it is filed under.
+        """Whether the text may name a fact in effect by a spelling other than the stored one.
 
-        Where it does not, `nearest_of_all` has nothing to find that concerns the text.
+        If not, `nearest_of_all` finds no fact that concerns the text.
         """
         return self._names.may_mention(text)
 
@@ -102,7 +102,7 @@ class Memory:
     def nearest_of_all(
         self, vectors: Vectors, k: int, *, exact: bool = False
     ) -> list[tuple[Fact, float]]:
-        """The k facts in effect, of whatever name, nearest to any of the vectors [n, d].
+        """The k facts in effect, whatever their names, nearest to any of the vectors [n, d].
 
         Best first; approximate for a large memory unless `exact`, see `VectorIndex`. A fact's
         score is its best cosine. Of equal scores the fact added later comes first.
@@ -114,16 +114,16 @@ class Memory:
         return self._ranked(best.items(), k)
 
     def recall(self, vectors: Vectors) -> float:
-        """For how many of the vectors [n, d] `nearest_of_all` has what exact search finds first."""
+        """The share of the vectors [n, d] for which `nearest_of_all` finds the best match."""
         return self._vectors.recall(vectors)
 
     @property
     def index(self) -> IndexState:
-        """What the vectors are searched by at the moment."""
+        """The current state of the index."""
         return self._vectors.state
 
     def settle(self, timeout: float | None = None) -> None:
-        """Wait until the index is what the memory's size asks for; raises TimeoutError."""
+        """Wait until the index has the structure that the size calls for; raises TimeoutError."""
         self._vectors.settle(timeout)
 
     def _ranked(self, scores: Iterable[tuple[int, float]], k: int) -> list[tuple[Fact, float]]:
@@ -135,13 +135,13 @@ class Memory:
             self._names.add(name, key)
 
     def _hide(self, key: int) -> None:
-        self._vectors.show(key, False)
+        self._vectors.set_visible(key, False)
         for name in self._facts[key].names:
             self._names.discard(name, key)
 
 
 def _about(fact: Fact) -> bytes:
-    """Stands for `fact.about` in a fraction of its memory."""
+    """A hash of `fact.about`, which takes a fraction of its memory."""
     prompt, subject = fact.about
     text = "\n".join((" ".join(prompt), " ".join(subject)))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

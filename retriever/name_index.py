@@ -1,6 +1,6 @@
-"""Which stored names does a text name? Exact whole-word matching of many names in one pass.
+"""Finds stored names in a text: exact whole-word matching of many names in one pass.
 
-The time is that of the text's words, however many names are stored.
+The time grows with the words of the text, not with the number of names.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,11 +17,11 @@ class NameIndex:
     """Names to the keys filed under them. Not thread-safe: its owner holds a lock."""
 
     def __init__(self) -> None:
-        # Made for a million names: a name is one string, its words joined by spaces, which no
-        # word has; under it is its key, or the set of them where there are several.
+        # Sized for a million names: a name is one string, its words joined by spaces, which no
+        # word has. Its value is one key, or a set if there are several.
         self._keys: dict[str, int | set[int]] = {}
-        # First word to how many names begin with it (the low bits) and, above, a bit for each
-        # length that such a name has or had.
+        # First word -> how many names begin with it (low bits) and a bit for each length that
+        # such a name has or had (high bits).
         self._begin: dict[str, int] = {}
         self._gate = SubjectGate()
 
@@ -29,21 +29,21 @@ class NameIndex:
         return len(self._keys)
 
     def add(self, name: Name, key: int) -> None:
-        """File a key under a non-empty name; twice is once."""
+        """File a key under a non-empty name; filing it again changes nothing."""
         joined = " ".join(name)
         filed = self._keys.get(joined)
         if filed is None:
             self._keys[joined] = key
             self._gate.add(name)
-            known = self._begin.get(name[0], 0)
-            self._begin[name[0]] = (known + 1) | 1 << (_COUNT + len(name))
+            entry = self._begin.get(name[0], 0)
+            self._begin[name[0]] = (entry + 1) | 1 << (_COUNT + len(name))
         elif isinstance(filed, set):
             filed.add(key)
         elif filed != key:
             self._keys[joined] = {filed, key}
 
     def discard(self, name: Name, key: int) -> None:
-        """Take a key from under a name; a name without keys is forgotten."""
+        """Remove a key from a name; a name without keys is forgotten."""
         joined = " ".join(name)
         filed = self._keys.get(joined)
         if isinstance(filed, set):
@@ -63,12 +63,12 @@ class NameIndex:
         return [filed] if isinstance(filed, int) else sorted(filed)
 
     def mentions(self, text: Sequence[Word]) -> dict[Name, Spans]:
-        """Every stored name the text names, with its ascending, disjoint spans.
+        """Every stored name in the text, with its ascending, disjoint spans.
 
-        A naming inside a longer one does not count: "Paul Smith" does not name "Paul" when both
+        A name inside a longer one does not count: "Paul Smith" does not name "Paul" when both
         are stored. Names that only overlap both count.
         """
-        found: dict[Name, Spans] = {}
+        mentions: dict[Name, Spans] = {}
         folded = [word.folded for word in text]
         covered = 0
         for at, first in enumerate(folded):
@@ -79,13 +79,13 @@ class NameIndex:
                 if end <= len(text) and " ".join(folded[at:end]) in self._keys:
                     if end > covered:
                         covered = end
-                        spans = found.setdefault(tuple(folded[at:end]), [])
+                        spans = mentions.setdefault(tuple(folded[at:end]), [])
                         _append(spans, text[at].start, text[end - 1].end)
                     break
-        return found
+        return mentions
 
     def may_mention(self, text: Sequence[Word]) -> bool:
-        """Whether a text may name a stored name in other words, see `SubjectGate`."""
+        """Whether a text may hold a stored name in another spelling, see `SubjectGate`."""
         return self._gate.opens(text)
 
     def _lengths(self, first: str) -> Iterator[int]:

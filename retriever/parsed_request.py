@@ -1,4 +1,4 @@
-"""A request, parsed once for everything that is decided about it."""
+"""A request, parsed once for all decisions about it."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,12 +12,12 @@ from retriever.settings import RetrieverSettings
 
 @dataclass
 class ParsedRequest:
-    """A text or a chat, and what is already known about it."""
+    """A text or a chat, and the results about it so far."""
 
     content: str | Messages
     settings: RetrieverSettings
     needs: Needs = field(default_factory=Needs)
-    """What the models must be asked next."""
+    """What the models must compute next."""
 
     @cached_property
     def texts(self) -> list[str]:

@@ -17,16 +17,16 @@ from retriever.settings import RetrieverSettings
 from retriever.text import is_question
 
 ENCODED = 1000
-"""Most characters of a request, the last ones, that the encoder reads."""
+"""The encoder reads at most this many characters of a request, the last ones."""
 
 QUICK = 4000
-"""Most characters of a request that are searched for names in less time than threads take."""
+"""Up to this many characters, a search for names is faster than a change of thread."""
 
 
 class Retriever:
-    """Facts in memory, and the routing of requests past them. Thread-safe.
+    """Facts in memory, and the decision which of them a request needs. Thread-safe.
 
-    Every change takes effect at once and whole: a decision is made on one state of the memory.
+    Every change takes effect at once and completely: a decision is made on one state of the memory.
     Of facts with the same prompt and subject the newest wins until it is removed.
     """
 
@@ -39,9 +39,9 @@ class Retriever:
         count_tokens: CountTokens = guess_tokens,
         fact_encoder: Encoder | None = None,
     ) -> None:
-        """The classifier that is shipped decides on scope, unless another is given.
+        """The shipped classifier decides on scope, unless another is given.
 
-        ``fact_encoder`` gives facts the vectors that ``encoder`` would, from a store perhaps.
+        ``fact_encoder`` gives the same vectors as ``encoder``; it may read them from a store.
         """
         self.settings = settings or RetrieverSettings()
         self._encoder = encoder
@@ -79,7 +79,7 @@ class Retriever:
         self._ike.load()
 
     def check(self, fact: Fact) -> None:
-        """Raise `InvalidFactError` or `DuplicateFactError` where `add` would; change nothing."""
+        """Raise `InvalidFactError` or `DuplicateFactError` as `add` would; change nothing."""
         check_fact(fact, self.settings.limits)
         with self._lock:
             self._memory.check_new([fact])
@@ -108,16 +108,15 @@ class Retriever:
             self._hopping.discard(fact_id)
 
     def parse(self, request: str | Messages) -> ParsedRequest:
-        """Take a request apart, as far as it is needed, for several calls of the methods below."""
+        """Parse a request once, for several calls of the methods below."""
         return ParsedRequest(request, self.settings)
 
     def route(self, request: str | Messages | ParsedRequest, hops: bool | None = None) -> Decision:
-        """Decide on a text, or on the last user turn of a chat in the light of those before it.
+        """Decide on a text, or on the last user turn of a chat given the turns before it.
 
-        The method of the best fact in scope decides what is done with those of its kind. `hops`
-        says whether the request is a question of several hops; None leaves that to
-        `MelloSettings`. The request is not changed. Without facts that it names, no model is
-        called.
+        The method of the best fact in scope applies; facts of other methods are left out. `hops`
+        says whether the request is a multi-hop question; None leaves that to `MelloSettings`.
+        The request is not changed. No model is called unless it may name a fact.
         """
         parsed = self._parsed(request)
         if hops and self._hopping and parsed.question.strip():
@@ -128,7 +127,7 @@ class Retriever:
         return decision
 
     def quick_pass(self, request: str | Messages | ParsedRequest) -> Pass | None:
-        """The Pass of `route`, if that takes neither a model nor long; else None."""
+        """The Pass of `route`, if it can be decided quickly and without a model; else None."""
         parsed = self._parsed(request)
         if self._hopping or sum(map(len, parsed.texts)) > QUICK:
             return None
@@ -147,7 +146,7 @@ class Retriever:
     def route_without_hops(
         self, request: str | Messages | ParsedRequest
     ) -> Pass | Rewrite | Delegate:
-        """`route` for a request that is not a question of several hops."""
+        """`route` for a request that is not a multi-hop question."""
         parsed = self._parsed(request)
         hits = self._in_scope(parsed)
         if isinstance(hits, Pass):
@@ -155,7 +154,7 @@ class Retriever:
         return self._with_facts(with_best_method(hits), parsed.content)
 
     def facts_in_scope(self, question: str) -> Hits:
-        """The facts in scope of a question, the surest first."""
+        """The facts in scope of a question, the most probable first."""
         hits = self._in_scope(self.parse(question))
         return [] if isinstance(hits, Pass) else hits
 
@@ -165,7 +164,7 @@ class Retriever:
 
     @property
     def encoder(self) -> Encoder:
-        """What it encodes by."""
+        """The encoder of requests."""
         return self._encoder
 
     def _parsed(self, request: str | Messages | ParsedRequest) -> ParsedRequest:
@@ -203,8 +202,8 @@ class Retriever:
     def _in_scope(self, parsed: ParsedRequest) -> Pass | Hits:
         if nothing := _nothing_to_search(parsed, len(self)):
             return nothing
-        # The models are asked outside the lock; if memory changed meanwhile in a way that needs
-        # more of them, they are asked again, so that the decision is made on one state.
+        # The models run outside the lock. If the memory changed meanwhile and the decision now
+        # needs more results, they run again: a decision is made on one state of the memory.
         while True:
             self._ask_models(parsed)
             with self._lock:
@@ -230,5 +229,5 @@ def _nothing_to_search(parsed: ParsedRequest, stored: int) -> Pass | None:
 
 
 def with_best_method(hits: Hits) -> Hits:
-    """Those of the hits whose facts have the method of the best one's."""
+    """The hits whose facts have the method of the best hit."""
     return [(fact, score) for fact, score in hits if fact.method == hits[0][0].method]

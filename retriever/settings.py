@@ -8,7 +8,7 @@ from retriever.ike.settings import IkeSettings
 from retriever.mello.settings import MelloSettings
 
 DEFAULT_THRESHOLD = 0.3
-"""For the classifier that is shipped."""
+"""For the shipped classifier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,19 +16,19 @@ class RetrieverSettings:
     """Raises `InvalidSettingsError` for a value outside its range."""
 
     threshold: float = DEFAULT_THRESHOLD
-    """Least probability of a fact in scope, 0 to 1. See `retriever.scope`."""
+    """Minimum probability of a fact in scope, 0 to 1. See `retriever.scope`."""
     max_facts: int = 3
-    """Most facts put in front of one request."""
+    """Maximum number of facts put in front of one request."""
     max_candidates: int = 8
-    """Most facts that the classifier reads for one request."""
+    """Maximum number of facts that the classifier reads for one request."""
     nearest: int = 2
-    """Where a request names no fact: how many of the facts nearest to it are looked at for a
-    subject that it names in nearly the right words; 0 for none."""
+    """If a request names no fact: how many of the nearest facts are checked for a subject that it
+    names in a similar spelling; 0 for none."""
     gate: bool = True
-    """Look at those only where the request has words of a subject's name. Otherwise each request
-    takes a call of the encoder."""
+    """Check those only if the request has words of a subject's name. If false, every request calls
+    the encoder."""
     max_turns: int = 4
-    """Most user turns of a chat that are read, the last ones."""
+    """At most this many user turns of a chat are read, the last ones."""
     ike: IkeSettings = field(default_factory=IkeSettings)
     mello: MelloSettings = field(default_factory=MelloSettings)
     limits: FactLimits = field(default_factory=FactLimits)

@@ -1,4 +1,4 @@
-"""Vectors of texts on disk, so that a restart does not encode what was encoded before.
+"""Vectors of texts on disk, so that a restart need not encode them again.
 
 A file for each encoder, named after its fingerprint, of records of one size: a text's hash, its
 vector as float16, a checksum keyed with the fingerprint. Records are appended and never changed;
@@ -28,14 +28,14 @@ Records = NDArray[np.void]
 
 _HASH, _CHECKSUM = 16, 8
 _BATCH = 512
-_SHOWN = 2000
-"""From so many texts on the progress is shown."""
+_PROGRESS_FROM = 2000
+"""Progress is displayed from this many texts on."""
 _RECENT = 4096
 _CHUNK = 4096
 
 
 class Fingerprinted(Encoder, Protocol):
-    """An encoder that can say which it is."""
+    """An encoder that identifies itself by a fingerprint."""
 
     def fingerprint(self) -> str:
         """Equal for encoders that give equal vectors, in hexadecimal."""
@@ -45,8 +45,8 @@ class Fingerprinted(Encoder, Protocol):
 class StoredEncoder:
     """An encoder that keeps the vectors of the texts it is given in a folder.
 
-    For texts that come again after a restart, such as facts. Vectors are rounded to float16, be
-    they new or kept. Thread-safe; several processes may share the folder.
+    For texts that come again after a restart, such as facts. Vectors are rounded to float16,
+    whether new or stored. Thread-safe; several processes may share the folder.
     """
 
     def __init__(self, encoder: Fingerprinted, folder: Path) -> None:
@@ -59,24 +59,24 @@ class StoredEncoder:
         """See `Encoder.encode`."""
         digests = [_digest(text) for text in texts]
         with self._lock:
-            known = self._open().read(digests) if texts else {}
-        missing = {d: t for d, t in zip(digests, texts, strict=True) if d not in known}
-        known |= self._encode(list(missing.items()))
-        return np.stack([known[digest] for digest in digests]).astype(np.float32)
+            vectors = self._open().read(digests) if texts else {}
+        missing = {d: t for d, t in zip(digests, texts, strict=True) if d not in vectors}
+        vectors |= self._encode(list(missing.items()))
+        return np.stack([vectors[digest] for digest in digests]).astype(np.float32)
 
     def _encode(self, missing: Sequence[tuple[bytes, str]]) -> dict[bytes, Vector]:
-        found: dict[bytes, Vector] = {}
-        shown = len(missing) >= _SHOWN
-        with tqdm(total=len(missing), desc="Encoding", unit="text", disable=not shown) as bar:
+        encoded: dict[bytes, Vector] = {}
+        quiet = len(missing) < _PROGRESS_FROM
+        with tqdm(total=len(missing), desc="Encoding", unit="text", disable=quiet) as bar:
             for at in range(0, len(missing), _BATCH):
                 batch = missing[at : at + _BATCH]
-                vectors = self._encoder.encode([text for _, text in batch]).astype(np.float16)
-                new = dict(zip([digest for digest, _ in batch], vectors, strict=True))
+                rounded = self._encoder.encode([text for _, text in batch]).astype(np.float16)
+                new = dict(zip([digest for digest, _ in batch], rounded, strict=True))
                 with self._lock:
                     self._open().append(new)
-                found |= new
+                encoded |= new
                 bar.update(len(batch))
-        return found
+        return encoded
 
     def _open(self) -> "EmbeddingFile":
         if self._file is None:
@@ -94,14 +94,14 @@ class EmbeddingFile:
         self._key = hashlib.sha256(fingerprint.encode()).digest()
         self._path: Path | None = None
         self._kind = np.dtype(np.void)
-        self._known: NDArray[np.bytes_] = np.zeros(0, f"S{_HASH}")
+        self._digests: NDArray[np.bytes_] = np.zeros(0, f"S{_HASH}")
         self._rows: NDArray[np.int64] = np.zeros(0, np.int64)
         self._recent: dict[bytes, int] = {}
         self._read = 0
         self._load()
 
     def read(self, digests: Sequence[bytes]) -> dict[bytes, Vector]:
-        """The vectors that are kept of those asked for."""
+        """The stored vectors of these digests; others are left out."""
         rows = {digest: row for digest in digests if (row := self._row(digest)) is not None}
         if not rows or self._path is None:
             return {}
@@ -111,11 +111,11 @@ class EmbeddingFile:
         except (OSError, ValueError, IndexError) as error:
             logger.warning("%s cannot be read, facts are encoded again: %s", self._path, error)
             return {}
-        found = [record["digest"].tobytes() for record in records]
-        return {d: r["vector"] for d, r in zip(found, records, strict=True) if d in rows}
+        stored = [record["digest"].tobytes() for record in records]
+        return {d: r["vector"] for d, r in zip(stored, records, strict=True) if d in rows}
 
     def append(self, vectors: Mapping[bytes, Vector]) -> None:
-        """Keep new vectors; where that cannot be, say so and go on without."""
+        """Store new vectors; if that fails, log a warning and go on."""
         if self._path is None:
             self._use(len(next(iter(vectors.values()))))
         records = np.zeros(len(vectors), self._kind)
@@ -147,20 +147,20 @@ class EmbeddingFile:
         with self._path.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             first = file.seek(0, os.SEEK_END) // self._kind.itemsize
-            # What another left half-written when it was killed.
+            # A killed process may have left a half-written record.
             file.truncate(first * self._kind.itemsize)
             file.write(data)
         return first
 
     def _load(self) -> None:
-        found = sorted(self._folder.glob(f"{self._name}-*.vectors"))
-        dimension = found[0].stem.rpartition("-")[2] if found else ""
+        paths = sorted(self._folder.glob(f"{self._name}-*.vectors"))
+        dimension = paths[0].stem.rpartition("-")[2] if paths else ""
         if not dimension.isdecimal():
             return
         self._use(int(dimension))
         damaged = 0
         try:
-            with found[0].open("r+b") as file:
+            with paths[0].open("r+b") as file:
                 while data := file.read(_CHUNK * self._kind.itemsize):
                     whole = len(data) // self._kind.itemsize
                     records = np.frombuffer(data, self._kind, whole)
@@ -169,22 +169,22 @@ class EmbeddingFile:
                         damaged += 1
                     self._read += whole
         except OSError as error:
-            logger.warning("%s cannot be read, facts are encoded again: %s", found[0], error)
+            logger.warning("%s cannot be read, facts are encoded again: %s", paths[0], error)
         self._sort()
         if damaged:
             logger.warning(
                 "%s: %d vectors are damaged or of another encoder; their texts are encoded again.",
-                found[0],
+                paths[0],
                 damaged,
             )
 
     def _take_in(self, records: Records) -> list[int]:
-        """Note where vectors are; returns where they are not what was written."""
-        right = (self._checksums(records) == records["checksum"]).all(axis=1)
-        for at in np.flatnonzero(right):
+        """Register valid records; return the rows of damaged ones."""
+        valid = (self._checksums(records) == records["checksum"]).all(axis=1)
+        for at in np.flatnonzero(valid):
             self._recent[records["digest"][at].tobytes()] = self._read + int(at)
-        wrong = np.flatnonzero(~right & (records["checksum"] != 0).any(axis=1))
-        return [self._read + int(at) for at in wrong]
+        damaged = np.flatnonzero(~valid & (records["checksum"] != 0).any(axis=1))
+        return [self._read + int(at) for at in damaged]
 
     def _blank(self, file: BinaryIO, row: int) -> None:
         """Overwrite a damaged record with zeros, so that it is skipped from now on."""
@@ -206,19 +206,19 @@ class EmbeddingFile:
 
     def _sort(self) -> None:
         """Move the recent records into the sorted arrays, which take a tenth of the memory."""
-        digests = np.concatenate([self._known, np.array(list(self._recent), f"S{_HASH}")])
+        digests = np.concatenate([self._digests, np.array(list(self._recent), f"S{_HASH}")])
         rows = np.concatenate([self._rows, np.array(list(self._recent.values()), np.int64)])
         order = np.argsort(digests, kind="stable")
-        self._known, self._rows, self._recent = digests[order], rows[order], {}
+        self._digests, self._rows, self._recent = digests[order], rows[order], {}
 
     def _row(self, digest: bytes) -> int | None:
         if digest in self._recent:
             return self._recent[digest]
-        # As NumPy compares them: it takes zeros at the end for padding.
-        wanted = digest.rstrip(b"\0")
-        at = int(np.searchsorted(self._known, np.bytes_(wanted)))
-        found = at < len(self._known) and self._known[at] == wanted
-        return int(self._rows[at]) if found else None
+        # NumPy takes zeros at the end for padding, so compare without them.
+        key = digest.rstrip(b"\0")
+        at = int(np.searchsorted(self._digests, np.bytes_(key)))
+        present = at < len(self._digests) and self._digests[at] == key
+        return int(self._rows[at]) if present else None
 
 
 def _digest(text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Whether a text may name a stored subject in other words than the stored name.
+"""Whether a text may name a stored subject by a spelling other than the stored one.
 
 `NameIndex` finds exact names. Most other requests have nothing to do with any subject; the gate
 finds that out in microseconds, where the encoder takes milliseconds. A text passes if it has two
@@ -13,10 +13,10 @@ from itertools import chain
 from retriever.text import Name, Word
 
 _NEAR = 4
-"""Within so many words a text has the two words of a name."""
+"""Two words of a name count in a text if they are fewer than this many words apart."""
 
 _BEGINNING = 6
-"""Letters of a word that count: spellings and endings mostly differ behind them."""
+"""Letters of a word that are compared: spellings and endings mostly differ after them."""
 
 _LITTLE = frozenset(
     "the of a an in is was are were be for to on at by and or with from as that this it its who "
@@ -28,8 +28,8 @@ class SubjectGate:
     """The names of the facts in effect. Not thread-safe: its owner holds a lock."""
 
     def __init__(self) -> None:
-        # How many names have a pair of words. The hash stands for the pair: that two pairs have
-        # one is rare and costs no more than a call of the encoder.
+        # Hash of a pair of words -> how many names have it. A collision is rare and costs only a
+        # call of the encoder.
         self._pairs: dict[int, int] = {}
 
     def add(self, name: Name) -> None:
@@ -45,13 +45,13 @@ class SubjectGate:
                 del self._pairs[pair]
 
     def opens(self, text: Sequence[Word]) -> bool:
-        """Whether the text may name a subject, so that the encoder should be asked."""
+        """Whether the text may name a subject, so that the encoder should run."""
         parts = _stems([word.folded for word in text])
         return not self._pairs.keys().isdisjoint(chain(map(hash, parts), _pairs(parts, _NEAR)))
 
 
 def _pairs_of(name: Name) -> Iterator[int]:
-    """Each pair of a name once; a name of one word is the pair of that."""
+    """Hashes of a name's pairs, each once; of a one-word name, the hash of that word."""
     parts = _stems(name)
     if len(parts) == 1:
         yield hash(parts[0])
@@ -59,7 +59,7 @@ def _pairs_of(name: Name) -> Iterator[int]:
 
 
 def _pairs(parts: Sequence[str], near: int) -> Iterator[int]:
-    """Each two that are fewer than so many places apart, in either order."""
+    """Hashes of every two words fewer than `near` places apart, in either order."""
     for gap in range(1, near):
         for a, b in zip(parts, parts[gap:], strict=False):
             yield hash((a, b) if a < b else (b, a))

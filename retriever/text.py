@@ -17,7 +17,7 @@ _MARKS = (
 )
 _WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[\w{_MARKS}])+|[^\w\s]")
 _ASCII_WORD = re.compile(r"\w+|[^\w\s]")
-"""What `_WORD` comes to in ASCII, in half the time."""
+"""`_WORD` for ASCII text, in half the time."""
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _SENTENCE_END = re.compile(r"([.!?]+[\"')\]]*)\s+|\u3002|\n+")
 _QUESTION_MARKS = ("?", "\uff1f", "\u061f", "\u037e")
@@ -29,10 +29,10 @@ _LOOKALIKES = {
 }
 _ABBREVIATIONS = frozenset({"mr", "mrs", "ms", "dr", "prof", "st", "mt", "jr", "sr"})
 _LONGER = 1 + max(map(len, _ABBREVIATIONS))
-"""Letters to look back for one: of a longer word there are as many, and it is none."""
+"""Letters to look back for an abbreviation: one more than the longest has."""
 
 Name = tuple[str, ...]
-"""A subject or alias as folded words: what two spellings of one name have in common."""
+"""A subject or alias as folded words, equal for all spellings of one name."""
 
 
 class Word(NamedTuple):
@@ -56,8 +56,8 @@ def normalise(text: str) -> str:
 def words(normalised: str) -> list[Word]:
     """Words and punctuation marks, case and Latin, Greek and Cyrillic accents folded away."""
     if normalised.isascii():
-        found = _ASCII_WORD.finditer(normalised.lower())
-        return [Word(m.group(), m.start(), m.end()) for m in found]
+        matches = _ASCII_WORD.finditer(normalised.lower())
+        return [Word(m.group(), m.start(), m.end()) for m in matches]
     return [Word(_fold(m.group()), m.start(), m.end()) for m in _WORD.finditer(normalised)]
 
 
@@ -68,8 +68,8 @@ def name_of(text: str) -> Name:
 
 def names(text: str, subject: str) -> bool:
     """Whether the text names the subject as whole words, whatever the case and accents."""
-    wanted = name_of(subject)
-    return bool(wanted) and next(_spans(words(normalise(text)), wanted), None) is not None
+    name = name_of(subject)
+    return bool(name) and next(_spans(words(normalise(text)), name), None) is not None
 
 
 def mask(text: str, subject: str, placeholder: str) -> str:
@@ -101,17 +101,17 @@ def sentence_bounds(text: str) -> list[int]:
 
 
 def is_question(text: str, longest: int) -> bool:
-    """Whether the text is one question, no longer than so many characters."""
+    """Whether the text is one question of at most `longest` characters."""
     text = text.strip()
     return len(text) <= longest and "\n" not in text and text.endswith(_QUESTION_MARKS)
 
 
 def _abbreviated(text: str, stop: int) -> bool:
-    """Whether what stands before the full stop is no word that ends a sentence."""
-    found = _LAST_WORD.search(text, max(0, stop - _LONGER), stop)
-    if found is None:
+    """Whether the word before the full stop is an abbreviation or an initial."""
+    match = _LAST_WORD.search(text, max(0, stop - _LONGER), stop)
+    if match is None:
         return False
-    word = found.group()
+    word = match.group()
     return word.casefold() in _ABBREVIATIONS or (len(word) == 1 and word.isupper())
 
 

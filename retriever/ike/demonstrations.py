@@ -1,4 +1,4 @@
-"""Demonstrations of using, and of leaving aside, a fact that is given in the prompt."""
+"""Demonstrations of when to use, and when to ignore, a fact given in the prompt."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -67,10 +67,10 @@ def demonstration_from(record: object, where: str = "demonstration") -> Demonstr
 
 
 class DemonstrationStore:
-    """Demonstrations that can be picked by likeness. Thread-safe; encoded at first use.
+    """Demonstrations, selected by similarity. Thread-safe; encoded at first use.
 
-    One that names any of the names `without` is never picked: what it tells of an edited subject
-    was true before the edit, and would contradict it.
+    One that contains any of the names in `without` is never selected: what it says about an edited
+    subject was true before the edit and would contradict it.
     """
 
     def __init__(self, demonstrations: Iterable[Demonstration], encoder: Encoder) -> None:
@@ -83,7 +83,7 @@ class DemonstrationStore:
         return len(self._items)
 
     def load(self) -> Vectors | None:
-        """Encode the demonstrations unless that is done; None if there are none."""
+        """The demonstrations' vectors, computed once; None if there are none."""
         if self._items and self._vectors is None:
             self._vectors = self._encoder.encode([item.new_fact for item in self._items])
         return self._vectors
@@ -100,9 +100,9 @@ class DemonstrationStore:
     def nearest(self, new_fact: str, k: int, without: Iterable[Name] = ()) -> list[Demonstration]:
         """At most k demonstrations, the one whose fact is nearest to the new fact last.
 
-        They are the same for every request about a fact, so that a prefix cache serves them.
-        Where demonstrations have kinds, copy, update and retain share the places 4 : 12 : 16;
-        a kind that runs short leaves its places to the nearest of the others.
+        Every request about a fact gets the same ones, so that a prefix cache serves them.
+        If demonstrations have kinds, copy, update and retain share the places 4 : 12 : 16;
+        if a kind has too few, the nearest of the others take its places.
         """
         vectors = self.load()
         if k < 1 or vectors is None:
@@ -136,5 +136,5 @@ def shares(k: int) -> dict[Kind, int]:
 
 
 def _joined(name: Name) -> str:
-    """Contains the same of another name if the one names the other."""
+    """The name as text: a longer name's text contains that of each name inside it."""
     return f" {' '.join(name)} "

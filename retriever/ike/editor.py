@@ -1,4 +1,4 @@
-"""IKE: the request behind its facts and demonstrations (Zheng et al. 2023)."""
+"""IKE: puts facts and demonstrations in front of a request (Zheng et al. 2023)."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,7 @@ CountTokens = Callable[[str], int]
 
 
 def guess_tokens(text: str) -> int:
-    """A guess at a text's tokens, for want of a tokenizer: one for every four characters."""
+    """Estimate a text's tokens without a tokenizer: one per four characters."""
     return -(-len(text) // 4)
 
 
@@ -35,34 +35,34 @@ class Ike:
             self._demonstrations.load()
 
     def in_text(self, facts: Sequence[Fact], text: str) -> tuple[str, int]:
-        """The text behind its facts, and how many of them; the best is given first, shown last."""
-        shown, kept = self._fitting(facts, in_system=False)
-        return shown + text, kept
+        """The text behind its facts, and how many of them fit. `facts` come best first."""
+        prefix, kept = self._fitting(facts, in_system=False)
+        return prefix + text, kept
 
     def in_chat(self, facts: Sequence[Fact], messages: Messages, turn: int) -> tuple[Messages, int]:
-        """The same of a chat, in front of that turn's text or in the system message."""
+        """The same for a chat: in front of that turn's text or in the system message."""
         in_system = self._settings.slot == "system"
-        shown, kept = self._fitting(facts, in_system)
+        prefix, kept = self._fitting(facts, in_system)
         if in_system:
-            return _with_system(messages, shown), kept
+            return _with_system(messages, prefix), kept
         changed = list(messages)
-        changed[turn] = prefix_message(messages[turn], shown)
+        changed[turn] = prefix_message(messages[turn], prefix)
         return tuple(changed), kept
 
     def _fitting(self, facts: Sequence[Fact], in_system: bool) -> tuple[str, int]:
-        show = shown_facts if in_system else preamble
+        render = shown_facts if in_system else preamble
         chosen, kept = self._chosen(facts), list(facts)
         while True:
-            shown = show(chosen, kept[::-1])
-            if self._count(shown) <= self._settings.max_tokens:
-                return shown, len(kept)
+            prefix = render(chosen, kept[::-1])
+            if self._count(prefix) <= self._settings.max_tokens:
+                return prefix, len(kept)
             if chosen:
-                # The last are the nearest; the first are those that a prefix cache has.
+                # The nearest are last; of fixed ones a prefix cache holds the first.
                 chosen = chosen[:-1] if self._settings.choice == "fixed" else chosen[1:]
             elif len(kept) > 1:
                 kept.pop()
             else:
-                return shown, len(kept)
+                return prefix, len(kept)
 
     def _chosen(self, facts: Sequence[Fact]) -> Sequence[Demonstration]:
         most = self._settings.demonstrations

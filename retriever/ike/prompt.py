@@ -17,18 +17,18 @@ from retriever.text import with_full_stop
 
 
 def preamble(demonstrations: Sequence[Demonstration], facts: Sequence[Fact]) -> str:
-    """Everything in front of the request. `facts` in the order they are to appear."""
+    """Everything in front of the request. `facts` in the order in which they appear."""
     return shown_facts(demonstrations, facts) + "Prompt: "
 
 
 def shown_facts(demonstrations: Sequence[Demonstration], facts: Sequence[Fact]) -> str:
-    """The same where the request does not follow at once."""
-    shown = "".join(
+    """The same without the request's label, for a system message."""
+    examples = "".join(
         f"New Fact: {with_full_stop(d.new_fact)}\n"
         f"Prompt: {with_full_stop(f'{d.prompt} {d.answer}')}\n\n"
         for d in demonstrations
     )
-    return shown + "".join(f"New Fact: {fact.statement}\n" for fact in facts)
+    return examples + "".join(f"New Fact: {fact.statement}\n" for fact in facts)
 
 
 def user_turns(messages: Messages) -> list[int]:

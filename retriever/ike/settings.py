@@ -14,15 +14,15 @@ class IkeSettings:
     """Raises `InvalidSettingsError` for a value outside its range."""
 
     demonstrations: int = 4
-    """Demonstrations in front of the facts, if the store has as many; 0 for none."""
+    """Number of demonstrations in front of the facts, if the store has as many; 0 for none."""
     choice: Choice = "nearest"
-    """nearest: those most like the request, the nearest last. fixed: the same ones in front of
-    every request, so that an engine's prefix cache serves them."""
+    """nearest: those most similar to the best fact, the nearest last. fixed: the same ones in
+    front of every request, so that an engine's prefix cache serves them."""
     slot: Slot = "user"
     """Where they stand in a chat: in front of the last user turn, or in the system message."""
     max_tokens: int = 1024
-    """Most tokens in front of a request. Demonstrations give way first, then the facts of the
-    lowest score; the best fact always stays."""
+    """Maximum number of tokens in front of a request. Demonstrations are dropped first, then the
+    facts with the lowest scores; the best fact always stays."""
 
     def __post_init__(self) -> None:
         if self.demonstrations < 0 or self.max_tokens < 1:

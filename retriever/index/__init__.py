@@ -1,4 +1,4 @@
-"""Nearest-neighbour search over unit vectors: exact, by a graph, or by lists, as size asks for."""
+"""Nearest-neighbour search over unit vectors: exact, by a graph, or by lists, depending on size."""
 
 from retriever.index.limits import IndexLimits, Kind
 from retriever.index.vector_index import IndexState, VectorIndex

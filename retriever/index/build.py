@@ -1,4 +1,4 @@
-"""Building a structure in the background, beside the one that is searched meanwhile."""
+"""Builds a new structure in the background while the old one is searched."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ Hashes = NDArray[np.uint64]
 
 _PROBES = 128
 _NEAR = 0.8
-"""Cosine of the probing queries to a stored vector; the rest of each is another stored vector."""
+"""Cosine of a probe to one stored vector; the rest of the probe is another stored vector."""
 _TIE = 1e-4
 
 
@@ -36,21 +36,21 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """A segment as it was when building began: its keys at `slots`, and who saw them."""
+    """A segment when building began: its keys at `slots`, and which of them were visible."""
 
     segment: Segment
     slots: NDArray[np.intp]
-    shown: Flags
+    visible: Flags
 
     @classmethod
     def of(cls, segment: Segment) -> "Part":
         slots = np.flatnonzero(~segment.removed)
-        return cls(segment, slots, segment.shown[slots])
+        return cls(segment, slots, segment.visible[slots])
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to build of which parts. With `extend`, the first part's structure is added to."""
+    """What to build from which parts. With `extend`, the first part's structure grows."""
 
     kind: Kind
     parts: tuple[Part, ...]
@@ -75,7 +75,7 @@ def _run(plan: Plan, stop: threading.Event, result: Future[Segment]) -> None:
     faiss.omp_set_num_threads(1)  # of this thread
     try:
         result.set_result(build(plan, stop))
-    except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+    except BaseException as error:  # noqa: BLE001 - raised again when the result is read
         result.set_exception(error)
 
 
@@ -85,17 +85,17 @@ def build(plan: Plan, stop: threading.Event) -> Segment:
     first = plan.parts[0]
     if plan.extend:
         structure = first.segment.structure.copy()
-        known = np.zeros(len(structure), np.uint64)
-        known[first.segment.row_of[first.slots]] = hashes[: len(first.slots)]
+        row_hashes = np.zeros(len(structure), np.uint64)
+        row_hashes[first.segment.row_of[first.slots]] = hashes[: len(first.slots)]
     else:
         structure = _empty(plan, len(hashes))
-        known = np.zeros(0, np.uint64)
-    row_of, new = _rows_of(hashes, known)
+        row_hashes = np.zeros(0, np.uint64)
+    row_of, new = _rows_of(hashes, row_hashes)
     _add(structure, plan.parts, new, stop)
     contents = Contents(
         keys=np.concatenate([part.segment.keys[part.slots] for part in plan.parts]),
         row_of=row_of,
-        shown=np.concatenate([part.shown for part in plan.parts]),
+        visible=np.concatenate([part.visible for part in plan.parts]),
         removed=np.zeros(len(row_of), np.bool_),
     )
     segment = Segment(structure.fitted(), contents)
@@ -115,26 +115,26 @@ def _empty(plan: Plan, size: int) -> Structure:
 
 
 def _hashes(parts: Sequence[Part], stop: threading.Event) -> Hashes:
-    """Equal for equal vectors; for others, but for a chance in 2^63, not."""
+    """Equal for equal vectors; different ones collide with a chance of 1 in 2^63."""
     size = sum(len(part.slots) for part in parts)
     dimension = parts[0].segment.structure.index.d
     factors = np.random.default_rng(0).integers(1, 2**63, dimension, dtype=np.uint64) * 2 + 1
-    found = [
+    pieces = [
         (vectors.view(np.uint32).astype(np.uint64) * factors).sum(axis=1, dtype=np.uint64)
         for vectors in _watched(_vectors(parts, np.arange(size)), stop)
     ]
-    # No vector's is 0: that stands for rows that no key has any more.
-    hashes: Hashes = np.concatenate(found) | np.uint64(1)
+    # No vector hashes to 0, which marks rows without keys.
+    hashes: Hashes = np.concatenate(pieces) | np.uint64(1)
     return hashes
 
 
-def _rows_of(hashes: Hashes, known: Hashes) -> tuple[Numbers, Rows]:
-    """The row of each vector, where those with `known` hashes have rows, and which to add."""
-    together = np.concatenate([known, hashes])
+def _rows_of(hashes: Hashes, row_hashes: Hashes) -> tuple[Numbers, Rows]:
+    """The row of each vector, and which vectors to add to the rows that have `row_hashes`."""
+    together = np.concatenate([row_hashes, hashes])
     _, first, inverse = np.unique(together, return_index=True, return_inverse=True)
-    new = np.sort(first[first >= len(known)])
-    rows = np.where(first < len(known), first, len(known) + np.searchsorted(new, first))
-    return rows[inverse[len(known) :]].astype(np.int32), new - len(known)
+    new = np.sort(first[first >= len(row_hashes)])
+    rows = np.where(first < len(row_hashes), first, len(row_hashes) + np.searchsorted(new, first))
+    return rows[inverse[len(row_hashes) :]].astype(np.int32), new - len(row_hashes)
 
 
 def _add(structure: Structure, parts: Sequence[Part], new: Rows, stop: threading.Event) -> None:
@@ -143,7 +143,7 @@ def _add(structure: Structure, parts: Sequence[Part], new: Rows, stop: threading
 
 
 def _vectors(parts: Sequence[Part], chosen: Rows) -> Iterator[Vectors]:
-    """The vectors at some of the parts' slots, counted through; ascending, in pieces."""
+    """The vectors at the `chosen` slots, ascending and numbered across the parts, in pieces."""
     begin = 0
     for part in parts:
         end = begin + len(part.slots)
@@ -172,8 +172,8 @@ def _tune(segment: Segment, recall: float, stop: threading.Event) -> None:
         for probe in _watched(iter(probes), stop)
     ]
     while structure.effort < structure.most():
-        found = structure.search(probes, 1, None, False)[0][:, 0]
-        if float(np.mean(found >= np.array(best) - _TIE)) >= recall:
+        scores = structure.search(probes, 1, None, False)[0][:, 0]
+        if float(np.mean(scores >= np.array(best) - _TIE)) >= recall:
             return
         structure.effort += structure.effort // 2
 

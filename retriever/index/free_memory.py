@@ -1,4 +1,4 @@
-"""Giving freed memory back to the system."""
+"""Returns freed memory to the system."""
 
 import ctypes
 import threading
@@ -7,9 +7,9 @@ THREAD_NAME = "index-trim"
 
 
 def release_memory(unused: list[object]) -> None:
-    """Free what only this list holds, and let the system have it, on a thread of its own.
+    """Free what only this list holds and return it to the system, on a thread of its own.
 
-    The C library (glibc) otherwise keeps what a thread has freed for that thread, and the one that
+    The C library (glibc) keeps memory that a thread freed for that thread, but the thread that
     built a structure has ended.
     """
     threading.Thread(target=_free, args=(unused,), name=THREAD_NAME).start()

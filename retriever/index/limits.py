@@ -1,4 +1,4 @@
-"""Which structure an index of some size has, and when it is built anew."""
+"""Which structure an index of some size has, and when it is rebuilt."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,14 +14,14 @@ class IndexLimits:
     """Sizes in vectors. Raises `InvalidSettingsError` for a value outside its range."""
 
     exact: int = 20_000
-    """Up to so many every search is exact."""
+    """Up to this size every search is exact."""
     graph: int = 300_000
-    """Up to so many a graph is searched (HNSW), beyond it inverted lists (IVF)."""
+    """Up to this size a graph is searched (HNSW), beyond it inverted lists (IVF)."""
     tail: int = 10_000
-    """Vectors added since the graph or the lists were built are searched exactly; from so many on
-    they are taken in."""
+    """Vectors added since the graph or the lists were built are searched exactly; this many of
+    them start a build."""
     dead: float = 0.25
-    """Share of removed vectors from which on everything is built anew without them."""
+    """Share of removed vectors that starts a rebuild without them."""
     recall: float = 0.99
     """Least recall@1 against exact search that a search's effort is raised to when built."""
 
@@ -32,12 +32,12 @@ class IndexLimits:
             raise InvalidSettingsError("`dead` and `recall` are shares, above 0.")
 
     def kind(self, size: int, present: Kind) -> Kind:
-        """What an index of this size should be; half-way back it stays what it is."""
-        wanted = self._kind(size)
+        """The structure for this size; a shrinking index changes at half the limit only."""
+        kind = self._kind(size)
         order: tuple[Kind, ...] = ("exact", "graph", "lists")
-        if order.index(wanted) < order.index(present):
+        if order.index(kind) < order.index(present):
             return self._kind(2 * size)
-        return wanted
+        return kind
 
     def _kind(self, size: int) -> Kind:
         if size <= self.exact:

@@ -1,4 +1,4 @@
-"""A run of ascending keys, the structure that holds their vectors, and which of them are seen."""
+"""A run of ascending keys, the structure of their vectors, and which keys are visible."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,25 +21,25 @@ class Contents:
 
     keys: Keys
     row_of: Numbers
-    shown: Flags
+    visible: Flags
     removed: Flags
 
 
 class Segment:
-    """Searches see the keys that are shown, from the moment they are and no longer."""
+    """Searches return visible keys only; a change of visibility applies at once."""
 
     def __init__(self, structure: Structure, contents: Contents) -> None:
         self.structure = structure
         self.keys = contents.keys
         self.row_of = contents.row_of
-        self.shown = contents.shown
+        self.visible = contents.visible
         self.removed = contents.removed
         self._count()
         self._group()
 
     @classmethod
     def open(cls, dimension: int) -> "Segment":
-        """An empty one of exact search, to append to."""
+        """An empty segment with exact search, to append to."""
         none = np.zeros(0, dtype=np.bool_)
         contents = Contents(np.zeros(0, np.int64), np.zeros(0, np.int32), none, none)
         return cls(flat(dimension), contents)
@@ -50,16 +50,16 @@ class Segment:
 
     @property
     def dead(self) -> int:
-        """Rows that only removed keys had."""
+        """Number of rows whose keys are all removed."""
         return len(self.structure) - self._held
 
     def append(self, keys: Keys, vectors: Vectors) -> None:
-        """Store and show vectors, each in a row of its own, under keys above all others."""
+        """Store vectors, visible and each in a row of its own, under keys above all others."""
         rows = np.arange(len(self.structure), len(self.structure) + len(keys), dtype=np.int32)
         self.structure.add(vectors)
         self.keys = np.concatenate([self.keys, keys])
         self.row_of = np.concatenate([self.row_of, rows])
-        self.shown = np.concatenate([self.shown, np.ones(len(keys), np.bool_)])
+        self.visible = np.concatenate([self.visible, np.ones(len(keys), np.bool_)])
         self.removed = np.concatenate([self.removed, np.zeros(len(keys), np.bool_)])
         self._count()
         self._group()
@@ -71,62 +71,62 @@ class Segment:
             raise KeyError(key)
         return at
 
-    def show(self, slot: int, shown: bool) -> None:
-        """Let searches see a key, or not."""
-        if bool(self.shown[slot]) == shown:
+    def set_visible(self, slot: int, visible: bool) -> None:
+        """Show a key to searches, or hide it."""
+        if bool(self.visible[slot]) == visible:
             return
-        self.shown[slot] = shown
+        self.visible[slot] = visible
         row = int(self.row_of[slot])
-        self._seen[row] += 1 if shown else -1
+        self._seen[row] += 1 if visible else -1
         bit = np.uint8(1 << (row & 7))
         if self._seen[row]:
             self._bits[row >> 3] |= bit
         else:
             self._bits[row >> 3] &= ~bit
-        self._hidden += -1 if shown else 1
+        self._hidden += -1 if visible else 1
 
     def remove(self, slot: int) -> None:
         """Forget a key for good."""
-        self.show(slot, False)
+        self.set_visible(slot, False)
         self.removed[slot] = True
         row = self.row_of[slot]
         self._held -= bool(self.removed[self._members(row)].all())
 
     def search(self, vector: Vectors, k: int, exact: bool) -> Hits:
-        """At most k shown (key, cosine) pairs, best first; equal vectors latest key first."""
+        """At most k visible (key, cosine) pairs, best first; equal vectors latest key first."""
         k = min(k, len(self.keys) - self._hidden)
         if k < 1:
             return []
-        found = self._found(vector, k, exact)
-        # Where most of what is near is hidden, the structure may not come to what is behind.
-        return found if exact or len(found) == k else self._found(vector, k, True)
+        hits = self._search_structure(vector, k, exact)
+        # If most near vectors are hidden, an approximate search may miss those behind them.
+        return hits if exact or len(hits) == k else self._search_structure(vector, k, True)
 
-    def _found(self, vector: Vectors, k: int, exact: bool) -> Hits:
+    def _search_structure(self, vector: Vectors, k: int, exact: bool) -> Hits:
         selector = self._selector if self._hidden else None
         scores, rows = self.structure.search(vector.reshape(1, -1), k, selector, exact)
-        found: Hits = []
+        hits: Hits = []
         for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True):
-            if row < 0 or len(found) >= k:
+            if row < 0 or len(hits) >= k:
                 break
             slots = self._members(row)
-            found += [(int(key), score) for key in self.keys[slots[self.shown[slots]]][::-1][:k]]
-        return found[:k]
+            hits += [(int(key), score) for key in self.keys[slots[self.visible[slots]]][::-1][:k]]
+        return hits[:k]
 
     def vectors(self, slots: NDArray[np.intp]) -> Vectors:
         """The vectors [n, d] at some slots."""
         return self.structure.rows(self.row_of[slots].astype(np.int64))
 
     def scores(self, vector: Vectors, keys: Keys) -> Hits:
-        """The (key, cosine) pairs of those of the keys that are shown here."""
+        """The (key, cosine) pairs of the given keys that are visible here."""
         slots = np.searchsorted(self.keys, keys)
         within = slots < len(self.keys)
         slots, keys = slots[within], keys[within]
-        slots = slots[(self.keys[slots] == keys) & self.shown[slots]]
-        found: Hits = []
+        slots = slots[(self.keys[slots] == keys) & self.visible[slots]]
+        hits: Hits = []
         for part in chunks(len(slots)):
             cosines = self.vectors(slots[part]) @ vector
-            found += zip(self.keys[slots[part]].tolist(), cosines.tolist(), strict=True)
-        return found
+            hits += zip(self.keys[slots[part]].tolist(), cosines.tolist(), strict=True)
+        return hits
 
     def _members(self, row: int) -> Numbers:
         """The slots that share a row, ascending."""
@@ -134,19 +134,19 @@ class Segment:
             return np.array([row], dtype=np.int32)
         return self._order[self._starts[row] : self._starts[row + 1]]
 
-    def take_over(self, shown: Flags, removed: Flags) -> None:
-        """Let searches see what others say, which have seen it change."""
-        if not np.array_equal(shown, self.shown) or removed.any():
-            self.shown, self.removed = shown, removed
+    def take_over(self, visible: Flags, removed: Flags) -> None:
+        """Take the current flags of the segments that this one replaces."""
+        if not np.array_equal(visible, self.visible) or removed.any():
+            self.visible, self.removed = visible, removed
             self._count()
 
     def _count(self) -> None:
-        """How many of the keys that share a row are shown, and held, for every row."""
+        """How many of the keys that share a row are visible, and held, for every row."""
         rows = len(self.structure)
-        self._seen = np.bincount(self.row_of[self.shown], minlength=rows).astype(np.int32)
+        self._seen = np.bincount(self.row_of[self.visible], minlength=rows).astype(np.int32)
         held = np.bincount(self.row_of[~self.removed], minlength=rows)
         self._held = int(np.count_nonzero(held))
-        self._hidden = len(self.keys) - int(self.shown.sum())
+        self._hidden = len(self.keys) - int(self.visible.sum())
         self._bits = np.packbits(self._seen > 0, bitorder="little")
         self._selector: Any = faiss.IDSelectorBitmap(self._bits) if rows else None
 

@@ -18,10 +18,10 @@ from retriever.index.limits import Kind
 Rows = NDArray[np.int64]
 
 faiss: Any = _faiss
-"""Its type information lacks what is made when it is imported."""
+"""Typed as Any: its stubs lack the names that it creates when imported."""
 
 CHUNK = 4096
-"""Rows that are worked on at a time."""
+"""Rows processed at a time."""
 
 _FLOAT16 = faiss.ScalarQuantizer.QT_fp16
 _LINKS = 24
@@ -56,8 +56,8 @@ class Structure:
     def search(self, vectors: Vectors, k: int, selector: Any, exact: bool) -> tuple[Vectors, Rows]:
         """Cosines and rows, best first, of vectors [n, d]; row -1 where there are fewer than k.
 
-        Rows that the selector leaves out are not found, or, by a graph, to be left out: it gives
-        more than k, all that it has come by.
+        Rows that the selector excludes are not returned, except by a graph: it ignores the
+        selector and returns max(effort, k) rows, from which the caller must drop them.
         """
         if self.kind == "graph" and not exact:
             k = max(self.effort, k)
@@ -66,11 +66,11 @@ class Structure:
             index = self.index.storage if self.kind == "graph" else self.index
             options = self._parameters(exact)
             options.sel = selector
-        found: tuple[Vectors, Rows] = index.search(vectors, k, params=options)
-        return found
+        result: tuple[Vectors, Rows] = index.search(vectors, k, params=options)
+        return result
 
     def copy(self) -> "Structure":
-        """One that can be added to while this is searched."""
+        """A copy that can grow while this one is searched."""
         return Structure(self.kind, faiss.clone_index(self.index), self.effort)
 
     def fitted(self) -> "Structure":
@@ -82,7 +82,7 @@ class Structure:
         return int(self.index.nlist) if self.kind == "lists" else len(self)
 
     def outgrown(self, size: int) -> bool:
-        """Whether there are too few lists for so many vectors."""
+        """Whether there are too few lists for `size` vectors."""
         return self.kind == "lists" and size > 4 * (self.index.nlist / _LISTS) ** 2
 
     def _parameters(self, exact: bool) -> Any:
@@ -93,7 +93,7 @@ class Structure:
 
 
 def flat(dimension: int) -> Structure:
-    """Searched row by row."""
+    """Exact search, row by row."""
     index = faiss.IndexScalarQuantizer(dimension, _FLOAT16, faiss.METRIC_INNER_PRODUCT)
     return Structure("exact", index)
 
@@ -106,7 +106,7 @@ def graph(dimension: int) -> Structure:
 
 
 def lists(sample: Vectors, size: int) -> Structure:
-    """Inverted lists (IVF), for about `size` vectors like the sample; in them search is exact."""
+    """Inverted lists (IVF), for about `size` vectors like the sample."""
     dimension = sample.shape[1]
     count = max(1, min(round(_LISTS * math.sqrt(size)), len(sample) // _FEWEST_PER_LIST))
     quantizer = faiss.IndexFlatIP(dimension)
@@ -120,7 +120,7 @@ def lists(sample: Vectors, size: int) -> Structure:
 
 
 def sample_size(size: int) -> int:
-    """Vectors that lists for so many are trained on."""
+    """Number of vectors to train lists for `size` vectors on."""
     return min(size, round(_LISTS * math.sqrt(size)) * _TRAINING_PER_LIST)
 
 

@@ -1,4 +1,4 @@
-"""The index: what has changed lately, searched exactly, beside a structure for the rest."""
+"""The index: recent changes, searched exactly, and a structure for the rest."""
 
 import logging
 import weakref
@@ -38,9 +38,9 @@ class VectorIndex:
     """Inner-product search over unit vectors: scores are cosines in [-1, 1].
 
     Up to `IndexLimits.exact` vectors it is exact. Beyond, a structure is built in the background
-    while searches go on with what there is; it takes over between two calls, with whatever was
-    changed meanwhile. A removed or hidden key is never found again, from that call on. Not
-    thread-safe: its owner holds a lock.
+    while searches use the old one; it takes over between two calls, with all changes made
+    meanwhile. Later searches never return a removed or hidden key. Not thread-safe: its owner
+    holds a lock.
     """
 
     def __init__(self, limits: IndexLimits | None = None) -> None:
@@ -57,20 +57,20 @@ class VectorIndex:
     def add(self, keys: Sequence[int], vectors: Vectors) -> None:
         """Store vectors [len(keys), d] under ascending keys above all that were ever stored."""
         self._adopt()
-        wanted = np.asarray(keys, dtype=np.int64)
-        if not len(wanted):
+        new_keys = np.asarray(keys, dtype=np.int64)
+        if not len(new_keys):
             return
-        if np.diff(wanted, prepend=self._next).min() < 1:
+        if np.diff(new_keys, prepend=self._next).min() < 1:
             raise ValueError("Keys of an index ascend, and are above all that were stored.")
         at = 0
-        while at < len(wanted):
+        while at < len(new_keys):
             if not self._tail or len(self._tail[-1]) >= CHUNK:
                 self._tail.append(Segment.open(vectors.shape[1]))
             end = at + CHUNK - len(self._tail[-1])
-            self._tail[-1].append(wanted[at:end], vectors[at:end])
+            self._tail[-1].append(new_keys[at:end], vectors[at:end])
             at = end
-        self._next = int(wanted[-1])
-        self._size += len(wanted)
+        self._next = int(new_keys[-1])
+        self._size += len(new_keys)
         self._plan()
 
     def remove(self, key: int) -> None:
@@ -81,36 +81,36 @@ class VectorIndex:
         self._size -= 1
         self._plan()
 
-    def show(self, key: int, shown: bool = True) -> None:
-        """Let searches see a stored key, as when it is new, or not; raises KeyError."""
+    def set_visible(self, key: int, visible: bool) -> None:
+        """Show a stored key to searches, or hide it; a new key is visible. Raises KeyError."""
         self._adopt()
         segment, slot = self._find(key)
-        segment.show(slot, shown)
+        segment.set_visible(slot, visible)
 
     def search(
         self, vector: Vectors, k: int, among: Sequence[int] | None = None, *, exact: bool = False
     ) -> Hits:
-        """At most k shown (key, cosine) pairs, best first, of vector [d].
+        """At most k visible (key, cosine) pairs, best first, of vector [d].
 
         Only `among`, if given, which is always exact.
         """
         self._adopt()
-        found: Hits = []
+        hits: Hits = []
         keys = None if among is None else np.unique(np.asarray(among, dtype=np.int64))
         for segment in self._segments():
             if keys is None:
-                found += segment.search(vector, k, exact)
+                hits += segment.search(vector, k, exact)
             else:
-                found += segment.scores(vector, keys)
-        found.sort(key=lambda pair: (pair[1], pair[0]), reverse=True)
-        return found[: max(k, 0)]
+                hits += segment.scores(vector, keys)
+        hits.sort(key=lambda pair: (pair[1], pair[0]), reverse=True)
+        return hits[: max(k, 0)]
 
     def recall(self, vectors: Vectors) -> float:
-        """For how many of the vectors [n, d] a search finds what an exact one finds first."""
+        """The share of the vectors [n, d] for which a search finds the best exact match."""
         hits = 0
         for vector in vectors:
-            best, found = (self.search(vector, 1, exact=exact) for exact in (True, False))
-            hits += not best or (bool(found) and found[0][1] >= best[0][1])
+            best, first = (self.search(vector, 1, exact=exact) for exact in (True, False))
+            hits += not best or (bool(first) and first[0][1] >= best[0][1])
         return hits / len(vectors)
 
     @property
@@ -133,7 +133,7 @@ class VectorIndex:
             self._adopt()
 
     def _segments(self) -> list[Segment]:
-        """Those that hold keys, by their keys."""
+        """The segments that are not empty, by ascending keys."""
         main = [self._main] if self._main else []
         return [segment for segment in (*main, *self._tail) if len(segment)]
 
@@ -145,7 +145,7 @@ class VectorIndex:
         return segments[at], segments[at].slot(key)
 
     def _plan(self) -> None:
-        """Begin to build what the size asks for, unless something is being built."""
+        """Start the build that the size calls for, unless one is running."""
         if self._build is not None:
             return
         present: Kind = self._main.structure.kind if self._main else "exact"
@@ -172,7 +172,7 @@ class VectorIndex:
         self._unused = weakref.finalize(self, self._build.stop.set)
 
     def _adopt(self) -> None:
-        """Take over what has been built, as things are now."""
+        """Switch to a finished build, with the flags of now."""
         if self._build is None or not self._build.result.done():
             return
         build, self._build = self._build, None
@@ -183,7 +183,7 @@ class VectorIndex:
         parts = build.plan.parts
         self._main = build.result.result()
         self._main.take_over(
-            np.concatenate([part.segment.shown[part.slots] for part in parts]),
+            np.concatenate([part.segment.visible[part.slots] for part in parts]),
             np.concatenate([part.segment.removed[part.slots] for part in parts]),
         )
         built = {id(part.segment) for part in parts}

@@ -1,4 +1,4 @@
-"""MeLLo: questions that an edit answers only by way of other facts, hop by hop."""
+"""MeLLo: answers multi-hop questions about edited facts, one hop at a time."""
 
 from retriever.mello.format import HopFormat, load_hop_format
 from retriever.mello.hops import Mello, Solution

@@ -1,4 +1,4 @@
-"""The labels of MeLLo's lines, and what a model is shown of them beforehand."""
+"""The labels of MeLLo's lines, and worked examples of them."""
 
 import json
 from dataclasses import dataclass, fields
@@ -9,11 +9,10 @@ from retriever.errors import InvalidHopFormatError
 
 @dataclass(frozen=True, slots=True)
 class HopFormat:
-    """How a model is asked to take a question apart.
+    """The text format in which a model decomposes a question.
 
-    The model writes a line after each label and stops at `retrieved`, after which it is given the
-    fact; what it writes between a fact and the next `subquestion` is its own affair. `final` ends
-    the hops.
+    The model writes a line after each label and stops at `retrieved`, where the fact is added.
+    What it writes between a fact and the next `subquestion` is not read. `final` ends the hops.
     """
 
     question: str = "Question:"
@@ -22,7 +21,7 @@ class HopFormat:
     retrieved: str = "Retrieved fact:"
     final: str = "Final answer:"
     demonstrations: str = ""
-    """Worked questions in this format, shown first; none for a model trained on it."""
+    """Worked questions in this format, put first; empty for a model trained on it."""
 
     @property
     def stops(self) -> list[str]:
@@ -30,12 +29,12 @@ class HopFormat:
         return [self.retrieved, self.final, f"\n{self.question}"]
 
     def begin(self, question: str) -> str:
-        """What the first hop continues."""
+        """The text that the first hop continues."""
         return f"{self.demonstrations}{self.question} {' '.join(question.split())}"
 
 
 def load_hop_format(path: Path) -> HopFormat:
-    """Read a JSON object of labels and `demonstrations`; what it leaves out is as by default.
+    """Read a JSON object of labels and `demonstrations`; missing fields keep their defaults.
 
     Raises `InvalidHopFormatError`.
     """
@@ -48,10 +47,10 @@ def load_hop_format(path: Path) -> HopFormat:
 
 def hop_format_from(values: object, where: str = "hop format") -> HopFormat:
     """Build a format from a decoded JSON object, checking its fields."""
-    known = {field.name for field in fields(HopFormat)}
-    if not isinstance(values, dict) or not values.keys() <= known:
+    names = {field.name for field in fields(HopFormat)}
+    if not isinstance(values, dict) or not values.keys() <= names:
         raise InvalidHopFormatError(
-            f"{where}: expected an object with some of {', '.join(sorted(known))}."
+            f"{where}: expected an object with some of {', '.join(sorted(names))}."
         )
     for name, value in values.items():
         if not isinstance(value, str) or (name != "demonstrations" and not value.strip()):

@@ -12,7 +12,7 @@ Generate = Callable[[str], Awaitable[str]]
 """The served model's continuation of a text, greedy, up to the first of the format's stops, which
 is part of it."""
 Retrieve = Callable[[str], Awaitable[Sequence[Hit]]]
-"""The facts in scope of a question, the surest first."""
+"""The facts in scope of a question, the most probable first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,28 +20,28 @@ class Solution:
     """A question with the hops that lead to its answer."""
 
     hits: tuple[Hit, ...]
-    """The facts that hops met, in their order."""
+    """The facts used, in the order of the hops."""
     notes: str
-    """The question, its hops, and the label that the answer is to follow."""
+    """The question, its hops, and the label that the answer follows."""
     text: str
     """The same after the demonstrations."""
     stop: tuple[str, ...]
-    """Where the model would go on beyond the answer."""
+    """Texts at which the answer has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mello:
-    """Takes questions apart with a model's help; stateless.
+    """Decomposes questions with a model's help; stateless.
 
-    Unlike the original, a hop is given a fact only if one is in scope of its subquestion; else its
-    tentative answer stands.
+    Unlike the original, a hop gets a fact only if one is in scope of its subquestion;
+    otherwise its tentative answer stands.
     """
 
     format: HopFormat
     max_hops: int
 
     async def solve(self, question: str, generate: Generate, retrieve: Retrieve) -> Solution | None:
-        """The hops of a question; None if it needs none, meets no edit, or comes to no end."""
+        """Solve a question; None if it needs no hops, meets no edit, or does not end."""
         text, hits = self.format.begin(question), list[Hit]()
         for _ in range(self.max_hops):
             written = await generate(text)
@@ -54,18 +54,18 @@ class Mello:
             if name_of(subquestion) == name_of(question):
                 # It asks for one fact, and needs no hops.
                 return None
-            found = await retrieve(subquestion)
-            hits += [hit for hit in found[:1] if hit[0].id not in {fact.id for fact, _ in hits}]
-            given = found[0][0].statement if found else f"{subquestion} {tentative}"
-            text += f"{written} {with_full_stop(given)}"
+            matches = await retrieve(subquestion)
+            hits += [hit for hit in matches[:1] if hit[0].id not in {fact.id for fact, _ in hits}]
+            statement = matches[0][0].statement if matches else f"{subquestion} {tentative}"
+            text += f"{written} {with_full_stop(statement)}"
         else:
             written = await generate(text)
         if not hits or not written.endswith(self.format.final):
             return None
-        shown = self.format.demonstrations
-        more = (f"\n{self.format.question}",) if shown else ()
+        demonstrations = self.format.demonstrations
+        stop = (f"\n{self.format.question}",) if demonstrations else ()
         text += written
-        return Solution(tuple(hits), text[len(shown) :], text, more)
+        return Solution(tuple(hits), text[len(demonstrations) :], text, stop)
 
     def _read(self, written: str) -> tuple[str, str] | None:
         """The subquestion and the tentative answer of a hop, if that is what was written."""

@@ -13,14 +13,14 @@ class MelloSettings:
     """Raises `InvalidSettingsError` for a value outside its range."""
 
     questions: Questions = "asked"
-    """Which questions are taken apart, where no fact is in scope of the question itself: those
-    that name the subject of a fact of the method; all; or only where the request asks for it."""
+    """Which questions are decomposed if no fact is in scope of the question itself. named: those
+    that name the subject of a MeLLo fact. all: every one. asked: only if the request says so."""
     max_hops: int = 4
-    """Most subquestions of one question."""
+    """Maximum number of subquestions per question."""
     hop_tokens: int = 64
-    """Most tokens that the model writes for one hop."""
+    """Maximum number of tokens that the model writes per hop."""
     max_question: int = 500
-    """Longest question, in characters, that is taken apart without being asked to."""
+    """Longest question, in characters, that is decomposed if the request does not say so."""
 
     def __post_init__(self) -> None:
         if self.questions not in ("named", "all", "asked"):

@@ -1,4 +1,4 @@
-"""MemPrompt: what users have said about a kind of question, recalled for questions like it."""
+"""MemPrompt: users' feedback on a kind of question, recalled for similar questions."""
 
 from retriever.memprompt.feedback import Feedback, FeedbackMemory
 from retriever.memprompt.prompt import clarified

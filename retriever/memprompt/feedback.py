@@ -1,4 +1,4 @@
-"""The memory of feedback: found by likeness of questions."""
+"""The memory of feedback, searched by the similarity of questions."""
 
 import threading
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from retriever.encoder import Encoder, Vectors
 from retriever.errors import DuplicateFactError, UnknownFactError
 
 DEFAULT_LIKENESS = 0.55
-"""Least cosine of a question and its kind, for all-MiniLM-L6-v2.
+"""Minimum cosine between a question and its kind, for all-MiniLM-L6-v2.
 
 "What is the capital of Peru?" has 0.64 with "What is the capital of ?", and "What is the currency
 of France?" 0.37.
@@ -19,23 +19,23 @@ of France?" 0.37.
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What is to be kept in mind with a kind of question."""
+    """A user's note on a kind of question."""
 
     id: str
     question: str
-    """The kind of question: one of them without what varies from one to the next."""
+    """The kind of question: a typical question with the varying part left out."""
     text: str
     user: str | None = None
-    """Whose questions it is for; None for everybody's."""
+    """The user whose questions it applies to; None for all users."""
 
 
 Recalled = tuple[Feedback, float]
 
 
 class FeedbackMemory:
-    """Feedback by the likeness of questions, searched exactly. Thread-safe.
+    """Feedback, found by the similarity of questions with exact search. Thread-safe.
 
-    Of feedback on the same question for the same user only the newest is recalled.
+    If several entries have the same question and user, only the newest is recalled.
     """
 
     def __init__(self, encoder: Encoder, likeness: float = DEFAULT_LIKENESS, most: int = 1) -> None:
@@ -47,7 +47,7 @@ class FeedbackMemory:
         self._lock = threading.Lock()
 
     def empty_copy(self) -> "FeedbackMemory":
-        """An empty one that shares the encoder and the settings."""
+        """An empty memory that shares the encoder and the settings."""
         return FeedbackMemory(self._encoder, self._likeness, self._most)
 
     def __len__(self) -> int:
@@ -63,9 +63,9 @@ class FeedbackMemory:
             for at, item in enumerate(new):
                 if item.id in self._items or item.id in {other.id for other in new[:at]}:
                     raise DuplicateFactError(item.id)
-            known = [] if self._vectors is None else [self._vectors]
+            stored = [] if self._vectors is None else [self._vectors]
             self._items = self._items | {item.id: item for item in new}
-            self._vectors = np.concatenate([*known, vectors])
+            self._vectors = np.concatenate([*stored, vectors])
 
     def remove(self, feedback_id: str) -> None:
         """Forget feedback. Raises `UnknownFactError`."""
@@ -77,16 +77,16 @@ class FeedbackMemory:
             self._vectors = np.delete(self._vectors, at, axis=0)
 
     def recall(self, question: str, user: str | None = None) -> list[Recalled]:
-        """Feedback on questions like this one, the likest first; of equals the newest."""
+        """Feedback on similar questions, the most similar first; of equals the newest."""
         with self._lock:
             items, vectors = list(self._items.values()), self._vectors
         if not items or vectors is None or not question.strip():
             return []
         cosines = vectors @ self._encoder.encode([question])[0]
-        found: dict[tuple[str, str | None], Recalled] = {}
+        newest: dict[tuple[str, str | None], Recalled] = {}
         for item, cosine in zip(items, cosines.tolist(), strict=True):
             if cosine >= self._likeness and item.user in (None, user):
-                found.pop((item.question, item.user), None)
-                found[item.question, item.user] = item, cosine
-        newest_first = [*found.values()][::-1]
+                newest.pop((item.question, item.user), None)
+                newest[item.question, item.user] = item, cosine
+        newest_first = [*newest.values()][::-1]
         return sorted(newest_first, key=lambda hit: hit[1], reverse=True)[: self._most]

@@ -1,4 +1,4 @@
-"""How feedback is put in front of a request."""
+"""Puts feedback in front of a request."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from retriever.memprompt.feedback import Recalled
 
 
 def clarified(recalled: Sequence[Recalled], request: str | Messages) -> Rewrite:
-    """The request, whose question is not empty, behind a line for each of the feedback."""
+    """Put a line per feedback in front of the request, whose question must not be empty."""
     lines = "".join(f"Clarification: {feedback.text}\n" for feedback, _ in recalled)
     ids = tuple(feedback.id for feedback, _ in recalled)
     scores = tuple(score for _, score in recalled)

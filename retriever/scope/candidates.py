@@ -11,7 +11,7 @@ from retriever.scope.similar_names import similar_name_spans
 from retriever.text import Name, name_of
 
 LOOKED_THROUGH = 400
-"""Most words of a request, the last ones, that are compared with names it may mean."""
+"""At most this many words of a request, the last ones, are compared with similar names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ def named(
 ) -> list[Candidate] | None:
     """At most `most` of the facts that the turns name, or None if `vector` is needed to choose.
 
-    `vector` [1, d] is what the encoder makes of the last turn.
+    `vector` [1, d] is the encoder's vector of the last turn.
     """
     spans = _spans(memory, turns)
     facts = {name: memory.facts_named(name) for name in spans}
@@ -36,23 +36,23 @@ def named(
             return None
         nearest = memory.nearest(dict.fromkeys(spans, vector), most)
         kept = {fact.id for fact, _ in nearest}
-        facts = {name: [f for f in found if f.id in kept] for name, found in facts.items()}
-    return [_read(turns, spans[name], fact) for name, found in facts.items() for fact in found]
+        facts = {name: [f for f in same if f.id in kept] for name, same in facts.items()}
+    return [_read(turns, spans[name], fact) for name, same in facts.items() for fact in same]
 
 
 def nearest(memory: Memory, turns: Sequence[Turn], vector: Vectors, most: int) -> list[Candidate]:
     """Of the `most` facts nearest to the last turn, those whose subject it nearly names."""
-    found = []
+    candidates = []
     words = turns[-1].words[-LOOKED_THROUGH:]
     for fact, _ in memory.nearest_of_all(vector, most):
         spans = similar_name_spans(words, name_of(fact.subject))
         if spans:
-            found.append(_read(turns[-1:], [spans], fact))
-    return found
+            candidates.append(_read(turns[-1:], [spans], fact))
+    return candidates
 
 
 def _spans(memory: Memory, turns: Sequence[Turn]) -> dict[Name, list[Spans]]:
-    """Names of facts in effect to where each turn has them; those of later turns first."""
+    """Names of facts in effect -> their spans in each turn; names of later turns come first."""
     spans: dict[Name, list[Spans]] = {}
     for at in reversed(range(len(turns))):
         for name, places in memory.mentions(turns[at].words).items():

@@ -18,7 +18,7 @@ BATCH = 32
 
 
 class Classifier(Protocol):
-    """Thread-safe, deterministic but for rounding."""
+    """Thread-safe, deterministic except for rounding."""
 
     def scores(self, inputs: Sequence[ClassifierInput]) -> list[float]:
         """For each request and fact, as `retriever.scope.classifier_input` makes them, 0 to 1."""
@@ -28,7 +28,7 @@ class Classifier(Protocol):
 class ScopeClassifier:
     """A cross-encoder in a folder, loaded at first use.
 
-    Readings of concurrent calls are classified together, and the most recent are remembered. Its
+    Inputs of concurrent calls are classified together, and the most recent scores are cached. The
     base computes in `dtype`.
     """
 
@@ -54,7 +54,7 @@ class ScopeClassifier:
         import torch
 
         network = self.load()
-        # Like lengths together: what is padded costs as much as what is read.
+        # Similar lengths together, because padding costs as much as text.
         order = sorted(range(len(inputs)), key=lambda i: sum(map(len, inputs[i])))
         scores = [0.0] * len(inputs)
         with torch.inference_mode():

@@ -1,6 +1,6 @@
 """What the classifier reads: the part of a request that is about a subject, and a fact.
 
-The subject's name is masked in both. It is known already that the request names it, and a shared
+The subject's name is masked in both: only facts that the request names come here, and a shared
 name must not hide a different relation.
 """
 
@@ -14,9 +14,9 @@ MASK = "[MASK]"
 TURN = " [SEP] "
 PRONOUNS = frozenset({"he", "him", "his", "she", "her", "it", "its", "they", "them", "their"})
 SENTENCES = 3
-"""Most sentences that name the subject, the last ones."""
+"""At most this many sentences that name the subject are read, the last ones."""
 REACH = 160
-"""Most characters of a sentence on either side of the name."""
+"""At most this many characters of a sentence are read on either side of the name."""
 
 ClassifierInput = tuple[str, str]
 """A request and a fact, with the subject's name masked in both."""
@@ -42,15 +42,15 @@ def parse_turn(text: str) -> Turn:
 
 
 def fact_input(prompt: str, subject: str) -> str:
-    """The fact as the classifier reads it: what is asked, of whomever, whatever the answer."""
+    """The fact as the classifier reads it: its prompt with the subject masked, no answer."""
     return mask(prompt, subject, MASK)
 
 
 def request_input(turns: Sequence[Turn], spans: Sequence[Spans]) -> str | None:
     """The request as the classifier reads it; `spans[i]` is where turn i names the subject.
 
-    Where the last turn does not, it is read after what the latest turn that does says about the
-    subject. None if no turn does.
+    If the last turn does not name it, what the latest turn that does says about the subject comes
+    first. None if no turn names it.
     """
     if spans[-1]:
         return _about(turns[-1], spans[-1])

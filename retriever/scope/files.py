@@ -1,7 +1,7 @@
-"""A classifier on disk: `classifier.safetensors`, and `classifier.json` that says what it is.
+"""A classifier on disk: `classifier.safetensors`, and `classifier.json` that describes it.
 
-Only what training changed is kept, as float16: it means nothing without its base model, whose
-fingerprint stands beside it.
+Only the trained weights are stored, as float16. They need their base model, whose fingerprint is
+stored with them.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ SHIPPED = Path(__file__).resolve().parent / "shipped"
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What `classifier.json` says."""
+    """The content of `classifier.json`."""
 
     base: str
     """The base model's folder or hub name."""
@@ -48,24 +48,22 @@ def save(network: "CrossEncoder", description: Description, folder: Path) -> Non
         for name, weight in network.trained().items()
     }
     data = to_bytes(tensors)
-    told = asdict(description) | {"sha256": hashlib.sha256(data).hexdigest()}
+    values = asdict(description) | {"sha256": hashlib.sha256(data).hexdigest()}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "classifier.safetensors").write_bytes(data)
-    (folder / "classifier.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (folder / "classifier.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def describe(folder: Path) -> Description:
     """Read `classifier.json`, or raise `InvalidClassifierError`."""
     path = folder / "classifier.json"
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        description = Description(**told)
-        known = description.format == FORMAT
+        description = Description(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise InvalidClassifierError(
             f"{path} cannot be read ({error}); give the folder that `vllm-edit scope train` wrote."
         ) from error
-    if not known:
+    if description.format != FORMAT:
         raise InvalidClassifierError(
             f"{path} is of format {description.format}, this version reads {FORMAT}; "
             "train the classifier again."
@@ -74,9 +72,7 @@ def describe(folder: Path) -> Description:
 
 
 def load(folder: Path, dtype: Dtype = "float32") -> "CrossEncoder":
-    """The trained network, adapters folded into its base, ready to be asked.
-
-    The base computes in `dtype`.
+    """The trained network, adapters folded into its base, which computes in `dtype`.
 
     Raises `InvalidClassifierError` where a file is damaged or the base is another model, and
     `EncoderUnavailableError` where the base cannot be loaded.
@@ -114,7 +110,7 @@ def load(folder: Path, dtype: Dtype = "float32") -> "CrossEncoder":
 
 
 def local(base: str) -> str:
-    """Where the base is loaded from: the default encoder's offline package, if that is meant."""
+    """Where the base is loaded from: a hub name of the default encoder becomes its folder."""
     return default_encoder() if base == HUB_NAME else base
 
 

@@ -16,7 +16,7 @@ MAX_TOKENS = 160
 
 
 class Adapted(nn.Module):
-    """A linear layer plus a product of two narrow matrices, which is what is trained."""
+    """A frozen linear layer plus a trained product of two narrow matrices."""
 
     def __init__(self, linear: nn.Linear, rank: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Adapted(nn.Module):
         return out
 
     def merged(self) -> nn.Linear:
-        """The one linear layer that computes the same."""
+        """One linear layer that computes the same."""
         with torch.no_grad():
             self.linear.weight += self.up @ self.down
         return self.linear
@@ -56,7 +56,7 @@ class CrossEncoder(nn.Module):
         )
 
     def trained(self) -> dict[str, nn.Parameter]:
-        """What training changes, and all that has to be kept."""
+        """The trained parameters by name: all that must be stored."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def merge(self) -> None:

@@ -1,6 +1,6 @@
-"""The decision which facts are in scope of one conversation, made step by step.
+"""Decides which facts are in scope of one conversation, step by step.
 
-Each step says what the models have to be asked before the next one.
+Each step returns the decision, or what the models must compute before the next step.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Hits = list[tuple[Fact, float]]
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What the models have to be asked before the decision can be made."""
+    """What the models must compute before the decision can be made."""
 
     vector: bool = False
     """Whether the encoder has to read the last turn."""
@@ -38,7 +38,7 @@ class ScopeDecision:
     scores: dict[ClassifierInput, float] = field(default_factory=dict)
 
     def decide(self, memory: Memory) -> Pass | Hits | Needs:
-        """Facts in scope, the surest first; the memory must not change meanwhile."""
+        """Facts in scope, the most probable first; the memory must not change meanwhile."""
         candidates = named(memory, self.turns, self.vector, self.settings.max_candidates)
         if candidates is None:
             return Needs(vector=True)
@@ -63,8 +63,8 @@ class ScopeDecision:
         hits: dict[str, tuple[Fact, float]] = {}
         for candidate in candidates:
             score = self.scores[candidate.input]
-            _, known = hits.get(candidate.fact.id, (None, self.settings.threshold))
-            if score >= known:
+            _, best = hits.get(candidate.fact.id, (None, self.settings.threshold))
+            if score >= best:
                 hits[candidate.fact.id] = candidate.fact, score
         # Facts come in the order in which they were added: of equals the newest is first.
         ranked = sorted(enumerate(hits.values()), key=lambda at: (at[1][1], at[0]), reverse=True)

@@ -1,4 +1,4 @@
-"""Where a text has a name that is spelt nearly like a given one."""
+"""Finds a name in a text whose spelling is similar to a given one."""
 
 import re
 from collections.abc import Sequence
@@ -7,20 +7,20 @@ from difflib import SequenceMatcher
 from retriever.text import Name, Word
 
 LEAST = 0.85
-"""Least likeness of two spellings of one name, 0 to 1 (`difflib`'s ratio)."""
+"""Minimum similarity of two spellings of one name, 0 to 1 (`difflib`'s ratio)."""
 _NUMBER = re.compile(r"\d+|\b[ivxlcdm]+\b")
 
 
 def similar_name_spans(text: Sequence[Word], name: Name) -> list[tuple[int, int]]:
     """The span [start, end) of the words most similar to the name, if any is similar enough.
 
-    Numbers have to be the same: "Line 4" is not a way to write "Line 5", nor "Pius X" "Pius XI".
+    Numbers must be the same: "Line 4" is not a way to write "Line 5", nor "Pius X" "Pius XI".
     """
     matcher = SequenceMatcher(autojunk=False)
-    wanted = " ".join(name)
-    numbers = _NUMBER.findall(wanted)
-    matcher.set_seq2(wanted)
-    best, found = LEAST, []
+    joined = " ".join(name)
+    numbers = _NUMBER.findall(joined)
+    matcher.set_seq2(joined)
+    best, spans = LEAST, []
     for size in range(max(1, len(name) - 1), len(name) + 2):
         for at in range(len(text) - size + 1):
             window = " ".join(word.folded for word in text[at : at + size])
@@ -29,5 +29,5 @@ def similar_name_spans(text: Sequence[Word], name: Name) -> list[tuple[int, int]
                 continue
             ratio = matcher.ratio()
             if ratio >= best and _NUMBER.findall(window) == numbers:
-                best, found = ratio, [(text[at].start, text[at + size - 1].end)]
-    return found
+                best, spans = ratio, [(text[at].start, text[at + size - 1].end)]
+    return spans

@@ -13,7 +13,7 @@ _PREPOSITIONS = "of|by|for|to|with|in|from|at"
 
 
 def with_pronoun(request: str, name: str, rng: random.Random) -> str:
-    """The request with pronouns in place of a name, which is taken as it is spelt."""
+    """The request with pronouns in place of a name, matched exactly."""
     subject, other, owner = rng.choice(_PRONOUNS)
     text = request.replace(f"{name}'s", owner)
     text = re.sub(rf"\b({_PREPOSITIONS}) {re.escape(name)}", rf"\1 {other}", text)
@@ -21,7 +21,7 @@ def with_pronoun(request: str, name: str, rng: random.Random) -> str:
 
 
 def conversations(pairs: Sequence[Pair], seed: int) -> Iterator[Pair]:
-    """Follow-ups in scope, and such as turn to something else after a request in scope."""
+    """Follow-ups in scope, and follow-ups that ask about something else."""
     rng = random.Random(seed)  # noqa: S311 - seeded, not cryptography
     easy = [pair.request for pair in pairs if pair.kind == "easy"]
     for pair in pairs:

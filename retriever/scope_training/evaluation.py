@@ -1,4 +1,4 @@
-"""Retrieval and decision together: is the right edit found, and is nobody else bothered?"""
+"""Evaluates retrieval and decision together: right edits found, other requests left alone."""
 
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,7 @@ from retriever.settings import RetrieverSettings
 from retriever.text import Name, name_of
 
 THREADS = 32
-"""Requests routed at a time: the classifier reads those of all together."""
+"""Requests routed at a time; the classifier reads them in batches."""
 
 About = tuple[Name, Name]
 
@@ -29,19 +29,19 @@ class Outcome:
     right: float
     """Probability given to the pair's edit; 0 if it was no candidate."""
     better: int
-    """Facts that were given a higher one."""
+    """Number of facts with a higher probability."""
     highest: float
     """The highest probability given to a fact; 0 if there was no candidate. Facts whose prompt
-    is the request, word for word, are left out: they do concern it, whatever the data say."""
+    is the request, word for word, are left out: they concern it, whatever its label."""
     taken: str = ""
-    """The prompt of that fact."""
+    """The prompt of the fact with the highest probability."""
 
     def found(self, threshold: float, most: int) -> bool:
         """Whether the right edit is put in front of the request."""
         return self.right >= threshold and self.right > 0 and self.better < most
 
     def disturbed(self, threshold: float) -> bool:
-        """Whether any fact is."""
+        """Whether any fact is put in front of the request."""
         return self.highest >= threshold and self.highest > 0
 
 
@@ -52,21 +52,21 @@ def memory_of(
     seed: int,
     fillers: Iterable[TrainingEdit] = (),
 ) -> tuple[list[TrainingEdit], list[Pair]]:
-    """`size` edits, those of the pairs first, and the pairs that can be asked of them.
+    """`size` edits, and the pairs that can be evaluated with them in memory.
 
-    Where the pairs have more edits than that, a seeded sample of them is taken; where they have
-    fewer, others come next in a seeded order, then the fillers as they are. Pairs out of scope for
-    being about another subject can be asked of any memory.
+    The pairs' own edits come first, a seeded sample if there are more than `size`; then others in
+    a seeded order; then the fillers in their order. Easy pairs, which are about another subject,
+    fit any memory.
     """
     rng = random.Random(seed)  # noqa: S311 - seeded, not cryptography
-    asked = list(dict.fromkeys(pair.edit for pair in pairs))
-    rng.shuffle(asked)
-    edits = asked[:size]
+    pair_edits = list(dict.fromkeys(pair.edit for pair in pairs))
+    rng.shuffle(pair_edits)
+    edits = pair_edits[:size]
     spare = [edit for edit in dict.fromkeys(others) if edit not in set(edits)]
     rng.shuffle(spare)
     edits += islice(chain(spare, fillers), size - len(edits))
-    known = {_about(edit) for edit in edits}
-    return edits, [p for p in pairs if p.kind == "easy" or _about(p.edit) in known]
+    stored = {_about(edit) for edit in edits}
+    return edits, [p for p in pairs if p.kind == "easy" or _about(p.edit) in stored]
 
 
 def evaluate(
@@ -77,8 +77,8 @@ def evaluate(
     settings: RetrieverSettings,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
-    """Route every pair's request past a memory of the edits; `progress` is called for each."""
-    # Every candidate's probability is wanted, whatever the threshold.
+    """Route every pair's request with the edits in memory; `progress` is called for each."""
+    # With threshold 0 every candidate's probability is returned.
     settings = replace(settings, threshold=0.0, max_facts=settings.max_candidates)
     retriever = Retriever(encoder, settings=settings, classifier=classifier)
     facts = {str(at): _fact(str(at), edit) for at, edit in enumerate(edits)}
@@ -100,13 +100,13 @@ def _outcome(pair: Pair, hits: Sequence[tuple[Fact, float]]) -> Outcome:
     about = _about(pair.edit)
     right = max((score for fact, score in hits if fact.about == about), default=0.0)
     better = sum(score > right for _, score in hits)
-    asked = name_of(pair.request)
-    others = [(score, fact.prompt) for fact, score in hits if name_of(fact.prompt) != asked]
+    request = name_of(pair.request)
+    others = [(score, fact.prompt) for fact, score in hits if name_of(fact.prompt) != request]
     return Outcome(pair, right, better, *max(others, default=(0.0, "")))
 
 
 def share(outcomes: Sequence[Outcome], kind: Kind, threshold: float, most: int = 3) -> float:
-    """The share of the outcomes of a kind that were found, or of negatives that were disturbed."""
+    """The share of a kind's outcomes that were found or, for negatives, disturbed."""
     of_kind = [outcome for outcome in outcomes if outcome.pair.kind == kind]
     if kind in ("in_scope", "multi_hop"):
         hit = sum(outcome.found(threshold, most) for outcome in of_kind)

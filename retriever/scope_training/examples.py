@@ -1,4 +1,4 @@
-"""What the classifier is trained on: readings with labels, made from pairs."""
+"""Training examples: classifier inputs with labels, made from pairs."""
 
 import random
 import re
@@ -23,7 +23,7 @@ from retriever.scope_training.templates import CLOSINGS, GENERIC, OPENINGS, PREF
 from retriever.text import Word, name_of
 
 UNRELATED = 0.6
-"""Cosine of two readings below which they are taken for different relations."""
+"""Below this cosine two texts count as different relations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Example:
 
 
 def reading_of(pair: Pair) -> ClassifierInput | None:
-    """What the classifier reads of a pair; None if no turn names the subject."""
+    """The classifier's input for a pair; None if no turn names the subject."""
     turns = [parse_turn(text) for text in pair.turns]
     name = name_of(pair.edit.subject)
     request = request_input(turns, [spans_of(turn.words, name) for turn in turns])
@@ -48,22 +48,22 @@ def reading_of(pair: Pair) -> ClassifierInput | None:
 
 
 def spans_of(text: Sequence[Word], name: Sequence[str]) -> list[tuple[int, int]]:
-    """Where a text names a subject, as characters from and to; overlaps once."""
-    found: list[tuple[int, int]] = []
+    """The spans [start, end) of characters where a text names a subject, without overlaps."""
+    spans: list[tuple[int, int]] = []
     for at in range(len(text) - len(name) + 1):
         if all(text[at + i].folded == part for i, part in enumerate(name)) and (
-            not found or found[-1][1] <= text[at].start
+            not spans or spans[-1][1] <= text[at].start
         ):
-            found.append((text[at].start, text[at + len(name) - 1].end))
-    return found
+            spans.append((text[at].start, text[at + len(name) - 1].end))
+    return spans
 
 
 def make_examples(pairs: Iterable[Pair], encoder: Encoder, seed: int) -> list[Example]:
-    """Examples of every kind, each reading once, in a seeded order.
+    """Examples of every kind, each input once, in a seeded order.
 
-    Besides the pairs themselves: facts asked in their own words, in the words of other requests
-    about them, and in the second turn of a conversation; and as negatives other relations of the
-    subject, requests about somebody else, longer names, and talk that asks for no fact.
+    Positives, besides the pairs: facts in their own words, in the words of other requests about
+    them, and in the second turn of a conversation. Negatives, besides the pairs: other relations
+    of the subject, requests about somebody else, longer names, and talk that asks for no fact.
     """
     rng = random.Random(seed)  # noqa: S311 - seeded, not cryptography
     pairs = list(pairs)
@@ -93,7 +93,7 @@ def make_examples(pairs: Iterable[Pair], encoder: Encoder, seed: int) -> list[Ex
 def _reworded(
     read: Sequence[tuple[Pair, ClassifierInput]], rng: random.Random
 ) -> Iterator[ClassifierInput]:
-    """Requests in scope of one edit, each taken for the fact of another."""
+    """Texts about one fact, each paired with another request in the fact's place."""
     by_fact: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for pair, (request, fact) in read:
         if pair.kind == "in_scope":
@@ -108,7 +108,7 @@ def _reworded(
 def _siblings(
     read: Sequence[tuple[Pair, ClassifierInput]], rng: random.Random
 ) -> Iterator[ClassifierInput]:
-    """Requests about one edit of a subject beside another edit of it, of the same data set."""
+    """Requests about one edit, paired with another edit of the same subject and data set."""
     by_subject: defaultdict[object, dict[str, set[str]]] = defaultdict(dict)
     for pair, (request, fact) in read:
         if pair.kind == "in_scope":
@@ -124,13 +124,13 @@ def _siblings(
 def _far(
     positive: Sequence[ClassifierInput], facts: Sequence[str], encoder: Encoder, rng: random.Random
 ) -> Iterator[ClassifierInput]:
-    """Requests beside facts that resemble theirs somewhat, but not so much as to be the same."""
+    """Requests paired with facts that are similar to theirs, but less than `UNRELATED`."""
     texts = list(dict.fromkeys(text for reading in positive for text in reading))
     chosen = rng.sample(list(facts), min(2000, len(facts)))
-    known = dict(zip(texts, encoder.encode(texts), strict=True))
+    vectors = dict(zip(texts, encoder.encode(texts), strict=True))
     stored = encoder.encode(chosen)
     for request, fact in positive:
-        likeness = np.maximum(stored @ known[request], stored @ known[fact])
+        likeness = np.maximum(stored @ vectors[request], stored @ vectors[fact])
         unlike = np.argsort(-np.where(likeness < UNRELATED, likeness, -1))
         order = unlike[: int((likeness < UNRELATED).sum())].tolist()
         if order:
@@ -139,14 +139,14 @@ def _far(
 
 
 def _strangers(pairs: Sequence[Pair], rng: random.Random) -> list[str]:
-    """Requests that name somebody else than any edit's subject."""
+    """Requests about somebody other than the edits' subjects."""
     texts = list(dict.fromkeys(pair.request for pair in pairs if pair.kind == "easy"))
     rng.shuffle(texts)
     return texts or [template.format("Zoe Adams") for template in GENERIC]
 
 
 def _talk(strangers: Sequence[str], rng: random.Random) -> Iterator[str]:
-    """Requests that name the subject and ask for no fact that anybody edits."""
+    """Requests that name the subject and ask for no fact that could be edited."""
     for template in GENERIC:
         yield from [template.format(MASK)] * 8
     for text in strangers:
@@ -157,7 +157,7 @@ def _talk(strangers: Sequence[str], rng: random.Random) -> Iterator[str]:
 
 
 def _longer_names(pairs: Sequence[Pair], rng: random.Random) -> Iterator[ClassifierInput]:
-    """Requests about somebody whose name holds the name of the edit's subject."""
+    """Requests about somebody whose name contains the name of the edit's subject."""
     for pair in rng.sample(list(pairs), min(2500, len(pairs))):
         parts = pair.edit.subject.split()
         named = re.search(re.escape(pair.edit.subject), pair.request)
@@ -170,7 +170,7 @@ def _longer_names(pairs: Sequence[Pair], rng: random.Random) -> Iterator[Classif
 
 
 def _dressed(reading: ClassifierInput, rng: random.Random) -> ClassifierInput:
-    """The request with something around it, as people write."""
+    """Sometimes add an opening or an ending to the request, as people do."""
     request, fact = reading
     if rng.random() < 0.25 and request.endswith("?"):
         request = f"{rng.choice(PREFIXES)}{request}{rng.choice(SUFFIXES)}"
@@ -186,14 +186,14 @@ def _conversations(
     rng: random.Random,
 ) -> Iterator[tuple[ClassifierInput, bool]]:
     """Second turns, and second sentences, that ask about the subject of the first."""
-    asked = [r for r in positive if r[0].count(MASK) == 1]
+    in_scope = [r for r in positive if r[0].count(MASK) == 1]
     other = [r for r in negative if r[0].count(MASK) == 1 and len(r[0]) > len(MASK) + 8]
 
     def opening() -> str:
         named = rng.choice(other)[0] if other else rng.choice(OPENINGS).format(MASK)
         return rng.choice((rng.choice(OPENINGS).format(MASK), named))
 
-    for request, fact in rng.sample(asked, min(2500, len(asked))):
+    for request, fact in rng.sample(in_scope, min(2500, len(in_scope))):
         joint = rng.choice((TURN, TURN, " "))
         yield (
             (f"{opening()}{joint}{rng.choice(PREFIXES)}{with_pronoun(request, MASK, rng)}", fact),
@@ -205,7 +205,7 @@ def _conversations(
             (f"{opening()}{joint}{rng.choice(PREFIXES)}{with_pronoun(request, MASK, rng)}", fact),
             False,
         )
-    for request, fact in rng.sample(asked, min(2500, len(asked))):
+    for request, fact in rng.sample(in_scope, min(2500, len(in_scope))):
         last = rng.choice((rng.choice(CLOSINGS), rng.choice(strangers), _renamed(request, rng)))
         yield (f"{request}{TURN}{rng.choice(PREFIXES)}{last}", fact), False
 

@@ -1,4 +1,4 @@
-"""A request beside an edit, and whether the edit concerns it."""
+"""A pair of an edit and a request, and whether the edit concerns the request."""
 
 import hashlib
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from retriever.text import name_of, names
 
 Kind = Literal["in_scope", "multi_hop", "hard", "easy"]
 """`hard`: another relation of the edit's subject. `easy`: the subject is somebody else.
-`multi_hop`: the answer is reached by way of the edit; it is in scope."""
+`multi_hop`: the answer depends on the edit, so it is in scope."""
 
 Side = Literal["train", "validation", "test"]
 
@@ -43,7 +43,7 @@ class Pair:
 
     @property
     def asks_backwards(self) -> bool:
-        """Whether it names the edit's target, and the subject not at all.
+        """Whether the request names the edit's target but not its subject.
 
         Some published questions ask who has the new answer. A memory looked up by subject is
         not meant to answer those.
@@ -52,7 +52,7 @@ class Pair:
 
 
 def side_of(subject: str) -> Side:
-    """Where pairs of a subject belong: the same in all data sets, whatever its spelling.
+    """The side of a subject's pairs: the same in all data sets, whatever its spelling.
 
     Seven subjects in ten are for training, one for choosing the threshold, two for the test.
     """
@@ -62,5 +62,5 @@ def side_of(subject: str) -> Side:
 
 
 def on_side(pairs: Iterable[Pair], side: Side) -> list[Pair]:
-    """The pairs whose edit's subject belongs there, each once."""
+    """The pairs whose edit's subject is on that side, each once."""
     return [pair for pair in dict.fromkeys(pairs) if side_of(pair.edit.subject) == side]

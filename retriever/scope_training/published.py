@@ -1,8 +1,8 @@
 """Pairs from published editing data, recognised by their fields, not by their file names.
 
-A folder may hold any of: CounterFact (of ROME, or flat as EasyEdit has it), zsRE (of MEND),
-KnowEdit, MQuAKE, ConflictEdit, PokeMQA's scope questions (whose statements are taken apart with
-MQuAKE's wordings: have a file of it beside them), and JSON lines of your own with the fields
+A folder may contain: CounterFact (of ROME, or flat as EasyEdit has it), zsRE (of MEND),
+KnowEdit, MQuAKE, ConflictEdit, PokeMQA's scope questions (parsed with MQuAKE's wordings, so put an
+MQuAKE file beside them), and JSON lines of your own with the fields
 `prompt`, `subject`, `target`, `request` (or `turns`, a list whose last item is the request) and
 `in_scope`.
 """
@@ -149,9 +149,9 @@ def _conflictedit(record: Record, source: str) -> Iterator[Pair]:
 
 
 def _pokemqa(record: Record, source: str, patterns: Sequence[re.Pattern[str]]) -> Iterator[Pair]:
-    found = [match for pattern in patterns if (match := pattern.fullmatch(record["edit"]))]
-    if found:
-        match = min(found, key=lambda match: len(match.group("subject")))
+    matches = [match for pattern in patterns if (match := pattern.fullmatch(record["edit"]))]
+    if matches:
+        match = min(matches, key=lambda match: len(match.group("subject")))
         edit = TrainingEdit(match.group("prompt"), match.group("subject"), match.group("target"))
         for text in record["questions"]:
             yield Pair(edit, (text,), "in_scope", source)

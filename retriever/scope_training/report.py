@@ -1,4 +1,4 @@
-"""What an evaluation says: the curve over thresholds, and each data set at one of them."""
+"""The report of an evaluation: the curve over thresholds, and each data set at one threshold."""
 
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -8,20 +8,20 @@ from retriever.scope_training.pair import Kind
 
 THRESHOLDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 HARD, EASY = 0.04, 0.001
-"""Most false alarms that a threshold may give where it is chosen, if there is a choice: it is to
-give no more than 0.05 and 0.001 on other subjects."""
+"""Highest false-alarm rates of a chosen threshold on the validation side, if there is a choice, so
+that it gives at most 0.05 and 0.001 on other subjects."""
 _KINDS = get_args(Kind)
 
 
 def curve(outcomes: Sequence[Outcome]) -> list[dict[str, float]]:
-    """For each threshold, the share found of each kind in scope and disturbed of each other."""
+    """For each threshold, the share of each kind that is found or, for negatives, disturbed."""
     return [{"threshold": threshold, **_shares(outcomes, threshold)} for threshold in THRESHOLDS]
 
 
 def choose_threshold(outcomes: Sequence[Outcome]) -> float:
-    """Of those whose false alarms are within bounds the one of the best balanced accuracy.
+    """The threshold within `HARD` and `EASY` that has the best balanced accuracy.
 
-    That is of what is in scope and of what is hard. If there is none, the highest of all.
+    That accuracy is over the in-scope and the hard pairs. If none is within, the highest one.
     """
     rows = curve(outcomes)
     bounded = [r for r in rows if r.get("hard", 0.0) <= HARD and r.get("easy", 0.0) <= EASY]
@@ -30,7 +30,7 @@ def choose_threshold(outcomes: Sequence[Outcome]) -> float:
 
 
 def report(outcomes: Sequence[Outcome], threshold: float, edits: int) -> dict[str, Any]:
-    """Everything, fit for JSON. `edits` is the size of the memory."""
+    """The whole report as JSON values. `edits` is the size of the memory."""
     sources = sorted({outcome.pair.source for outcome in outcomes})
     return {
         "edits": edits,
@@ -48,13 +48,13 @@ def report(outcomes: Sequence[Outcome], threshold: float, edits: int) -> dict[st
     }
 
 
-def table(told: dict[str, Any]) -> str:
-    """A report to read."""
-    lines = [f"{told['edits']} edits in memory, {told['requests']} requests"]
+def table(evaluation: dict[str, Any]) -> str:
+    """A report as a table for people."""
+    lines = [f"{evaluation['edits']} edits in memory, {evaluation['requests']} requests"]
     lines.append(f"{'threshold':26}" + "".join(f"{kind:>11}" for kind in _KINDS))
-    lines += [f"{row['threshold']:<26}" + _cells(row) for row in told["curve"]]
-    lines.append(f"at {told['threshold']}")
-    rows = (*told["data_sets"].items(), ("all", told["all"]))
+    lines += [f"{row['threshold']:<26}" + _cells(row) for row in evaluation["curve"]]
+    lines.append(f"at {evaluation['threshold']}")
+    rows = (*evaluation["data_sets"].items(), ("all", evaluation["all"]))
     lines += [f"{source:26}" + _cells(row) for source, row in rows]
     lines.append("in_scope, multi_hop: right edit found; hard, easy: any edit found")
     return "\n".join(lines)

@@ -23,10 +23,10 @@ from retriever.scope_training.trainer import Progress, Trainer, TrainingSettings
 from retriever.settings import RetrieverSettings
 
 VALIDATED_WITH = 1000
-"""Edits in the memory that the threshold is chosen with."""
+"""Size of the memory, in edits, when the threshold is chosen."""
 
 Begin = Callable[[str, int], Callable[[], None]]
-"""Begins a progress bar of so many steps, and gives what moves it by one."""
+"""Begins a progress bar with a title and a number of steps; returns what moves it by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,16 @@ class Run:
     pairs: Sequence[Pair]
     encoder: Encoder
     fillers: Callable[[], Iterable[TrainingEdit]] = tuple
-    """Edits of subjects that no pair is about: they fill a memory up, and nobody asks for them."""
+    """Edits of subjects that no pair is about, to fill the memory."""
     begin: Begin = lambda _title, _steps: lambda: None
 
 
 def train(
     run: Run, base: str, settings: TrainingSettings, output: Path, progress: Progress
 ) -> dict[str, Any]:
-    """Train on the training side, choose a threshold on the validation side, write it all.
+    """Train on the training side, choose a threshold on the validation side, write both.
 
-    Interrupted, it goes on from the state in `output`/training. Returns the report.
+    An interrupted run resumes from the state in `output`/training. Returns the report.
     """
     start = time.monotonic()
     _check(run.pairs)
@@ -53,21 +53,23 @@ def train(
     torch.manual_seed(settings.seed)
     network = CrossEncoder(local(base), settings.rank)
     Trainer(network, examples, settings).train(progress, output / "training")
-    told: dict[str, Any] = {
+    training_report: dict[str, Any] = {
         "training": asdict(settings),
         "examples": len(examples),
         "seconds": round(time.monotonic() - start),
     }
-    description = Description(portable(base), network.fingerprint, settings.rank, 0.5, report=told)
+    description = Description(
+        portable(base), network.fingerprint, settings.rank, 0.5, report=training_report
+    )
     save(network, description, output)
     count, outcomes = measure(run, ScopeClassifier(output), "validation", VALIDATED_WITH)
     threshold = choose_threshold(outcomes)
-    told["validation"] = report(outcomes, threshold, count)
+    training_report["validation"] = report(outcomes, threshold, count)
     chosen = Description(
-        description.base, description.fingerprint, settings.rank, threshold, report=told
+        description.base, description.fingerprint, settings.rank, threshold, report=training_report
     )
     save(network, chosen, output)
-    return told
+    return training_report
 
 
 def measure(
@@ -79,17 +81,16 @@ def measure(
 ) -> tuple[int, list[Outcome]]:
     """Outcomes of a side's pairs, and of conversations made of them, in a memory of `size` edits.
 
-    Where the side has fewer, edits of the other sides fill it up, and then the run's fillers; with
-    how many is told, for all of them together may be fewer still. Pairs that ask backwards are
-    left out.
+    If the side has fewer, edits of the other sides and then the run's fillers fill the memory. The
+    first result is the memory's actual size. Pairs that ask backwards are left out.
     """
     pairs = [pair for pair in on_side(run.pairs, side) if not pair.asks_backwards]
     pairs += conversations(pairs, seed=0)
     others = [pair.edit for pair in run.pairs]
-    edits, asked = memory_of(pairs, others, size, seed=0, fillers=run.fillers())
-    step = run.begin(f"{side}, {len(edits)} edits", len(asked))
+    edits, tested = memory_of(pairs, others, size, seed=0, fillers=run.fillers())
+    step = run.begin(f"{side}, {len(edits)} edits", len(tested))
     settings = settings or RetrieverSettings()
-    return len(edits), evaluate(edits, asked, run.encoder, classifier, settings, step)
+    return len(edits), evaluate(edits, tested, run.encoder, classifier, settings, step)
 
 
 def _check(pairs: Sequence[Pair]) -> None:
@@ -101,7 +102,7 @@ def _check(pairs: Sequence[Pair]) -> None:
             )
 
 
-def write(told: Any, path: Path) -> None:
+def write(values: Any, path: Path) -> None:
     """Write a report as JSON; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

@@ -29,7 +29,7 @@ class TrainingSettings:
     """Share of the steps over which the rate rises; then it falls along a cosine."""
     seed: int = 0
     save_every: int = 100
-    """Steps after which the state is kept, if there is a folder to keep it in."""
+    """Steps between saves of the state, if there is a folder for it."""
 
 
 class Trainer:
@@ -47,7 +47,7 @@ class Trainer:
         self._done = 0
 
     def train(self, progress: Progress, state: Path | None = None) -> None:
-        """Go through all batches, from where a state in the folder `state` stopped."""
+        """Train on all batches; resume from the state in the folder `state`, if there is one."""
         if state is not None:
             self._resume(state)
         self._network.train()
@@ -77,6 +77,7 @@ class Trainer:
         return float(loss.detach())
 
     def _rate(self, step: int, total: int) -> float:
+        # Transformers' schedules with a floor are a step off, in the warm-up or in the cosine.
         rise = max(1, round(total * self._settings.warmup))
         if step < rise:
             return self._settings.learning_rate * (step + 1) / rise
@@ -115,16 +116,16 @@ class Trainer:
 
 
 def _batches(examples: Sequence[Example], settings: TrainingSettings) -> list[list[Example]]:
-    """Batches of like length, which need little padding, in a seeded order for each epoch."""
+    """Batches of similar length, which need little padding, in a seeded order for each epoch."""
     rng = random.Random(settings.seed)  # noqa: S311 - seeded, not cryptography
     size = settings.batch_size
-    wanted = max(1, round(settings.epochs * len(examples) / size))
+    count = max(1, round(settings.epochs * len(examples) / size))
     batches: list[list[Example]] = []
-    while len(batches) < wanted:
+    while len(batches) < count:
         order = rng.sample(list(examples), len(examples))
         for at in range(0, len(order), size * 50):
             part = sorted(order[at : at + size * 50], key=lambda e: len(e.request) + len(e.fact))
             chunks = [part[i : i + size] for i in range(0, len(part), size)]
             rng.shuffle(chunks)
             batches += chunks
-    return batches[:wanted]
+    return batches[:count]

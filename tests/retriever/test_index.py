@@ -69,9 +69,9 @@ class IndexMachine(RuleBasedStateMachine):
         key = data.draw(st.integers(-1, self.next))
         if key not in self.model:
             with pytest.raises(KeyError):
-                self.index.show(key, shown)
+                self.index.set_visible(key, shown)
             return
-        self.index.show(key, shown)
+        self.index.set_visible(key, shown)
         self.hidden = self.hidden - {key} if shown else self.hidden | {key}
 
     @rule()
