@@ -131,6 +131,7 @@ def test_a_ledger_of_an_earlier_version_goes_on(folder: Store, version: int) -> 
     with Ledger.open(folder) as ledger:
         (edit,) = ledger.edits()
         assert (edit.status, edit.batch) == (Status.ACTIVE, batch.get("batch"))
+        assert vars(edit.request) == vars(EditRequest(**request))
         ledger.record([Step("a", Status.ROLLED_BACK)])
         assert ledger.revision == 3
         before = ledger.edits()

@@ -1,6 +1,7 @@
 """Probes in the bodies of requests and responses."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Self
 
 import msgspec
@@ -40,7 +41,8 @@ class SetProbesIn(BaseModel):
     )
 
     def probes(self) -> Probes:
-        return msgspec.convert(self.model_dump(), Probes)
+        # All fields are set, also those at their default, which msgspec alone leaves to the class.
+        return replace(msgspec.convert(self.model_dump(), Probes))
 
 
 class ProbesIn(SetProbesIn):

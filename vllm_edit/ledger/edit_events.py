@@ -1,9 +1,7 @@
 """Events about edits, and the edits folded from them."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
-
-import msgspec
 
 from vllm_edit.domain.edit import Edit, EditRequest, Failure, Proposal, Status, Step
 from vllm_edit.domain.probe import Score
@@ -16,10 +14,10 @@ EDIT = "edit"
 
 def proposal_entry(proposal: Proposal) -> Entry:
     """A new edit."""
-    request = msgspec.to_builtins(proposal.request)
+    request = asdict(proposal.request)
     if proposal.request.probes is None:
         del request["probes"]  # versions without probes do not know the field
-    detail = {"request": request}
+    detail: dict[str, Any] = {"request": request}
     if proposal.batch:
         detail["batch"] = proposal.batch
     return Entry(EDIT, proposal.id, Status.PROPOSED.value, detail)
@@ -29,9 +27,9 @@ def step_entry(step: Step) -> Entry:
     """An edit enters a status."""
     detail: dict[str, Any] = {}
     if step.failure:
-        detail["failure"] = msgspec.to_builtins(step.failure)
+        detail["failure"] = asdict(step.failure)
     if step.scores:
-        detail["scores"] = msgspec.to_builtins(step.scores)
+        detail["scores"] = [asdict(score) for score in step.scores]
     if step.superseded_by:
         detail["superseded_by"] = step.superseded_by
     return Entry(EDIT, step.edit_id, step.status.value, detail)

@@ -1,8 +1,7 @@
 """Events about edit sets and the split of traffic, and what is folded from them."""
 
+from dataclasses import asdict
 from typing import Any
-
-import msgspec
 
 from vllm_edit.domain.edit_set import EditSet
 from vllm_edit.domain.errors import unknown_edit_set
@@ -65,7 +64,7 @@ def set_entry(edit_set: EditSet, deleted: bool = False) -> Entry:
         return Entry(EDIT_SET, edit_set.name, _DELETED, {})
     detail: dict[str, Any] = {name: getattr(edit_set, name) for name in _STORED_FIELDS}
     if edit_set.probes is not None:
-        detail["probes"] = msgspec.to_builtins(edit_set.probes)
+        detail["probes"] = asdict(edit_set.probes)
     return Entry(EDIT_SET, edit_set.name, _PRESENT, detail)
 
 
@@ -73,4 +72,4 @@ def split_entry(split: TrafficSplit | None) -> Entry:
     """Default traffic is split in this way now, or not at all."""
     if split is None:
         return Entry(SPLIT, "default", _DELETED, {})
-    return Entry(SPLIT, "default", _PRESENT, msgspec.to_builtins(split))
+    return Entry(SPLIT, "default", _PRESENT, asdict(split))

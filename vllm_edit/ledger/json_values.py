@@ -1,11 +1,15 @@
 """Dataclasses from the JSON of events."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 def from_json(kind: type[T], data: Any) -> T:
@@ -17,7 +21,7 @@ def from_json(kind: type[T], data: Any) -> T:
     value = msgspec.convert(data, kind)
     if not _has_fields_of(msgspec.to_builtins(value), data):
         raise ValueError(f"{kind.__name__} has unknown fields")
-    return value
+    return replace(value)  # msgspec leaves defaults to the class: here they become attributes
 
 
 def _has_fields_of(known: Any, data: Any) -> bool:
