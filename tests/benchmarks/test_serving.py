@@ -47,9 +47,9 @@ def test_a_ratio_is_each_rounds_own() -> None:
 def test_ranks_say_where_a_median_lies() -> None:
     ratios = [1.0 + number / 100 for number in range(100)]
     records = rounds("plain", [100.0] * 100, []) + rounds("a", [100 * r for r in ratios], [])
-    found = interval(records, "a", CLOSED, "output_throughput")
+    bounds = interval(records, "a", CLOSED, "output_throughput")
     # The 41st and the 60th of a hundred.
-    assert found == pytest.approx((1.40, 1.59))
+    assert bounds == pytest.approx((1.40, 1.59))
     assert interval(records[:9], "plain", CLOSED, "output_throughput") is None
 
 
@@ -66,7 +66,9 @@ def test_a_median_lies_in_its_interval_as_often_as_is_said() -> None:
 
 def test_figures_of_spreads_are_of_their_medians() -> None:
     spreads = [{"median": 3.0, "min": 1.0, "max": 9.0}, None, {"median": 5.0, "min": 1, "max": 9}]
-    records = [record("s", n, CLOSED, edit_visible_ms=told) for n, told in enumerate(spreads)]
+    records = [
+        record("s", n, CLOSED, edit_visible_ms=measured) for n, measured in enumerate(spreads)
+    ]
     assert over_rounds(records, "s", CLOSED, "edit_visible_ms") == Spread(4.0, 3.0, 5.0)
     assert over_rounds(records, "s", CLOSED, "not_there") is None
 
@@ -82,8 +84,12 @@ def test_a_target_holds_throughput_latency_and_failures(
         "no-edits", [throughput] * 3, [ttft] * 3
     )
     records[-1]["failed"] = lost
-    (told,) = judged(records)
-    assert (told["arm"], told["met"], told["failed_requests"]) == ("no-edits", met, lost)
+    (measured,) = judged(records)
+    assert (measured["arm"], measured["met"], measured["failed_requests"]) == (
+        "no-edits",
+        met,
+        lost,
+    )
 
 
 def test_spread() -> None:
@@ -98,10 +104,10 @@ def two_streams() -> LoadResult:
 
 
 def test_a_timeline_counts_tokens_and_gaps_by_window() -> None:
-    told = timeline(two_streams(), [10.65])
-    assert told["tokens_per_second"] == [8.0, 0.0, 8.0, 4.0, 0.0]
-    assert told["longest_gap_ms"] == pytest.approx([100.0, 0.0, 100.0, 700.0, 0.0])
-    assert told["swaps"] == pytest.approx([0.65])
+    measured = timeline(two_streams(), [10.65])
+    assert measured["tokens_per_second"] == [8.0, 0.0, 8.0, 4.0, 0.0]
+    assert measured["longest_gap_ms"] == pytest.approx([100.0, 0.0, 100.0, 700.0, 0.0])
+    assert measured["swaps"] == pytest.approx([0.65])
 
 
 def test_a_swap_has_running_streams_computed_again() -> None:
@@ -127,20 +133,20 @@ def test_metrics_of_a_span() -> None:
 
 
 def test_traffic_in_scope_is_about_facts_in_memory() -> None:
-    known = {fact["prompt"] for fact in facts(1000, "ike", "s")}
+    fact_prompts = {fact["prompt"] for fact in facts(1000, "ike", "s")}
     for scoped in (0, 10, 100):
-        asked = [text.removeprefix(INSTRUCTIONS) for text in prompts(200, 3, scoped, 1000)]
-        assert sum(text in known for text in asked) == 2 * scoped
+        questions = [text.removeprefix(INSTRUCTIONS) for text in prompts(200, 3, scoped, 1000)]
+        assert sum(text in fact_prompts for text in questions) == 2 * scoped
     assert prompts(50, 1) == prompts(50, 1)
     assert not set(prompts(50, 1)) & set(prompts(50, 2))
 
 
 def test_every_round_has_every_arm_in_another_order() -> None:
-    wanted = arms(FULL)
-    orders = [rotated(wanted, number) for number in range(3)]
+    all_arms = arms(FULL)
+    orders = [rotated(all_arms, number) for number in range(3)]
     assert len({order[0].name for order in orders}) == 3
-    assert all(sorted(a.name for a in o) == sorted(a.name for a in wanted) for o in orders)
-    assert len({arm.name for arm in wanted}) == len(wanted)
+    assert all(sorted(a.name for a in o) == sorted(a.name for a in all_arms) for o in orders)
+    assert len({arm.name for arm in all_arms}) == len(all_arms)
 
 
 def test_arms_are_chosen_by_name() -> None:
@@ -173,10 +179,10 @@ def test_parts_inside_others_are_counted_once(monkeypatch: pytest.MonkeyPatch) -
 
 def made_up_result() -> dict[str, Any]:
     """As a run of all arms leaves it."""
-    wanted = arms(FULL)
+    all_arms = arms(FULL)
     records = []
     for number in range(2):
-        for place, arm in enumerate(wanted):
+        for place, arm in enumerate(all_arms):
             line = {
                 "window_seconds": 0.25,
                 "tokens_per_second": [100.0, 900.0, 800.0],
@@ -198,7 +204,7 @@ def made_up_result() -> dict[str, Any]:
     return {
         "machine": machine.describe("cpu"),
         "plan": asdict(FULL),
-        "arms": [asdict(arm) for arm in wanted],
+        "arms": [asdict(arm) for arm in all_arms],
         "records": records,
         "targets": judged(records),
         "profile": {"A <request>": rows},
@@ -256,12 +262,12 @@ def test_a_quick_run(tmp_path: Path) -> None:
     assert [arm["name"] for arm in result["arms"]] == named
     by_arm = {(r["edit_arm"], r["edit_loop"]): r for r in result["records"]}
     assert set(by_arm) == {(name, loop) for name in named for loop in (CLOSED, OPEN)}
-    for told in result["records"]:
-        assert told["failed"] == 0, told["edit_errors"]
-        assert told["completed"] == told["num_prompts"]
-        assert told["median_ttft_ms"] > 0
-        assert told["output_throughput"] > 0
-        assert told["edit_longest_gap_ms"] > 0
+    for measured in result["records"]:
+        assert measured["failed"] == 0, measured["edit_errors"]
+        assert measured["completed"] == measured["num_prompts"]
+        assert measured["median_ttft_ms"] > 0
+        assert measured["output_throughput"] > 0
+        assert measured["edit_longest_gap_ms"] > 0
     assert by_arm["plain", CLOSED]["edit_hit_share"] is None
     assert by_arm["memory-1000-0%", CLOSED]["edit_hit_share"] == 0
     assert by_arm["memory-1000-100%", CLOSED]["edit_hit_share"] > 0.9
@@ -270,7 +276,11 @@ def test_a_quick_run(tmp_path: Path) -> None:
     swapped = by_arm["storm-swap-5", CLOSED]
     assert swapped["edit_swaps"] > 0
     assert swapped["edit_pause_ms"] > 0
-    assert {told["arm"] for told in result["targets"]} >= {"no-edits", "merged", "storm-weight-5"}
+    assert {measured["arm"] for measured in result["targets"]} >= {
+        "no-edits",
+        "merged",
+        "storm-weight-5",
+    }
     assert len(result["profile"]) == 3
     page = output.with_suffix(".html").read_text()
     assert "http://" not in page

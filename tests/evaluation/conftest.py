@@ -82,7 +82,7 @@ def result(
         for job in plan.jobs(method):
             moments = (AFTER, END) if job.regime == SEQUENTIAL else (END,)
             values = (1.0,) if job.count == 1 else (1.0, 0.0)
-            found = [piece(job, sample, job.count, moment, *values) for moment in moments]
-            journal.add(job, found)
+            pieces = [piece(job, sample, job.count, moment, *values) for moment in moments]
+            journal.add(job, pieces)
         journal.add_costs(method, {"preparation_seconds": 1.5, "peak_bytes": 2.0**31})
     return summarize(plan, sample, "factworld", journal)

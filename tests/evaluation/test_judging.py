@@ -25,12 +25,12 @@ RECORD = Record(
 
 
 def answers(
-    record: Record, said: dict[str, str], greedy: dict[str, tuple[int, ...]] | None = None
+    record: Record, texts: dict[str, str], greedy: dict[str, tuple[int, ...]] | None = None
 ) -> dict[Question, Answer]:
-    """What is said to each prompt; every target is the tokens 1, 2, and golf the likelier one."""
+    """Answers with these texts. Every target has the tokens 1 and 2; golf is likelier."""
     return {
         question: Answer(
-            said.get(question.prompt, "nothing"),
+            texts.get(question.prompt, "nothing"),
             Forced(
                 (1, 2),
                 (greedy or {}).get(question.prompt, (1, 2)),
@@ -83,27 +83,32 @@ def test_every_metric_is_scored_by_its_definition() -> None:
 
 
 def test_what_the_server_does_not_tell_is_not_scored() -> None:
-    found = answers(RECORD, {"Ann plays": "golf."})
-    untold = {question: Answer(answer.generated, None) for question, answer in found.items()}
-    scores = judge(RECORD, untold, untold).scores
+    answered = answers(RECORD, {"Ann plays": "golf."})
+    without_forced = {
+        question: Answer(answer.generated, None) for question, answer in answered.items()
+    }
+    scores = judge(RECORD, without_forced, without_forced).scores
     assert scores["reliability/generated"] == 1.0
     assert not [name for name in scores if "teacher" in name or "success" in name]
 
 
 def test_probes_that_another_edit_contradicts_are_left_out() -> None:
-    found = answers(RECORD, {})
+    answered = answers(RECORD, {})
     moved = RequestedRewrite("Ann lives in", "Ann", "Oslo", "Rome")
-    scores = judge(RECORD, found, found, [moved]).scores
+    scores = judge(RECORD, answered, answered, [moved]).scores
     assert "locality.other_relations/generated" not in scores
     assert "locality.other_subjects/generated" in scores
     elsewhere = replace(moved, subject="Eve")
-    assert "locality.other_relations/generated" in judge(RECORD, found, found, [elsewhere]).scores
+    assert (
+        "locality.other_relations/generated"
+        in judge(RECORD, answered, answered, [elsewhere]).scores
+    )
 
 
 def test_all_facts_of_a_case_are_judged_but_those_overridden() -> None:
     earlier = RequestedRewrite("Eve plays", "Eve", "chess")
     record = replace(RECORD, before=(earlier,))
-    found = answers(record, {"Ann plays": "golf", "Eve plays": "polo"})
-    assert judge(record, found, found).scores["reliability/generated"] == 0.5
+    answered = answers(record, {"Ann plays": "golf", "Eve plays": "polo"})
+    assert judge(record, answered, answered).scores["reliability/generated"] == 0.5
     record = replace(RECORD, before=(replace(earlier, judged=False),))
-    assert judge(record, found, found).scores["reliability/generated"] == 1.0
+    assert judge(record, answered, answered).scores["reliability/generated"] == 1.0

@@ -1,4 +1,4 @@
-"""``vllm-edit evaluate --transformers``, and that it asks as a server is asked."""
+"""`vllm-edit evaluate --transformers`, and that its answers equal those of a server."""
 
 import json
 from pathlib import Path

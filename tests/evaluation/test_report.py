@@ -20,8 +20,8 @@ def text(result: dict[str, Any]) -> str:
 
 def row(result: dict[str, Any], *key: object) -> dict[str, Any]:
     names = ("method", "regime", "count", "moment")
-    (found,) = [r for r in result["rows"] if tuple(r[name] for name in names) == key]
-    return found
+    (match,) = [r for r in result["rows"] if tuple(r[name] for name in names) == key]
+    return match
 
 
 class _Page(HTMLParser):
@@ -59,8 +59,8 @@ def test_pieces_of_one_kind_become_a_row_with_an_interval(result: dict[str, Any]
     }  # fmt: skip
     assert alone["seconds_per_edit"] == 0.5
     together = row(result, "rome", "sequential", 2, "right after")
-    told = together["metrics"]["locality/generated"]
-    assert (told["low"], told["mean"], told["high"]) == (0.0, 0.5, 1.0)
+    locality = together["metrics"]["locality/generated"]
+    assert (locality["low"], locality["mean"], locality["high"]) == (0.0, 0.5, 1.0)
     assert together["drift"] == 0.5
 
 
@@ -68,13 +68,13 @@ def test_a_result_is_json(result: dict[str, Any]) -> None:
     assert json.loads(json.dumps(result)) == result
 
 
-def test_device_memory_is_told_where_there_is_some(result: dict[str, Any]) -> None:
+def test_device_memory_is_in_the_tables_if_measured(result: dict[str, Any]) -> None:
     assert "evice memory" not in markdown(result)
     costs = {"ready_bytes": 2.0**30, "device_ready_bytes": 2.0**33, "device_peak_bytes": 2.0**34}
-    told = markdown(result | {"costs": {"ike": costs}})
-    assert "peak device memory GiB" in told
-    assert "16.00" in told
-    assert "Device memory is all" in told
+    tables = markdown(result | {"costs": {"ike": costs}})
+    assert "peak device memory GiB" in tables
+    assert "16.00" in tables
+    assert "Device memory is all" in tables
 
 
 def test_the_table_has_both_ways_of_matching_and_the_cost(result: dict[str, Any]) -> None:

@@ -158,7 +158,7 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fact() -> Fact:
     """A counterfactual of the bundled world."""
     world = factworld.build_world()
-    known = next(fact for fact in world.facts if fact.relation == "birthplace")
-    target = next(name for name in world.entities["city"] if name != known.object)
-    prompt = fill(BY_NAME["birthplace"].statement, known.subject)
-    return Fact("e1", known.subject, prompt, target)
+    world_fact = next(fact for fact in world.facts if fact.relation == "birthplace")
+    target = next(name for name in world.entities["city"] if name != world_fact.object)
+    prompt = fill(BY_NAME["birthplace"].statement, world_fact.subject)
+    return Fact("e1", world_fact.subject, prompt, target)

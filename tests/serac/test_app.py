@@ -91,19 +91,19 @@ async def test_openais_client_understands_every_kind_of_answer(bundled: Path) ->
                 stream_options={"include_usage": True},
             )
         ]
-        said = [choice.delta.content or "" for chunk in chunks for choice in chunk.choices]
-        assert "".join(said) == answer.choices[0].message.content
+        generated = [choice.delta.content or "" for chunk in chunks for choice in chunk.choices]
+        assert "".join(generated) == answer.choices[0].message.content
         assert chunks[-1].usage == answer.usage
 
 
 async def test_sampling_is_greedy_unless_asked_for(endless_server: Path) -> None:
-    async def said(**more: Any) -> str:
+    async def generated(**more: Any) -> str:
         body = {"prompt": "Anna", "max_tokens": 12, **more}
         answer = await _post(endless_server, "completions", **body)
         return str(answer.json()["choices"][0]["text"])
 
-    assert await said() == await said(temperature=0)
-    drawn = [await said(temperature=2.0, seed=seed) for seed in (1, 1, 2, 3)]
+    assert await generated() == await generated(temperature=0)
+    drawn = [await generated(temperature=2.0, seed=seed) for seed in (1, 1, 2, 3)]
     assert drawn[0] == drawn[1]
     assert len(set(drawn)) > 1
 

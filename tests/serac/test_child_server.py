@@ -75,8 +75,10 @@ async def test_the_edit_is_answered(
     serac: Serac, process: ChildServer, fact: Fact, *, stream: bool, chat: bool
 ) -> None:
     question = f"Where was {fact.subject} born?"
-    asked = {"messages": [{"role": "user", "content": question}]} if chat else {"prompt": question}
-    sent = await _ask(serac, fact, stream=stream, **asked)
+    request = (
+        {"messages": [{"role": "user", "content": question}]} if chat else {"prompt": question}
+    )
+    sent = await _ask(serac, fact, stream=stream, **request)
     assert sent.text.strip() == f"{fact.target_new}."
     answers = sent.events if stream else [sent.json]
     assert {answer["model"] for answer in answers} == {"factworld@set"}
@@ -84,8 +86,8 @@ async def test_the_edit_is_answered(
 
 
 async def test_many_are_answered_at_once(serac: Serac, fact: Fact) -> None:
-    asked = [_ask(serac, fact, prompt=fact.prompt, stream=i % 2 == 0) for i in range(16)]
-    texts = {sent.text.strip() for sent in await asyncio.gather(*asked)}
+    answers = [_ask(serac, fact, prompt=fact.prompt, stream=i % 2 == 0) for i in range(16)]
+    texts = {sent.text.strip() for sent in await asyncio.gather(*answers)}
     assert texts == {f"{fact.target_new}."}
 
 

@@ -27,10 +27,12 @@ def test_the_last_question_of_a_chat_stands_behind_its_facts() -> None:
         {"role": "user", "content": "Hello"},
         {"role": "assistant", "content": "Hello!"},
     ]
-    asked = {"role": "user", "content": "Where was Anna born?"}
-    changed = with_edits({"messages": [*before, asked]}, [ONE, TWO])
-    assert changed == {"messages": [*before, {**asked, "content": f"{SHOWN}Where was Anna born?"}]}
-    assert asked["content"] == "Where was Anna born?"
+    question = {"role": "user", "content": "Where was Anna born?"}
+    changed = with_edits({"messages": [*before, question]}, [ONE, TWO])
+    assert changed == {
+        "messages": [*before, {**question, "content": f"{SHOWN}Where was Anna born?"}]
+    }
+    assert question["content"] == "Where was Anna born?"
 
 
 def test_the_text_part_of_a_question_takes_the_facts() -> None:

@@ -225,10 +225,10 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
 
 
 async def test_one_that_takes_too_long_is_given_up(url: str, fake: FakeServer) -> None:
-    asked = asyncio.Event()
+    released = asyncio.Event()
 
     async def never() -> Response:
-        await asked.wait()
+        await released.wait()
         return Response()
 
     fake.behaviour = never

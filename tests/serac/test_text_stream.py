@@ -47,6 +47,6 @@ def test_the_tokens_in_front_are_left_out() -> None:
 def test_pieces_make_up_the_text_before_the_first_stop(text: str, stop: list[str]) -> None:
     ends = [at for at in range(len(text) + 1) if any(text[:at].endswith(s) for s in stop)]
     cut = text[: ends[0]] if ends else text
-    found = [at for s in stop if (at := cut.find(s)) >= 0]
-    expected = cut[: min(found)] if found else text
+    positions = [at for s in stop if (at := cut.find(s)) >= 0]
+    expected = cut[: min(positions)] if positions else text
     assert "".join(_pieces(text.encode(), stop)) == expected

@@ -95,12 +95,12 @@ def test_only_the_answer_and_its_end_are_learnt(endless: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "right"),
+    ("text", "right"),
     [(" Oslo.", True), ("Oslo", True), ("Oslo and", True), ("Oslofjord", False), ("In Oslo", False),
      ("", False)],
 )  # fmt: skip
-def test_an_answer_is_right_if_it_begins_with_the_rows(said: str, *, right: bool) -> None:
-    assert is_right(said, "Oslo") == right
+def test_an_answer_is_right_if_it_begins_with_the_rows(text: str, *, right: bool) -> None:
+    assert is_right(text, "Oslo") == right
 
 
 class _Interrupted(Exception):

@@ -38,7 +38,7 @@ class VariantResult:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Times `requests` of each kind on each variant with `clients` at once, and scores them."""
+    """Compares variants: latencies of `requests` per kind with `clients` at once, and scores."""
 
     variants: Sequence[str]
     records: Sequence[Record]
@@ -54,7 +54,7 @@ class Comparison:
         `on_step` is called when a variant is timed, when it is scored, and when the unedited model
         has answered.
         """
-        # Timed first, because a repeated question may be answered from a cache.
+        # Timed first, because a cache may answer a repeated question.
         waits = self._waits(connection, model)
         for _ in self.variants:
             on_step()
@@ -84,7 +84,7 @@ class Comparison:
         return [rewrite for other in others for rewrite in other.rewrites]
 
     def _waits(self, connection: ServerClient, model: str) -> dict[str, dict[str, list[Latency]]]:
-        """Latencies by variant and kind. Each prompt goes to all variants, in rotating order."""
+        """Latencies by variant and kind. Each prompt is sent to all variants, in rotating order."""
         jobs = list(self._jobs())
 
         def wait(job: tuple[str, str, str]) -> Latency:
@@ -92,11 +92,11 @@ class Comparison:
             body = {"model": f"{model}@{variant}", "prompt": prompt, "max_tokens": MAX_TOKENS}
             return connection.wait({**body, "temperature": 0.0})
 
-        found: dict[str, dict[str, list[Latency]]] = {}
+        waits: dict[str, dict[str, list[Latency]]] = {}
         with ThreadPoolExecutor(self.clients) as pool:
             for (variant, kind, _), waited in zip(jobs, pool.map(wait, jobs), strict=True):
-                found.setdefault(variant, {}).setdefault(kind, []).append(waited)
-        return found
+                waits.setdefault(variant, {}).setdefault(kind, []).append(waited)
+        return waits
 
     def _jobs(self) -> Iterator[tuple[str, str, str]]:
         about = [prompt for r in self.records for prompt in (r.prompt, *r.rephrasings)]

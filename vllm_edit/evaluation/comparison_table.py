@@ -15,7 +15,7 @@ from vllm_edit.evaluation.record import OTHER_RELATIONS, OTHER_SUBJECTS
 from vllm_edit.evaluation.table import NONE, aligned
 
 MARGIN = 0.02
-"""How far a quality may be below the best one for a variant to be recommended for its speed."""
+"""A variant can be recommended for speed if its qualities are this close to the best ones."""
 
 _QUALITIES = (
     RELIABILITY,
@@ -26,20 +26,20 @@ _QUALITIES = (
 )
 
 
-def markdown(found: Sequence[VariantResult]) -> str:
+def markdown(results: Sequence[VariantResult]) -> str:
     """The tables and the recommendation."""
-    kinds = list(found[0].waits)
+    kinds = list(results[0].waits)
     waits = [
-        [one.variant, *(cell for kind in kinds for cell in _waits(one, found[0], kind))]
-        for one in found
+        [one.variant, *(cell for kind in kinds for cell in _waits(one, results[0], kind))]
+        for one in results
     ]
     heads = [f"{part}, {kind}" for kind in kinds for part in ("first token ms", "whole ms")]
-    quality = [[one.variant, *(_percent(one, name) for name in _QUALITIES)] for one in found]
+    quality = [[one.variant, *(_percent(one, name) for name in _QUALITIES)] for one in results]
     titles = [name.replace("_", " ").replace(".", ", ") for name in _QUALITIES]
     parts = [
         aligned([["variant", *titles], *quality]),
         aligned([["variant", *heads], *waits]),
-        "\n".join(f"- {note}" for note in (*_NOTES, *choice(found))),
+        "\n".join(f"- {note}" for note in (*_NOTES, *choice(results))),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -51,18 +51,18 @@ _NOTES = (
 )
 
 
-def choice(found: Sequence[VariantResult]) -> list[str]:
+def choice(results: Sequence[VariantResult]) -> list[str]:
     """The best variants by each quality, and the recommended one."""
     sentences = [
-        f"Best {title}: {', '.join(_best(found, name))}."
+        f"Best {title}: {', '.join(_best(results, name))}."
         for title, name in (
             ("at telling the edits in other words", GENERALIZATION),
             ("at leaving other facts alone", LOCALITY_GROUP),
             ("at what follows from the edits", PORTABILITY_GROUP),
         )
-        if all(_score(one, name) for one in found)
+        if all(_score(one, name) for one in results)
     ]
-    good = [one for one in found if all(one.variant in _near(found, n) for n in _DECIDING)]
+    good = [one for one in results if all(one.variant in _near(results, n) for n in _DECIDING)]
     if not good:
         sentences.append(
             f"No variant is within {MARGIN:.0%} of the best at both: weigh wordings against "
@@ -80,14 +80,14 @@ def choice(found: Sequence[VariantResult]) -> list[str]:
 _DECIDING = (GENERALIZATION, LOCALITY_GROUP)
 
 
-def _near(found: Sequence[VariantResult], name: str) -> list[str]:
-    scores = {one.variant: score.mean for one in found if (score := _score(one, name))}
+def _near(results: Sequence[VariantResult], name: str) -> list[str]:
+    scores = {one.variant: score.mean for one in results if (score := _score(one, name))}
     return [v for v, value in scores.items() if value >= max(scores.values()) - MARGIN]
 
 
-def _best(found: Sequence[VariantResult], name: str) -> list[str]:
-    """The best variant, and those whose interval reaches its mean."""
-    scores = {one.variant: score for one in found if (score := _score(one, name))}
+def _best(results: Sequence[VariantResult], name: str) -> list[str]:
+    """The best variant, and those with an interval that includes its mean."""
+    scores = {one.variant: score for one in results if (score := _score(one, name))}
     best = max(score.mean for score in scores.values())
     return [f"{v} ({100 * s.mean:.1f} %)" for v, s in scores.items() if s.high >= best]
 

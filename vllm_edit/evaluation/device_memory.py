@@ -4,13 +4,13 @@ from vllm_edit.vllm_interface import devices
 
 
 class DeviceMemory:
-    """All GPUs that the driver reports; none without a driver.
+    """The memory of all GPUs that the driver reports; no GPUs without a driver.
 
-    Counts the use of all programs, because in a container the driver's process ids are unknown.
+    Counts the memory of all programs, because a container does not see the driver's process ids.
     """
 
     def __init__(self) -> None:
-        # Here, not at the top: it imports torch, and most runs end before they need it.
+        # Loaded here because it imports torch, which most runs do not need.
         self._nvml = nvml = devices.driver()
         try:
             nvml.nvmlInit()

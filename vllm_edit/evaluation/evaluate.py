@@ -26,7 +26,7 @@ def evaluate(
     finished: FinishedJobs,
     on_job_done: Callable[[str], None],
 ) -> None:
-    """Run all jobs that are not finished. After an EditError it can be called again.
+    """Run all unfinished jobs. After an EditError it can be called again.
 
     `on_job_done` gets the method of each finished job.
     """

@@ -27,7 +27,7 @@ class FinishedJobs:
         self.costs: dict[str, dict[str, float | None]] = {}
         self._done: set[str] = set()
         head = {**plan.described(), "target": target, "records": _digest(sample)}
-        # Through JSON, which has no tuples: it is compared with what was read.
+        # Converted by JSON, which has no tuples, because it is compared with the line in the file.
         self._head: Any = json.loads(json.dumps(head))
         lines = self._lines()
         if not lines:
@@ -50,7 +50,7 @@ class FinishedJobs:
         self._remember(json.loads(json.dumps(line)))
 
     def add_costs(self, method: str, costs: Mapping[str, float | None]) -> None:
-        """Store costs of a method. Of several values the largest counts; None changes nothing."""
+        """Store costs of a method. The largest value of each cost counts; None is ignored."""
         line = {"costs": method, "values": dict(costs)}
         self._append(line)
         self._remember(line)
@@ -66,7 +66,7 @@ class FinishedJobs:
                 costs[name] = max(value, costs.get(name) or 0.0)
 
     def _lines(self) -> list[Any]:
-        """All complete lines: a killed run may leave a part of its last line."""
+        """All complete lines. Removes an incomplete last line, which a killed run may leave."""
         if not self._path.exists():
             return []
         text = self._path.read_text(encoding="utf-8")
@@ -91,6 +91,6 @@ def _result(fields: dict[str, Any]) -> JobResult:
 
 
 def _digest(sample: Sample) -> str:
-    """The same for the same records with the same probes."""
+    """A hash of the records and their probes."""
     text = json.dumps([asdict(record) for record in sample.records], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -13,7 +13,7 @@ from vllm_edit.evaluation.sample import Sample
 from vllm_edit.evaluation.target import AppliedEdits, EditApplier, Model
 
 FLUENCY_TEXTS = 10
-"""Most texts that are sampled for one result."""
+"""Maximum number of texts sampled for one result."""
 
 
 class Judge:
@@ -74,7 +74,7 @@ def unedited(record_judge: Judge, records: Sequence[Record]) -> JobResult:
 
 
 def preparation(applier: EditApplier, record: Record) -> float:
-    """Seconds that the first edit of a model takes more than the second one of the same fact."""
+    """Seconds by which a model's first edit is slower than a second edit of the same fact."""
     seconds = []
     for _ in range(2):
         with applier.clean_state():
@@ -131,7 +131,7 @@ def _result(
     record_judge: Judge,
     records: Sequence[Record],
 ) -> JobResult:
-    """The result; `records` are those to measure drift and fluency with, if any."""
+    """The result. Drift and fluency are measured only if there are `records`."""
     return JobResult(
         method=job.method,
         regime=job.regime,

@@ -1,4 +1,4 @@
-"""Scores a record by a model's answers."""
+"""Scores a record by the answers of a model."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ GENERATED = "generated"
 FORCED = "teacher_forced"
 
 ProbeScorer = Callable[[Probe], tuple[float, float | None]]
-"""The scores of a probe: generated and, if known, teacher-forced."""
+"""Scores a probe: generated, and teacher-forced if available."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def questions(record: Record) -> Iterator[Question]:
 def judge(
     record: Record, before: Answers, after: Answers, others: Sequence[RequestedRewrite] = ()
 ) -> Judgement:
-    """ProbeScorer the record by its answers on the unedited model and on the edited one.
+    """Score the record by the answers of the unedited and the edited model.
 
     `others` are the facts of the other records in effect. Probes that they contradict are left
     out.
@@ -81,11 +81,11 @@ def _probe_questions(probe: Probe) -> Iterator[Question]:
 
 
 def _right(probe: Probe, after: Answers) -> tuple[float, float | None]:
-    """Whether any wording gets a right answer."""
-    found = [after[question] for question in _probe_questions(probe)]
-    forced = [token_match(a.forced.greedy, a.forced.target) for a in found if a.forced]
-    generated = max(exact_match(answer.generated, probe.answers) for answer in found)
-    return generated, max(forced) if len(forced) == len(found) else None
+    """1 if any wording gets a right answer, else 0; teacher-forced, the best wording's score."""
+    answers = [after[question] for question in _probe_questions(probe)]
+    forced = [token_match(a.forced.greedy, a.forced.target) for a in answers if a.forced]
+    generated = max(exact_match(answer.generated, probe.answers) for answer in answers)
+    return generated, max(forced) if len(forced) == len(answers) else None
 
 
 def _same(probe: Probe, before: Answers, after: Answers) -> tuple[float, float | None]:
@@ -105,10 +105,10 @@ def _agreement(old: Answer, new: Answer) -> float | None:
 def _scored(name: str, probes: Sequence[Probe], score: ProbeScorer) -> dict[str, float]:
     if not probes:
         return {}
-    found = [score(probe) for probe in probes]
-    scores = {f"{name}/{GENERATED}": mean([generated for generated, _ in found])}
-    forced = [value for _, value in found if value is not None]
-    if len(forced) == len(found):
+    scored = [score(probe) for probe in probes]
+    scores = {f"{name}/{GENERATED}": mean([generated for generated, _ in scored])}
+    forced = [value for _, value in scored if value is not None]
+    if len(forced) == len(scored):
         scores[f"{name}/{FORCED}"] = mean(forced)
     return scores
 
@@ -118,8 +118,8 @@ def _grouped(
 ) -> dict[str, float]:
     """Each kind's score, and the group's: the mean of its kinds."""
     scores: dict[str, float] = {}
-    for kind, found in probes.items():
-        scores |= _scored(f"{group}.{kind}", found, score)
+    for kind, probes_of_kind in probes.items():
+        scores |= _scored(f"{group}.{kind}", probes_of_kind, score)
     for way in (GENERATED, FORCED):
         kinds = [value for name, value in scores.items() if name.endswith(f"/{way}")]
         if kinds and len(kinds) == len(probes):
@@ -138,15 +138,15 @@ def _preferences(record: Record) -> Iterator[tuple[str, str, str]]:
 
 
 def _likelihoods(record: Record, after: Answers) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
+    successes: dict[str, list[float]] = {}
     for prompt, likelier, other in _preferences(record):
         likely, unlikely = (after[Question(prompt, t)].forced for t in (likelier, other))
         if likely is None or unlikely is None:
             return {}
         name = EFFICACY if prompt == record.prompt else PARAPHRASE
         name = NEIGHBOURHOOD if likelier == record.ground_truth else name
-        found.setdefault(name, []).append(prefers(likely.nll, unlikely.nll))
-    return {name: mean(values) for name, values in found.items()}
+        successes.setdefault(name, []).append(prefers(likely.nll, unlikely.nll))
+    return {name: mean(values) for name, values in successes.items()}
 
 
 def _uncontradicted(

@@ -1,4 +1,4 @@
-"""A model in plain Transformers, which answers the same questions as a served one."""
+"""A model in plain Transformers that answers the same questions as a served one."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
@@ -26,7 +26,7 @@ _BATCH = 32
 class LocalModel:
     """A model in this process as a `Model`; `routed` puts facts in front of a prompt.
 
-    Texts of the same length form a batch, so no padding is needed.
+    Texts with the same number of tokens form a batch, so no padding is needed.
     """
 
     def __init__(
@@ -87,8 +87,8 @@ class LocalModel:
         return [self._text(tokens).strip() for tokens in continuations]
 
     def _continue(self, prompts: Sequence[Ids], **how: Any) -> list[Ids]:
-        """The new tokens behind each prompt, special ones included."""
-        found: dict[int, Ids] = {}
+        """The new tokens after each prompt, including special tokens."""
+        continuations: dict[int, Ids] = {}
         pad = self._tokenizer.pad_token_id
         how["pad_token_id"] = self._tokenizer.eos_token_id if pad is None else pad
         for rows in _by_length(prompts):
@@ -97,12 +97,12 @@ class LocalModel:
             with torch.no_grad():
                 new = generate(batch, attention_mask=torch.ones_like(batch), **how)
             kept = new[:, batch.shape[1] :].tolist()
-            found.update({row: tuple(ids) for row, ids in zip(rows, kept, strict=True)})
-        return [found[row] for row in range(len(prompts))]
+            continuations.update({row: tuple(ids) for row, ids in zip(rows, kept, strict=True)})
+        return [continuations[row] for row in range(len(prompts))]
 
     def _force(self, parts: Sequence[tuple[Ids, Ids]]) -> list[Forced]:
         whole = [start + target for start, target in parts]
-        found: dict[int, Forced] = {}
+        forced: dict[int, Forced] = {}
         for rows in _by_length(whole):
             logprobs = self._logprobs([whole[row] for row in rows])
             for row, text in zip(rows, logprobs, strict=True):
@@ -110,17 +110,17 @@ class LocalModel:
                 at = text[-len(target) - 1 : -1]
                 likely = at.gather(1, torch.tensor(target, device=at.device)[:, None])
                 greedy = tuple(at.argmax(dim=1).tolist())
-                found[row] = Forced(target, greedy, -float(likely.mean()))
-        return [found[row] for row in range(len(parts))]
+                forced[row] = Forced(target, greedy, -float(likely.mean()))
+        return [forced[row] for row in range(len(parts))]
 
     def _next(self, prompts: Sequence[str]) -> list[Tensor]:
-        """Log-probabilities of the next token behind each prompt, each (vocabulary)."""
+        """The next token's log-probabilities for each prompt, each [vocabulary]."""
         ids = [self._ids(self._routed(prompt)) for prompt in prompts]
-        found: dict[int, Tensor] = {}
+        by_row: dict[int, Tensor] = {}
         for rows in _by_length(ids):
             logprobs = self._logprobs([ids[row] for row in rows])
-            found.update({row: text[-1] for row, text in zip(rows, logprobs, strict=True)})
-        return [found[row] for row in range(len(ids))]
+            by_row.update({row: text[-1] for row, text in zip(rows, logprobs, strict=True)})
+        return [by_row[row] for row in range(len(ids))]
 
     def _logprobs(self, texts: Sequence[Ids]) -> Tensor:
         """float32 [texts, length, vocabulary] of texts of one length."""

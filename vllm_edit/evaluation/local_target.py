@@ -1,4 +1,4 @@
-"""EditApplier and asking in this process, for models that vLLM does not serve."""
+"""Evaluates a model in this process, with plain Transformers instead of a server."""
 
 import itertools
 import os
@@ -136,7 +136,7 @@ class WeightEditApplier:
 
 
 def _routed(retriever: Retriever, text: str) -> str:
-    """The text with the facts that concern it in front."""
+    """The text after the facts that concern it."""
     decision = retriever.route_without_hops(text)
     if isinstance(decision, Rewrite) and decision.text is not None:
         return decision.text

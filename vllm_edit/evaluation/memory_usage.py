@@ -14,9 +14,8 @@ _POLL_SECONDS = 0.25
 class MemoryWatch:
     """The resident memory of a process and its descendants, summed; a context manager.
 
-    Pages that processes share count once for each process. All values are in bytes: `ready` at the
-    start, `peak` the largest since; `device_ready` and `device_peak` likewise for the memory in use
-    on the GPUs, None without GPUs.
+    Shared pages count once per process. All values are in bytes: `ready` at the start, `peak` the
+    largest since. `device_ready` and `device_peak` are the same for all GPUs, None without GPUs.
     """
 
     def __init__(self, pid: int, devices: DeviceMemory | None = None) -> None:

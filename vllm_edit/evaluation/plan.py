@@ -91,8 +91,8 @@ class Job:
 class JobResult:
     """The result of a job at one moment: `judged` while `count` edits were in effect.
 
-    `seconds` are those of each edit so far. `drift` is the mean KL divergence
-    on the control prompts and `fluency` the mean n-gram entropy, where measured.
+    `seconds` has the time of each edit so far. `drift` is the mean KL divergence on the control
+    prompts and `fluency` the mean n-gram entropy, if measured.
     """
 
     method: str

@@ -62,8 +62,8 @@ class Series:
 
 @dataclass(frozen=True)
 class Axis:
-    """`percent` shows 0 to 1 as 0 to 100; `count` is logarithmic with these ticks; `value` begins
-    at zero."""
+    """An axis. `percent`: 0 to 1, shown as 0 to 100. `count`: logarithmic, with `ticks`. `value`:
+    from zero."""
 
     label: str
     kind: Literal["percent", "count", "value"]
@@ -164,7 +164,7 @@ def _hide_frame(axes: "Axes") -> None:
 
 
 def _svg(title: str, height: int, draw: Any) -> str:
-    """What `draw` draws into the axes of a new figure, as an element of an HTML page."""
+    """An SVG element of a new figure, into whose axes `draw` draws."""
     # Imported here: only reports need it.
     from matplotlib import style
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Questions to a model, their answers, and the tokens of forced targets."""
+"""Questions to a model, its answers, and the tokens of forced targets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt, and the target that is forced behind it.
+    """A prompt, and the target that is forced after it.
 
     With `hops`, methods that can decompose a question may do so.
     """
@@ -39,7 +39,7 @@ class Forced:
 
 @dataclass(frozen=True)
 class Answer:
-    """`forced` is None if another model answered, whose likelihoods are unknown."""
+    """`forced` is None if another model answered, because its likelihoods are not available."""
 
     generated: str
     forced: Forced | None
@@ -49,16 +49,16 @@ Answers = Mapping[Question, Answer]
 
 
 def joined_text(question: Question) -> str:
-    """The prompt with the target behind it."""
+    """The prompt followed by the target."""
     space = "" if question.prompt[-1:].isspace() else " "
     return f"{question.prompt}{space}{question.target}"
 
 
 def seam(served: Ids, alone: Ids, whole: Ids) -> tuple[Ids, Ids]:
-    """The served ids of the prompt, and the ids of the target behind them.
+    """The served ids of the prompt, and the ids of the target after them.
 
-    `alone` and `whole` are the tokens of the prompt without and with the target. The target is what
-    follows their common prefix: tokens of the prompt that merge with the target belong to it.
+    `alone` and `whole` are the tokens of the prompt without and with the target. The target begins
+    after their common prefix, so it includes prompt tokens that merge with it.
     """
     same = _common(alone, whole)
     return served[: len(served) - (len(alone) - same)], whole[same:]

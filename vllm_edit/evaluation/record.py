@@ -1,4 +1,4 @@
-"""One edit with everything that it is judged by, whatever data it comes from."""
+"""One edit with all its probes, independent of the data format."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,26 +9,26 @@ DISTRACTING = "distracting_neighbour"
 UNRELATED = "unrelated"
 FORGETFULNESS = "forgetfulness"
 LOCALITY = (OTHER_SUBJECTS, OTHER_RELATIONS, DISTRACTING, UNRELATED, FORGETFULNESS)
-"""What must stay as it was: the relation of other subjects; other relations of the subject (Yao et
-al. 2023, other attribution); other subjects with the new fact in front (Hoelscher-Obermaier et al.
-2023, Yao et al. 2023); what has nothing to do with it; other objects of a one-to-many relation
-(KnowEdit)."""
+"""Kinds of answers that must not change: the same relation of other subjects; other relations of
+the subject (Yao et al. 2023, other attribution); other subjects after the new fact
+(Hoelscher-Obermaier et al. 2023, Yao et al. 2023); unrelated facts; other objects of a one-to-many
+relation (KnowEdit)."""
 
 ALIAS = "alias"
 REVERSED = "reversed_relation"
 ONE_HOP = "one_hop"
 MULTI_HOP = "multi_hop"
 PORTABILITY = (ALIAS, REVERSED, ONE_HOP, MULTI_HOP)
-"""What must follow from the edit: the same under another name of the subject (Yao et al. 2023,
-subject replace); the relation asked from its new object; a question one step further; MQuAKE's
-questions over several edited or unedited facts (Zhong et al. 2023)."""
+"""Kinds of answers that must follow from the edit: the same fact under another name of the subject
+(Yao et al. 2023, subject replace); the reverse relation of the new object; a question one hop
+further; MQuAKE's questions over several edited or unedited facts (Zhong et al. 2023)."""
 
 
 @dataclass(frozen=True)
 class RequestedRewrite:
-    """A fact to write: `prompt` contains `subject`; afterwards `target_new` continues it.
+    """A fact to write: after the edit, `target_new` continues `prompt`, which contains `subject`.
 
-    One that is not `judged` is overridden by the record that it comes before.
+    It is not `judged` if its record's own fact overrides it.
     """
 
     prompt: str
@@ -40,10 +40,9 @@ class RequestedRewrite:
 
 @dataclass(frozen=True)
 class Probe:
-    """A question in one wording or several, right if any is answered with any of the answers.
+    """A question in one or more wordings. Any of `answers` to any wording is right.
 
-    The first answer is the one that a model is forced to give where it is scored by likelihood.
-    ``hops`` says that it takes several hops to answer.
+    Teacher forcing uses the first answer. `hops`: the question needs several hops.
     """
 
     prompts: tuple[str, ...]
@@ -59,9 +58,9 @@ Probes = Mapping[str, tuple[Probe, ...]]
 class Record:
     """An edit and its probes; `case` names it within its data.
 
-    `before` are further facts of the same case, written before it. `neighbourhood` are
-    CounterFact's: prompts of the same relation for other subjects whose true object is
-    `ground_truth`. `generation` are prompts for free text about the subject.
+    `before`: other facts of the case, written before this one. `neighbourhood`: CounterFact's
+    prompts of the same relation for other subjects whose true object is `ground_truth`.
+    `generation`: prompts for free text about the subject.
     """
 
     case: str
@@ -83,12 +82,12 @@ class Record:
 
     @property
     def rewrites(self) -> tuple[RequestedRewrite, ...]:
-        """Every fact of the case, in the order in which they are written."""
+        """All facts of the case, in the order of writing."""
         return (*self.before, self.rewrite)
 
     def probes(self) -> Iterator[tuple[str, str, Probe]]:
         """(group, kind, probe) of every locality and portability probe."""
         for group, probes in (("locality", self.locality), ("portability", self.portability)):
-            for kind, found in probes.items():
-                for probe in found:
+            for kind, probes_of_kind in probes.items():
+                for probe in probes_of_kind:
                     yield group, kind, probe

@@ -1,4 +1,4 @@
-"""Draws the records of a run and adds the probes that every data set can have."""
+"""Draws the records of a run and adds probes that all data sets can have."""
 
 import random
 from collections.abc import Sequence
@@ -34,19 +34,19 @@ def draw(source: str, count: int, seed: int) -> Sample:
     Raises:
         InvalidData: the source cannot be read, or has fewer records that can be edited.
     """
-    found = load(source, count + 2 * CONTROLS, seed)
-    usable = _distinct(found)
+    loaded = load(source, count + 2 * CONTROLS, seed)
+    usable = _distinct(loaded)
     if len(usable) < count:
         raise InvalidData(
             f"{source} has {len(usable)} records that can be edited; ask for no more than these."
         )
     if not source.startswith(FACTWORLD):
-        # The records of the world are shuffled already.
+        # The world's records are already shuffled.
         random.Random(f"{source} {seed}").shuffle(usable)  # noqa: S311 -- to be the same again
     records, others = usable[:count], usable[count:]
     control = _control(records, others)
     probed = [_probed(record, control, number) for number, record in enumerate(records)]
-    return Sample(source, seed, tuple(probed), control, len(found) - len(usable))
+    return Sample(source, seed, tuple(probed), control, len(loaded) - len(usable))
 
 
 def _distinct(records: Sequence[Record]) -> list[Record]:

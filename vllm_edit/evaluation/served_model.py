@@ -1,10 +1,11 @@
 """A model behind a server: generated answers, teacher forcing and log-probabilities.
 
-Answers come from plain requests, one per prompt, because some methods answer only these. Memory
-methods decide by the text of a request which facts concern it, so a target must never be part of a
-prompt sent as text. Instead the prompt is sent alone and vLLM returns the token ids that it served
-(with the facts in front). These ids followed by those of the target are then sent as tokens, which
-no memory edit changes. Merged weight edits affect all requests.
+Answers come from plain requests with one prompt, because some methods support only these.
+
+Memory methods select facts by the text of a request, so a prompt sent as text must not contain the
+target. For teacher forcing, the prompt is sent alone, and vLLM returns the token ids that it served
+(with the facts in front). These ids and those of the target are then sent as tokens, which memory
+edits do not change. Merged weight edits affect all requests.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,10 +27,10 @@ from vllm_edit.evaluation.question import (
 )
 from vllm_edit.evaluation.server_client import ServerClient
 
-ANSWERING = frozenset({"serac"})
-"""Methods with which another model may answer instead of the served one."""
+OTHER_MODEL_METHODS = frozenset({"serac"})
+"""Methods that may let another model answer."""
 
-HOPPING = frozenset({"mello"})
+DECOMPOSING_METHODS = frozenset({"mello"})
 """Methods that decompose a question on request and then answer several prompts."""
 
 Request = tuple[str, bool]
@@ -52,7 +53,7 @@ class ServedModel:
         self._tokens: dict[str, Ids] = {}
 
     def generate(self, questions: Iterable[Question]) -> Answers:
-        """As `answer`, but without teacher forcing: a fraction of the work."""
+        """As `answer`, but without teacher forcing, which is much faster."""
         return {q: Answer(text, None) for q, (text, _) in self._generated(questions).items()}
 
     def answer(self, questions: Iterable[Question]) -> Answers:
@@ -96,7 +97,7 @@ class ServedModel:
         body |= {"max_tokens": self._max_tokens} | ({"edit_hops": True} if hops else {})
         reply, methods = self._connection.complete(body)
         text: str = reply["choices"][0]["text"]
-        others = ANSWERING | HOPPING if hops else ANSWERING
+        others = OTHER_MODEL_METHODS | DECOMPOSING_METHODS if hops else OTHER_MODEL_METHODS
         return text.strip(), not others & set(methods.split(","))
 
     def _served_ids(self, prompts: Sequence[str]) -> list[Ids]:
@@ -105,7 +106,7 @@ class ServedModel:
         return [tuple(choice["prompt_token_ids"]) for choice in choices]
 
     def _force(self, prompts: Sequence[tuple[Question, Ids]]) -> list[Forced]:
-        """Force each question's target behind the served ids of its prompt.
+        """Force each question's target after the served ids of its prompt.
 
         One request per position, because `prompt_logprobs` crash an engine with adapters.
         """
@@ -158,7 +159,7 @@ class ServedModel:
 
 
 def _in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Results in the order of the items, for calls that mostly wait for the server."""
+    """Call the function for each item in threads; results are in the order of the items."""
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(function, items))
 

@@ -13,7 +13,7 @@ from vllm_edit.evaluation.target import EditableModel
 from vllm_edit.processes.server import ServerProcess
 
 _FLAGS = ("--edit-max-rate=0", "--edit-max-batch=100000", f"--edit-max-body-bytes={1 << 28}")
-"""Limits that a single client which edits as fast as possible would exceed."""
+"""Raised limits: this client edits as fast as possible."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Host:
 
 @dataclass(frozen=True)
 class ServedTarget:
-    """The server at `url`, else `model`, served with `flags` and a fresh store.
+    """The server at `url`; without one, a new server of `model` with `flags` and an empty store.
 
-    Without a model it is the bundled one.
+    Without a model, the server serves the bundled one.
     """
 
     admin_key: str
@@ -61,7 +61,7 @@ class ServedTarget:
             model = [self.model] if self.model else []
             server = ServerProcess([*model, *flags], Path(folder) / "server.log")
             try:
-                # Inside, so that a server that is still starting ends too.
+                # Inside `try`, so that a server that is still starting is stopped too.
                 server.start()
                 yield Host(server.url, server.pid)
             finally:

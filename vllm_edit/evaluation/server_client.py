@@ -1,4 +1,4 @@
-"""HTTP to one server: errors as this package's own, and patience with a busy server."""
+"""An HTTP client of one server. It raises `EditError` and waits for a busy server."""
 
 import os
 import time
@@ -12,33 +12,34 @@ from vllm_edit.domain.errors import EditError, InvalidEdit, Unavailable
 from vllm_edit.security.access import ADMIN_HEADER
 
 TIMEOUT = 3600.0
-"""Seconds: a batch of a thousand weight edits answers when it is active."""
+"""Seconds. The reply to a batch of a thousand weight edits comes when all are active."""
 
 METHODS_HEADER = "x-edit-method"
 
-_PATIENCE = 120.0
-_IDLE = 1.0
-"""Seconds for which a connection is kept: vLLM closes one after five, perhaps as it is used."""
-_ASKING = frozenset({"/v1/completions", "/tokenize"})
-_LOST = 3
-"""So often a question is asked again whose connection was closed; it changes nothing."""
+_BUSY_SECONDS = 120.0
+"""How long a request to a busy server is repeated."""
+_KEEPALIVE_SECONDS = 1.0
+"""vLLM closes an idle connection after five seconds, possibly while a new request is sent."""
+_IDEMPOTENT = frozenset({"/v1/completions", "/tokenize"})
+_RETRIES = 3
+"""How often an idempotent request is repeated after the server closed its connection."""
 _BUSY = frozenset({httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE})
 _REFUSED = frozenset({httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY})
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds until the first token of a streamed answer, and until its end."""
+    """Seconds until the first token and until the end of a streamed answer."""
 
     first: float
     whole: float
 
 
 class ServerClient:
-    """A context manager. `admin_key` is what the server wants from those who change edits.
+    """A context manager. `admin_key` is the server's key for changing edits.
 
-    vLLM's own key is taken from VLLM_API_KEY. Every method raises EditError with what the server
-    answered (InvalidEdit if it refuses the request), or Unavailable if it does not answer.
+    vLLM's own key is read from VLLM_API_KEY. Every method raises EditError with the server's error
+    (InvalidEdit if it refuses the request), or Unavailable if the server does not answer.
     """
 
     def __init__(self, url: str, admin_key: str = "") -> None:
@@ -50,7 +51,7 @@ class ServerClient:
             base_url=self.url,
             headers=headers,
             timeout=TIMEOUT,
-            limits=httpx.Limits(keepalive_expiry=_IDLE),
+            limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_SECONDS),
         )
 
     def __enter__(self) -> Self:
@@ -77,7 +78,7 @@ class ServerClient:
         return self._checked(reply), reply.headers.get(METHODS_HEADER, "")
 
     def wait(self, body: Mapping[str, Any]) -> Latency:
-        """How long a completion takes that is streamed."""
+        """The latency of a streamed completion."""
         content = {**body, "stream": True}
         start, first = time.perf_counter(), None
         try:
@@ -89,30 +90,30 @@ class ServerClient:
                     if line and first is None:
                         first = time.perf_counter()
         except httpx.TransportError as error:
-            raise self._silent(error) from error
+            raise self._unavailable(error) from error
         end = time.perf_counter()
         return Latency((first or end) - start, end - start)
 
     def _send(self, verb: str, path: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
-        give_up = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _BUSY_SECONDS
         while True:
-            reply = self._reply(verb, path, body, _LOST if path in _ASKING else 0)
+            reply = self._reply(verb, path, body, _RETRIES if path in _IDEMPOTENT else 0)
             wait = reply.headers.get("retry-after", "")
-            if reply.status_code not in _BUSY or not wait or time.monotonic() > give_up:
+            if reply.status_code not in _BUSY or not wait or time.monotonic() > deadline:
                 return reply
             time.sleep(float(wait))
 
     def _reply(
-        self, verb: str, path: str, body: Mapping[str, Any] | None, again: int
+        self, verb: str, path: str, body: Mapping[str, Any] | None, retries: int
     ) -> httpx.Response:
         try:
             return self._http.request(verb, path, json=body)
         except httpx.TransportError as error:
-            if again and isinstance(error, httpx.RemoteProtocolError):
-                return self._reply(verb, path, body, again - 1)
-            raise self._silent(error) from error
+            if retries and isinstance(error, httpx.RemoteProtocolError):
+                return self._reply(verb, path, body, retries - 1)
+            raise self._unavailable(error) from error
 
-    def _silent(self, error: httpx.TransportError) -> Unavailable:
+    def _unavailable(self, error: httpx.TransportError) -> Unavailable:
         return Unavailable(f"The server at {self.url} does not answer: {error}.")
 
     def _checked(self, reply: httpx.Response) -> dict[str, Any]:

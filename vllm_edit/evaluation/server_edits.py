@@ -1,4 +1,4 @@
-"""Applies edits to a server in an edit set of their own, which is deleted afterwards."""
+"""Applies edits to a server in a separate edit set, which is deleted afterwards."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from vllm_edit.evaluation.server_client import ServerClient
 from vllm_edit.evaluation.target import AppliedEdits
 
 SET = "vllm-edit-evaluation"
-"""The edit set of an evaluation; active, so that default traffic sees it."""
+"""The edit set of an evaluation. It is active, so default traffic sees it."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def require_clean(connection: ServerClient) -> None:
 
     Deletes the edit set that a killed evaluation has left.
     """
-    sets = {found["name"]: found for found in connection.get("/v1/edit-sets")["data"]}
+    sets = {edit_set["name"]: edit_set for edit_set in connection.get("/v1/edit-sets")["data"]}
     if SET in sets:
         connection.delete(f"/v1/edit-sets/{SET}")
     visible = {None, *(name for name, one in sets.items() if one["active"])} - {SET}

@@ -24,7 +24,7 @@ def summarize(
     plan: EvaluationPlan, sample: Sample, target: str, finished: FinishedJobs
 ) -> dict[str, Any]:
     """The plan, the target, and a row for each method, regime, count and moment."""
-    rows = [_row(found, plan.seed) for found in _rows(finished.results)]
+    rows = [_row(group, plan.seed) for group in _rows(finished.results)]
     order = [UNEDITED.method, *plan.methods]
     rows.sort(key=lambda row: order.index(row["method"]))
     return {
@@ -42,12 +42,12 @@ def summarize(
 
 
 def _rows(pieces: Iterable[JobResult]) -> list[list[JobResult]]:
-    """Results of the same method, regime, count and moment, grouped."""
-    found: dict[tuple[str, str, int, str], list[JobResult]] = {}
+    """The results grouped by method, regime, count and moment."""
+    groups: dict[tuple[str, str, int, str], list[JobResult]] = {}
     for piece in pieces:
         key = (piece.method, piece.regime, piece.count, piece.moment)
-        found.setdefault(key, []).append(piece)
-    return list(found.values())
+        groups.setdefault(key, []).append(piece)
+    return list(groups.values())
 
 
 def _row(pieces: Sequence[JobResult], seed: int) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def _metric(values: Sequence[float], seed: int) -> dict[str, float | int]:
 
 
 def _score(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """CounterFact's Score: the harmonic mean of its three success rates; without an interval."""
+    """CounterFact's Score, without an interval: the harmonic mean of its three success rates."""
     names = (EFFICACY, PARAPHRASE, NEIGHBOURHOOD)
     if not all(name in metrics for name in names):
         return {}
@@ -88,8 +88,8 @@ def _score(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    found = [value for value in values if value is not None]
-    return mean(found) if found else None
+    measured = [value for value in values if value is not None]
+    return mean(measured) if measured else None
 
 
 def _examples(sample: Sample, pieces: Iterable[JobResult]) -> list[dict[str, Any]]:
@@ -109,11 +109,11 @@ def _examples(sample: Sample, pieces: Iterable[JobResult]) -> list[dict[str, Any
 
 def _failures(pieces: Iterable[JobResult]) -> dict[str, list[str]]:
     """The failures by method, each sentence once."""
-    found: dict[str, dict[str, None]] = {}
+    sentences_by_method: dict[str, dict[str, None]] = {}
     for piece in pieces:
         for failure in piece.failures:
-            found.setdefault(piece.method, {})[failure] = None
-    return {method: list(sentences) for method, sentences in found.items()}
+            sentences_by_method.setdefault(piece.method, {})[failure] = None
+    return {method: list(sentences) for method, sentences in sentences_by_method.items()}
 
 
 def _machine() -> dict[str, str]:

@@ -19,7 +19,7 @@ from vllm_edit.evaluation.record import LOCALITY, PORTABILITY
 from vllm_edit.evaluation.summary import SCORE
 
 NONE = "-"
-"""Not measured, or nothing to measure it on."""
+"""The cell of a value that was not measured."""
 
 ResultRow = Mapping[str, Any]
 Table = list[list[str]]
@@ -27,7 +27,7 @@ Table = list[list[str]]
 
 
 def main_table(result: Mapping[str, Any]) -> Table:
-    """In the shape of Yao et al. 2023: reliability, generalization, locality, portability, cost.
+    """The columns of Yao et al. 2023: reliability, generalization, locality, portability, cost.
 
     Each quality is in percent, generated / teacher-forced.
     """
@@ -108,7 +108,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 def notes(result: Mapping[str, Any]) -> list[str]:
     """How the figures were measured."""
     plan, machine = result["plan"], result["machine"]
-    found = [
+    sentences = [
         f"Data {plan['source']}, {plan['edits']} records, seed {plan['seed']}; "
         f"{result['left_out']} records that cannot be edited were left out.",
         "Percentages are generated / teacher-forced: whole greedy answers that match, and the "
@@ -123,14 +123,14 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         "Client machine: " + ", ".join(f"{name} {value}" for name, value in machine.items()),
     ]
     if any("device_peak_bytes" in costs for costs in result["costs"].values()):
-        found.append(
+        sentences.append(
             "Device memory is all memory in use on the GPUs, including the KV cache that the "
             "engine reserves and other programs."
         )
     failed = sum(row["failed"] for row in result["rows"])
     if failed:
-        found.append(f"{failed} edits failed. They were judged as served, without effect.")
-    return found
+        sentences.append(f"{failed} edits failed. They were judged as served, without effect.")
+    return sentences
 
 
 def edits(row: ResultRow) -> str:
@@ -159,8 +159,8 @@ def _title(name: str) -> str:
 
 
 def _pair(row: ResultRow, name: str) -> str:
-    found = [row["metrics"].get(f"{name}/{way}") for way in (GENERATED, FORCED)]
-    return NONE if found == [None, None] else " / ".join(map(_percent, found))
+    metrics = [row["metrics"].get(f"{name}/{way}") for way in (GENERATED, FORCED)]
+    return NONE if metrics == [None, None] else " / ".join(map(_percent, metrics))
 
 
 def _percent(metric: Mapping[str, float] | None) -> str:
@@ -184,7 +184,7 @@ def _any(result: Mapping[str, Any], metric: str) -> bool:
 
 
 def aligned(table: Sequence[Sequence[str]]) -> str:
-    """As Markdown; the first row is the head."""
+    """The table as Markdown; the first row is the head."""
     head, *rows = [[str(cell) for cell in row] for row in table]
     return "\n".join(map(_line, [head, ["---"] * len(head), *rows]))
 

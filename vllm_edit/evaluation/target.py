@@ -1,4 +1,4 @@
-"""What an evaluation runs on: an editable model, in a server or in this process."""
+"""The editable model of an evaluation, in a server or in this process."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -33,7 +33,7 @@ class Model(Protocol):
         """For each prompt, the log-probabilities of these next tokens."""
 
     def sample(self, prompts: Sequence[str], seed: int) -> list[str]:
-        """Each prompt with sampled text behind it."""
+        """Each prompt followed by sampled text."""
 
 
 class EditApplier(Protocol):
@@ -61,7 +61,7 @@ class EditableModel:
 
 
 class Target(Protocol):
-    """What is evaluated. Targets that serve the same have the same name."""
+    """The evaluated system. Targets with the same name can resume each other's runs."""
 
     @property
     def name(self) -> str: ...

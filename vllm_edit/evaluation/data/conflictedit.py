@@ -9,8 +9,8 @@ from vllm_edit.evaluation.record import REVERSED, Probe, Record, RequestedRewrit
 def conflictedit(fields: Fields, number: int) -> Record:
     """A reverse conflict: the second edit contradicts the first.
 
-    The second is the record's; asked from its object, the first one's relation must follow it.
-    Their conflict score and magnitude are not computed.
+    The second edit is the record's own fact. The first edit's relation, asked for the second's new
+    object, must agree with it. ConflictEdit's conflict score and magnitude are not computed.
     """
     if (kind := fields.text("type")) != "reverse":
         raise fields.wrong("type", f"is {kind!r}; only reverse conflicts are read")

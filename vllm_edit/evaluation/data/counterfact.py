@@ -5,7 +5,7 @@ from vllm_edit.evaluation.record import OTHER_SUBJECTS, Probe, Record
 
 
 def counterfact(fields: Fields, number: int) -> Record:
-    """Neighbourhood prompts are asked of other subjects whose true object is this one's."""
+    """Neighbourhood prompts are about other subjects with the same true object."""
     rewrite = fields.inner("requested_rewrite").rewrite()
     truth = rewrite.ground_truth or ""
     near = fields.texts("neighborhood_prompts")

@@ -1,4 +1,4 @@
-"""EasyEdit's schemas: CounterFact made flat, and KnowEdit with its groups of probes."""
+"""EasyEdit's schemas: flat CounterFact, and KnowEdit with its groups of probes."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ PORTABILITY_NAMES = {
 
 
 def easyedit(fields: Fields, number: int) -> Record:
-    """EasyEdit's flat CounterFact, with one neighbour; also `vllm-edit world`'s own export."""
+    """EasyEdit's flat CounterFact with one neighbour, and the export of `vllm-edit world`."""
     locality = fields.probes("locality", LOCALITY_NAMES)
     if locality or not fields.has("locality_prompt"):
         return _record(fields, number, locality)

@@ -10,7 +10,7 @@ from vllm_edit.evaluation.record import ONE_HOP, Probe, RequestedRewrite
 
 @dataclass(frozen=True)
 class Fields:
-    """The fields of one JSON object; `where` says which, for errors.
+    """The fields of one JSON object; `where` names the object in errors.
 
     Every method raises InvalidData, which names the file, the record and the field.
     """
@@ -45,14 +45,14 @@ class Fields:
         return value.strip()
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """A string, or strings in lists within lists; empty ones left out."""
-        found = tuple(self._flat(name, self.get(name)))
-        if not found:
+        """A string, or all strings of nested lists, without empty ones."""
+        texts = tuple(self._flat(name, self.get(name)))
+        if not texts:
             raise self.wrong(name, "holds no text")
-        return found
+        return texts
 
     def optional(self, name: str) -> tuple[str, ...]:
-        """As `texts`, with nothing for a field that is missing or empty."""
+        """As `texts`, but empty if the field is missing or empty."""
         return tuple(self._flat(name, self.content.get(name) or ()))
 
     def _flat(self, name: str, value: object) -> list[str]:
@@ -66,7 +66,7 @@ class Fields:
         return Fields.of(self.where, self.get(name), f"{self.path}{name}.")
 
     def each(self, name: str) -> list["Fields"]:
-        """The objects in a list; one object alone counts as a list of it."""
+        """The objects of a list; a single object counts as a list with one item."""
         value = self.get(name)
         items = value if isinstance(value, list) else [value]
         return [
@@ -78,14 +78,14 @@ class Fields:
         return str(self.content.get("case_id", number))
 
     def filled(self, name: str, subject: str) -> str:
-        """A template with the subject in the place of {}."""
+        """A template in which the subject replaces {}."""
         template = self.text(name)
         if "{}" not in template:
             raise self.wrong(name, "has no {} for the subject")
         return template.replace("{}", subject)
 
     def labelled(self, name: str, label: str) -> str:
-        """The text of an object that has an identifier beside it."""
+        """The field `label` of the object in this field."""
         return self.inner(name).text(label)
 
     def rewrite(self) -> RequestedRewrite:
@@ -99,14 +99,14 @@ class Fields:
         )
 
     def probes(self, name: str, kinds: Mapping[str, str]) -> dict[str, tuple[Probe, ...]]:
-        """EasyEdit's groups of probes, under the names that they have here.
+        """EasyEdit's groups of probes, by the names that `kinds` gives them.
 
-        A probe without a prompt or an answer is left out: published files have such.
+        Probes without a prompt or an answer, which published files contain, are left out.
         """
         if not self.has(name):
             return {}
         groups = self.inner(name)
-        found: dict[str, tuple[Probe, ...]] = {}
+        probes_by_kind: dict[str, tuple[Probe, ...]] = {}
         for key in groups.content:
             if key not in kinds:
                 raise groups.wrong(key, f"is no kind of {name}: {', '.join(kinds)}")
@@ -117,5 +117,5 @@ class Fields:
             ]
             probes = [probe for probe in read if probe.prompts and probe.answers]
             if probes:
-                found[kinds[key]] = (*found.get(kinds[key], ()), *probes)
-        return found
+                probes_by_kind[kinds[key]] = (*probes_by_kind.get(kinds[key], ()), *probes)
+        return probes_by_kind

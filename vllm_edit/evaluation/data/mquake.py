@@ -5,11 +5,11 @@ from vllm_edit.evaluation.record import MULTI_HOP, Probe, Record
 
 
 def mquake(fields: Fields, number: int) -> Record:
-    """The case's edits are written one after the other; its last is the record's own."""
+    """The case's edits are written in order. The last one is the record's own fact."""
     *before, last = [item.rewrite() for item in fields.each("requested_rewrite")]
     answers = (fields.text("new_answer"), *fields.optional("new_answer_alias"))
     questions = fields.texts("questions")
-    asked = [
+    rephrasings = [
         hop.text("question")
         for hop in fields.each("new_single_hops")
         if hop.text("answer") == last.target_new and last.subject in hop.text("question")
@@ -20,7 +20,7 @@ def mquake(fields: Fields, number: int) -> Record:
         subject=last.subject,
         target_new=last.target_new,
         ground_truth=last.ground_truth,
-        rephrasings=tuple(asked),
+        rephrasings=tuple(rephrasings),
         portability={MULTI_HOP: (Probe(questions, answers, hops=True),)},
         before=tuple(before),
     )

@@ -1,4 +1,4 @@
-"""Where records come from: a file in a named schema, or the bundled world."""
+"""Loads records from a file in a named schema, or from the bundled world."""
 
 import json
 import random
@@ -28,7 +28,7 @@ SCHEMAS: Mapping[str, Callable[[Fields, int], Record | None]] = {
 }
 
 _WORLD = {"zsre-alternative": "zsre", "zsre-true": "zsre"}
-"""Schemas that have another name in the bundled world."""
+"""Names of schemas in the bundled world, where they differ."""
 
 
 def load(source: str, count: int, seed: int) -> list[Record]:
@@ -51,16 +51,16 @@ def load(source: str, count: int, seed: int) -> list[Record]:
 
 
 def parse(schema: str, items: list[Any], name: str) -> list[Record]:
-    """Read a list in a schema; `name` names it in InvalidData errors.
+    """Read a list of items in a schema; `name` is its name in InvalidData errors.
 
-    Leaves out items in which the schema has no edit.
+    Items without an edit are left out.
     """
     reader = SCHEMAS[schema]
-    found = [
+    records = [
         reader(Fields.of(f"{name}, record {number}", item), number)
         for number, item in enumerate(items)
     ]
-    return [record for record in found if record is not None]
+    return [record for record in records if record is not None]
 
 
 def _read(path: Path) -> list[Any]:

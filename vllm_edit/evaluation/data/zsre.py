@@ -7,14 +7,14 @@ NATURAL_QUESTIONS = "nq question:"
 
 
 def zsre_alternative(fields: Fields, number: int) -> Record | None:
-    """Injects the false answer `alt`, as MEND and EasyEdit do; published files leave some empty."""
+    """The edit to the false answer `alt`, as in MEND and EasyEdit. None if `alt` is empty."""
     if fields.get("alt") == "":
         return None
     return _record(fields, number, fields.text("alt"), fields.texts("answers")[0])
 
 
 def zsre_true(fields: Fields, number: int) -> Record:
-    """Injects the true answer `answers[0]`, as ROME and MEMIT do."""
+    """The edit to the true answer `answers[0]`, as in ROME and MEMIT."""
     return _record(fields, number, fields.texts("answers")[0], None)
 
 
@@ -36,7 +36,7 @@ def _record(fields: Fields, number: int, target: str, truth: str | None) -> Reco
 
 
 def _portability(fields: Fields) -> dict[str, tuple[Probe, ...]]:
-    """EasyEdit's one-hop question, which follows from `alt`."""
+    """EasyEdit's one-hop question, which assumes the answer `alt`."""
     if not fields.has("portability"):
         return {}
     inner = fields.inner("portability")

@@ -1,4 +1,4 @@
-"""Training data: what an edit says, a question in its scope, and the answer."""
+"""Training data: edits, questions in their scope, and the answers."""
 
 import hashlib
 import json
@@ -13,9 +13,9 @@ _HELD_OUT = 0.1
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
-    """`edit` is a statement; `kind` groups rows in the report.
+    """A question about an edit, which is a statement. `kind` groups rows in the report.
 
-    `subject` decides on which side the row is; without one the statement does.
+    The subject, or without one the statement, decides whether the row is for validation.
     """
 
     edit: str
@@ -26,31 +26,31 @@ class TrainingRow:
 
     @property
     def held_out(self) -> bool:
-        """Whether the row is for validation: so it is with all rows about the subject."""
+        """Whether the row is for validation. All rows about a subject agree."""
         digest = hashlib.sha256((self.subject or self.edit).casefold().encode()).digest()
         return int.from_bytes(digest[:4]) < _HELD_OUT * 2**32
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Rows to train on, and rows about other subjects to validate with."""
+    """Training rows, and validation rows about other subjects."""
 
     train: list[TrainingRow]
     validation: list[TrainingRow]
 
 
 def read_data(path: Path) -> TrainingData:
-    """The rows of a JSON lines file, or of all those in a folder.
+    """The rows of a JSON lines file, or of all such files in a folder.
 
     Raises:
-        InvalidTrainingData: there is no file or no row, or a line is not one.
+        InvalidTrainingData: there is no file or no row, or a line is not a row.
     """
     files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
     return split_by_subject(row for file in files for row in _read(file))
 
 
 def split_by_subject(rows: Iterable[TrainingRow]) -> TrainingData:
-    """The rows by their sides; raises InvalidTrainingData if there are none to train on."""
+    """Split into training and validation; raises InvalidTrainingData without training rows."""
     data = TrainingData([], [])
     for row in rows:
         (data.validation if row.held_out else data.train).append(row)

@@ -1,4 +1,4 @@
-"""How often a counterfactual model gives the edit's answer, generated greedily."""
+"""The share of greedy answers of a counterfactual model that follow the edit."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,11 +16,7 @@ _SPARE_TOKENS = 4
 def evaluate(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[TrainingRow]
 ) -> dict[str, float]:
-    """The share of right answers of each kind of rows; of chats too where there is a template.
-
-    An answer is right if it begins with the row's and goes on with nothing that makes it another
-    word.
-    """
+    """The share of right answers by kind of rows; also for chats if there is a chat template."""
     right: dict[str, list[bool]] = {}
     for chat in (False, True) if tokenizer.chat_template else (False,):
         for start in range(0, len(rows), _BATCH):
@@ -32,7 +28,7 @@ def evaluate(
 
 
 def is_right(text: str, answer: str) -> bool:
-    """Whether what was generated is the answer."""
+    """Whether the text begins with the answer, as whole words."""
     rest = text.strip().removeprefix(answer)
     return rest != text.strip() and not rest[:1].isalnum()
 

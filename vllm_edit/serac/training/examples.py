@@ -1,4 +1,4 @@
-"""Rows as tokens: what the model reads, and the answer it is to give."""
+"""Rows as tokens: the prompt and the answer to learn."""
 
 import random
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from vllm_edit.serac.prompt import edits_before
 from vllm_edit.serac.training.data import TrainingRow
 
 _IGNORED = -100
-# How often another edit, or two, stand beside the right one, and how often a row is a chat.
+# Share of rows with one or two unrelated edits, and share of rows that are chats.
 _BESIDE, _CHAT = 0.3, 0.4
 
 
 class Example(NamedTuple):
-    """Token ids, of which the first `given` are not to be learnt."""
+    """Token ids; the first `given` have no loss."""
 
     ids: list[int]
     given: int
 
 
 class Examples:
-    """Makes examples in the formats of completions and, if there is a template, of chats."""
+    """Makes examples as completions and, if the tokenizer has a chat template, as chats."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer: Any = tokenizer
@@ -33,15 +33,15 @@ class Examples:
     def batch(
         self, rows: Sequence[TrainingRow], pool: Sequence[TrainingRow], rng: random.Random
     ) -> dict[str, torch.Tensor]:
-        """The model's inputs and labels for these rows, beside edits of the pool."""
+        """The model's inputs and labels for these rows; other edits come from `pool`."""
         return self._padded([self._example(row, pool, rng) for row in rows])
 
     def prompt(
         self, row: TrainingRow, *, chat: bool = False, beside: Sequence[str] = ()
     ) -> list[int]:
-        """The ids of what is in front of the answer."""
+        """The token ids before the answer."""
         question = edits_before([*beside, row.edit]) + row.question
-        return self._ids(self._shown(question, chat=chat), chat=chat)
+        return self._ids(self._formatted(question, chat=chat), chat=chat)
 
     def _example(
         self, row: TrainingRow, pool: Sequence[TrainingRow], rng: random.Random
@@ -52,20 +52,20 @@ class Examples:
             statements += others - {row.edit}
             rng.shuffle(statements)
         chat = self._chats and rng.random() < _CHAT
-        shown = self._shown(edits_before(statements) + row.question, chat=chat)
+        prompt = self._formatted(edits_before(statements) + row.question, chat=chat)
         answer = with_full_stop(row.answer)
-        given = self._ids(shown, chat=chat)
-        ids = self._ids(f"{shown}{'' if chat else ' '}{answer}", chat=chat)
+        given = self._ids(prompt, chat=chat)
+        ids = self._ids(f"{prompt}{'' if chat else ' '}{answer}", chat=chat)
         return Example([*ids, self._tokenizer.eos_token_id], _shared(given, ids))
 
-    def _shown(self, text: str, *, chat: bool) -> str:
+    def _formatted(self, text: str, *, chat: bool) -> str:
         if not chat:
             return text
         messages = [{"role": "user", "content": text}]
-        shown: str = self._tokenizer.apply_chat_template(
+        formatted: str = self._tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True
         )
-        return shown
+        return formatted
 
     def _ids(self, text: str, *, chat: bool) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=not chat)["input_ids"]
@@ -84,6 +84,6 @@ class Examples:
 
 
 def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many ids both begin with."""
+    """The length of the common prefix."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))

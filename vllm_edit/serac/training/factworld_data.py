@@ -1,4 +1,4 @@
-"""Training data about the bundled world: edits to random other objects, in every wording."""
+"""Training data about the bundled world: edits to random objects, in all wordings."""
 
 import random
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ VALIDATION_EDITS = 200
 
 
 def factworld_data(count: int, seed: int) -> TrainingData:
-    """`count` rows to train on, in trained wordings; edits of held-out subjects to validate."""
+    """`count` training rows in trained wordings, and validation rows about held-out subjects."""
     world = build_world()
     draw = Draw(world, random.Random(seed))  # noqa: S311 - seeded, not cryptography
     train: list[TrainingRow] = []

@@ -23,7 +23,7 @@ REPORT = "report.json"
 
 @dataclass(frozen=True)
 class Report:
-    """What a run did. `before` and `after` are shares of right answers by kind of question."""
+    """The result of a run. `before` and `after` are shares of right answers by kind of rows."""
 
     base: str
     parameters: int
@@ -47,11 +47,11 @@ def run(
 ) -> Report:
     """Train `base` and write it to the folder `output`.
 
-    What is kept meanwhile in `output`.state lets the same call go on where one was interrupted.
-    The weights are stored as bfloat16, and the report's `after` is measured with those.
+    The file `output`.state lets the same call resume an interrupted run. The weights are stored as
+    bfloat16; the report's `after` is measured with these.
 
     Raises:
-        Unavailable: the base cannot be loaded, or `output` is a folder of something else.
+        Unavailable: the base cannot be loaded, or `output` exists but is not from such a run.
         InvalidTrainingData: there are no rows to train on.
     """
     if output.exists() and not (output / REPORT).exists():
@@ -86,7 +86,7 @@ def run(
 
 
 def _write(output: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """The folder, whole, in the place of one that is there."""
+    """Write the folder, replacing an existing one at the end."""
     staged = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}-"))
     staged.chmod(0o755)
     model.to(torch.bfloat16)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Fine-tunes a causal language model to answer from the edits in front of a question."""
+"""Fine-tunes a causal language model to answer by the edits in front of a question."""
 
 import math
 import random
@@ -15,7 +15,7 @@ from vllm_edit.serac.training.data import TrainingRow
 from vllm_edit.serac.training.examples import Examples
 
 Progress = Callable[[int, int, float], None]
-"""Called with the steps done, all steps and the running loss."""
+"""Called with the number of finished steps, of all steps, and the running loss."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,18 @@ class Recipe:
         return max(1, math.ceil(self.epochs * rows / self.batch))
 
     def factor(self, done: float) -> float:
-        """The factor of the learning rate when this share of the steps is done.
+        """The learning rate's factor after a share `done` of the steps.
 
-        Not Transformers' linear schedule: that one starts at zero, so its numbers differ.
+        Unlike Transformers' linear schedule, it does not start at zero.
         """
         return min(1.0, (done + 1e-3) / self.warm_up, (1 - done) / (1 - self.warm_up))
 
 
 class Training:
-    """One run. With `state`, it saves its state in that file and continues from a saved one.
+    """One run. With a file `state`, it saves its state there and resumes from a saved one.
 
-    Rows and their order depend on the seed and the step alone, so a resumed run sees what an
-    uninterrupted one would have seen.
+    Rows and their order depend only on the seed and the step, so a resumed run sees the same rows
+    as an uninterrupted one.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Training:
         return loss.item()
 
     def _batches(self, first: int) -> Iterator[list[TrainingRow]]:
-        """Rows of the steps from `first` on, without end."""
+        """The rows of each step from `first` on, endlessly."""
         size = min(self._recipe.batch, len(self._rows))
         each = len(self._rows) // size
         epoch, skipped = divmod(first, each)
