@@ -1,1 +1,1 @@
-"""Measurements that the documentation's figures come from; each is a command anyone can run."""
+"""The measurements behind the documentation's figures, each with its own command."""

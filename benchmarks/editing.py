@@ -54,23 +54,23 @@ def run(options: argparse.Namespace) -> None:
 
 
 def batching(subject: MeasuredModel, count: int, rounds: int) -> dict[str, Any]:
-    """MEMIT with many edits side by side, with one edit a pass, and with a call for each edit.
+    """MEMIT with many edits in a batch, with one edit per pass, and with one edit per call.
 
-    The first two give one and the same delta; the calls give one each, from the same base.
+    The first two give the same delta. Each call gives a delta of its own, from the same base.
     """
     hparams = find(METHODS["memit"].hparams, "memit", subject.model.config)
-    known = subject.statistics(hparams.layers)
-    wanted = models.edits(count)
+    key_statistics = subject.statistics(hparams.layers)
+    edits = models.edits(count)
     alone = override(hparams, {"pass_tokens": 1})
     seconds: dict[str, list[float]] = {"together": [], "one a pass": [], "one a call": []}
     for _ in range(rounds):
-        one, taken = _timed(subject, "memit", wanted, hparams, known)
+        one, taken = _timed(subject, "memit", edits, hparams, key_statistics)
         seconds["together"].append(taken)
-        other, taken = _timed(subject, "memit", wanted, alone, known)
+        other, taken = _timed(subject, "memit", edits, alone, key_statistics)
         seconds["one a pass"].append(taken)
-        calls = (_timed(subject, "memit", [edit], hparams, known) for edit in wanted)
+        calls = (_timed(subject, "memit", [edit], hparams, key_statistics) for edit in edits)
         seconds["one a call"].append(sum(taken for _, taken in calls))
-    medians = {name: sorted(found)[len(found) // 2] for name, found in seconds.items()}
+    medians = {name: sorted(values)[len(values) // 2] for name, values in seconds.items()}
     return {
         "edits": count,
         "rounds": rounds,
@@ -84,22 +84,22 @@ def batching(subject: MeasuredModel, count: int, rounds: int) -> dict[str, Any]:
 
 
 def many(subject: MeasuredModel, count: int) -> dict[str, Any]:
-    """One large batch: MEMIT and AlphaEdit."""
-    found: dict[str, Any] = {"edits": count}
+    """One large batch with MEMIT and with AlphaEdit."""
+    result: dict[str, Any] = {"edits": count}
     for name in ("memit", "alphaedit"):
         hparams = find(METHODS[name].hparams, name, subject.model.config)
-        known = subject.statistics(hparams.layers)
-        delta, taken = _timed(subject, name, models.edits(count), hparams, known)
+        key_statistics = subject.statistics(hparams.layers)
+        delta, taken = _timed(subject, name, models.edits(count), hparams, key_statistics)
         reports = delta.diagnostics["edits"]
-        found[name] = {
+        result[name] = {
             "seconds": taken,
             "greedy_after": sum(edit["greedy_after"] for edit in reports) / len(reports),
         }
-    return found
+    return result
 
 
 def solve(device: str, rounds: int) -> dict[str, Any]:
-    """The first batch's solve, which factors the statistics, against later ones'."""
+    """The solve of the first batch, which factors the statistics, against later solves."""
     generator = torch.Generator().manual_seed(0)
     samples = torch.randn(2 * KEY_WIDTH, KEY_WIDTH, generator=generator).to(device)
     moment = samples.T @ samples / len(samples)
@@ -123,39 +123,39 @@ def solve(device: str, rounds: int) -> dict[str, Any]:
 
 
 def shaped(subject: MeasuredModel, count: int, device: str) -> dict[str, Any]:
-    """Seconds and memory on a larger model with random weights; the answers mean nothing."""
-    found: dict[str, Any] = {"model_bytes": subject.bytes, "dtype": str(subject.model.dtype)}
+    """Seconds and memory on a larger model with random weights, whose answers are meaningless."""
+    result: dict[str, Any] = {"model_bytes": subject.bytes, "dtype": str(subject.model.dtype)}
     for name, number in (("rome", 3), ("memit", count)):
         hparams = find(METHODS[name].hparams, name, subject.model.config)
-        # Random weights make no target likely: every edit takes all its steps.
+        # No target is likely under random weights: every edit must take all its steps.
         hparams = override(hparams, {"stop_probability": 1.0})
         start = _now(device)
         width = projection(subject.model, hparams.layers[0]).d_in
-        known = subject.statistics(hparams.layers, 2 * width)
+        key_statistics = subject.statistics(hparams.layers, 2 * width)
         collecting = _now(device) - start
         start = _now(device)
         for layer in hparams.layers:
-            known.factor(layer)
+            key_statistics.factor(layer)
         factoring = _now(device) - start
         tokens = _Tokens(subject, hparams.layers[-1])
         with tokens, peak(device) as memory:
-            _, taken = _timed(subject, name, models.edits(number), hparams, known)
-        found[name] = {
+            _, taken = _timed(subject, name, models.edits(number), hparams, key_statistics)
+        result[name] = {
             "edits": number,
             "seconds": taken,
             "seconds_per_edit": taken / number,
             "peak_bytes_over_model": memory.bytes,
             "peak_share_of_model": memory.bytes / subject.bytes,
-            "statistics_tokens": known.count,
+            "statistics_tokens": key_statistics.count,
             "statistics_seconds": collecting,
             "factor_seconds": factoring,
             "rate_share": tokens.flops() / taken / _rate(device, subject.model.dtype),
         }
-    return found
+    return result
 
 
 class _Tokens:
-    """Counts the tokens that pass the layers above the edited one, forwards."""
+    """Counts the tokens of forward passes through the edited layer and those above."""
 
     def __init__(self, subject: MeasuredModel, layer: int) -> None:
         stack = list(layers(subject.model))
@@ -174,12 +174,12 @@ class _Tokens:
         self._count += first.shape[0] * first.shape[1]
 
     def flops(self) -> float:
-        """Two a parameter and token forwards, and two backwards towards the inputs."""
+        """Two per parameter and token forwards, and two backwards to the inputs."""
         return 4.0 * self._parameters * self._count
 
 
 def _rate(device: str, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a square matrix product, the best of five."""
+    """Floating-point operations per second of a square matrix product, the best of five."""
     size = 8192 if device.startswith("cuda") else 2048
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     best = 0.0
@@ -191,16 +191,16 @@ def _rate(device: str, dtype: torch.dtype) -> float:
 
 
 def _timed(
-    subject: MeasuredModel, name: str, wanted: list[Edit], hparams: Any, known: Statistics
+    subject: MeasuredModel, name: str, edits: list[Edit], hparams: Any, key_statistics: Statistics
 ) -> tuple[Delta, float]:
-    """A delta and its seconds; contexts and factors of the statistics are there already."""
+    """A delta and its seconds, without those of contexts and of factoring the statistics."""
     contexts = sample_contexts(subject.model, subject.tokenizer, hparams)
     for layer in hparams.layers:
-        known.factor(layer)
+        key_statistics.factor(layer)
     device = str(subject.model.device)
     start = _now(device)
     delta = METHODS[name].compute(
-        subject.model, subject.tokenizer, wanted, hparams, known, contexts=contexts
+        subject.model, subject.tokenizer, edits, hparams, key_statistics, contexts=contexts
     )
     return delta, _now(device) - start
 

@@ -1,6 +1,6 @@
-"""Encoder and scope classifier in bfloat16 beside float32: `python -m benchmarks encoding`.
+"""Encoder and scope classifier in bfloat16 against float32: `python -m benchmarks encoding`.
 
-Both dtypes read the same texts in alternation, without caches.
+Both dtypes process the same texts in turn, without caches.
 """
 
 import argparse

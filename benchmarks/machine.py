@@ -9,7 +9,7 @@ import torch
 
 
 def describe(device: str) -> dict[str, str]:
-    """Versions and hardware, as they stand in every result."""
+    """Versions and hardware, as in every result."""
     versions = {
         "processor": _processor(),
         "cores": str(os.cpu_count()),

@@ -1,4 +1,4 @@
-"""Models to measure on: the bundled one, and random weights in the shape of larger ones."""
+"""Models to measure: the bundled one, and larger ones with random weights."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +27,7 @@ SHAPES: dict[str, tuple[str, dict[str, int]]] = {
             "vocab_size": 128256,
         },
     ),
-    # Small enough for two cores, large enough that the model and not its surroundings counts.
+    # Small enough for two cores, and large enough that the model dominates the time.
     "llama-300m": (
         "LlamaConfig",
         {
@@ -44,7 +44,7 @@ SHAPES: dict[str, tuple[str, dict[str, int]]] = {
 
 @dataclass(frozen=True, eq=False)
 class MeasuredModel:
-    """A model in evaluation mode, a tokenizer whose ids it knows, and a name for both."""
+    """A model in evaluation mode, a tokenizer that fits its vocabulary, and a name for both."""
 
     name: str
     model: PreTrainedModel
@@ -56,7 +56,7 @@ class MeasuredModel:
         return sum(p.numel() * p.element_size() for p in self.model.parameters())
 
     def statistics(self, layers: tuple[int, ...], tokens: int | None = None) -> Statistics:
-        """Key statistics from factworld's text, by default as many tokens as a user would take."""
+        """Key statistics of factworld's text, with the default number of tokens if None."""
         return statistics.collect(
             self.model,
             self.tokenizer,
@@ -78,7 +78,7 @@ def bundled(device: str) -> MeasuredModel:
 
 
 def shaped(name: str, device: str, dtype: torch.dtype) -> MeasuredModel:
-    """A model with random weights in a known shape; it reads factworld's tokens."""
+    """A model with random weights in one of `SHAPES`, with factworld's tokenizer."""
     kind, values = SHAPES[name]
     config = getattr(transformers, kind)(**values)
     tokenizer = AutoTokenizer.from_pretrained(factworld.checkpoint())
@@ -89,6 +89,6 @@ def shaped(name: str, device: str, dtype: torch.dtype) -> MeasuredModel:
 
 
 def edits(count: int) -> list[Edit]:
-    """Different facts of factworld, each given another answer."""
+    """Edits of different facts of factworld."""
     records = factworld.requests("easyedit", count, seed=11)
     return [Edit(r["prompt"], r["subject"], r["target_new"]) for r in records]

@@ -13,20 +13,20 @@ _POLL_SECONDS = 0.005
 
 @dataclass
 class Peak:
-    """Bytes over what was held when the work began."""
+    """Bytes above the memory at the start."""
 
     bytes: int = 0
 
 
 @contextmanager
 def peak(device: str) -> Iterator[Peak]:
-    """Measure inside: on a GPU what PyTorch allocates, else the process's resident memory."""
-    found = Peak()
+    """Measure in a context: PyTorch's allocations on a GPU, else the process's resident memory."""
+    measured = Peak()
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        yield found
-        found.bytes = torch.cuda.max_memory_allocated(device) - before
+        yield measured
+        measured.bytes = torch.cuda.max_memory_allocated(device) - before
         return
     process = psutil.Process()
     before = process.memory_info().rss
@@ -34,12 +34,12 @@ def peak(device: str) -> Iterator[Peak]:
 
     def watch() -> None:
         while not done.wait(_POLL_SECONDS):
-            found.bytes = max(found.bytes, process.memory_info().rss - before)
+            measured.bytes = max(measured.bytes, process.memory_info().rss - before)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        yield found
+        yield measured
     finally:
         done.set()
         watcher.join()

@@ -10,7 +10,7 @@ _VOWELS = "a e i o u ai ei ou".split()
 _CODAS = ["", "l", "m", "n", "r", "s", "th"]
 _SYLLABLES = [a + b + c for a, b, c in product(_ONSETS, _VOWELS, _CODAS)]
 _FIRST, _LAST = 1_500, 40_000
-_STEP = 7_919 * 104_729  # coprime to the number of people: every step comes to another one
+_STEP = 7_919 * 104_729  # coprime to the number of people, so each number gives another person
 
 _RELATIONS = (
     "The employer of {} is",
@@ -41,7 +41,7 @@ _OTHERS = (
 
 
 def facts(count: int) -> Iterator[Fact]:
-    """Facts, each about another person."""
+    """Facts about different people."""
     return map(fact, range(count))
 
 
@@ -53,22 +53,22 @@ def fact(number: int) -> Fact:
 
 
 def prompts(count: int) -> list[str]:
-    """Prompts of facts, no two of one person."""
+    """Prompts of facts about different people."""
     return [fact.prompt for fact in facts(count)]
 
 
 def requests(count: int, first: int = 0) -> list[str]:
-    """Different questions, in turn about people without facts and about no person.
+    """Different questions, alternately about people without facts and about no person.
 
-    They begin with the question numbered `first`.
+    `first` is the number of the first question.
     """
-    found = []
+    questions = []
     for number in range(first, first + count):
         about = _name(_FIRST * _LAST - 1 - number)
         question = _OTHERS[number // 2 % len(_OTHERS)].format(number + 2)
         personal = _QUESTIONS[number // 2 % len(_QUESTIONS)].format(about)
-        found.append(question if number % 2 else personal)
-    return found
+        questions.append(question if number % 2 else personal)
+    return questions
 
 
 def _name(number: int) -> str:

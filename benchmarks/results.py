@@ -1,4 +1,4 @@
-"""Where measurements are written."""
+"""Writes the results of measurements."""
 
 import argparse
 import json

@@ -1,9 +1,9 @@
 """What memory edits cost requests: `python -m benchmarks routing`.
 
-Memories of several sizes, of facts about made-up people. The vectors are real embeddings of some
-thousand prompts and, beyond these, mixtures of two of them with a little noise, because encoding a
-million texts takes hours on two cores; they are harder to tell apart than real ones. Requests are
-about people whom no fact is about, and about nobody.
+Memories of several sizes hold facts about invented people. A few thousand vectors are real
+embeddings of prompts. The others are mixtures of two of these with a little noise, because encoding
+a million texts takes hours on two cores. Mixtures are harder to distinguish than real embeddings.
+Requests are about people without facts, and about no person.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def measure(size: int, count: int, encoder: SentenceEncoder, real: Vectors) -> dict[str, Any]:
-    """One memory: what it takes, and what requests and changes of it take."""
+    """Size and build time of one memory, and the times of requests and of changes."""
     memory, building = _filled(size, real)
     state = memory.index
     probes = np.concatenate(list(mixtures(real, PROBES, seed=size + 1)))
@@ -80,7 +80,7 @@ def measure(size: int, count: int, encoder: SentenceEncoder, real: Vectors) -> d
 
 
 def mixtures(real: Vectors, count: int, seed: int) -> Iterator[Vectors]:
-    """Unit vectors between two of the real ones, with noise; in parts."""
+    """Unit vectors between two of the real ones, with noise, in parts of at most PART."""
     generator = np.random.default_rng(seed)
     for at in range(0, count, PART):
         number = min(PART, count - at)
@@ -92,7 +92,7 @@ def mixtures(real: Vectors, count: int, seed: int) -> Iterator[Vectors]:
 
 
 def _filled(size: int, real: Vectors) -> tuple[Memory, dict[str, float]]:
-    """A memory with a finished index, the seconds of building it, and its bytes."""
+    """A memory with a finished index, its bytes, and the seconds to build it."""
     before = _resident()
     memory = Memory()
     begun = time.perf_counter()
@@ -150,7 +150,7 @@ def _requests(memory: Memory, texts: Sequence[str], encoder: SentenceEncoder) ->
 
 
 def _route(memory: Memory, text: str, encoder: SentenceEncoder, gate: bool) -> RoutingTime:
-    """What the retriever does with a request before a classifier reads it."""
+    """The retriever's steps before the classifier, timed."""
     start = time.perf_counter()
     parts = words(normalise(text))
     named = memory.mentions(parts)
@@ -173,8 +173,8 @@ def _changes(memory: Memory, size: int, vectors: Vectors) -> dict[str, Any]:
         memory.add([fact], vector.reshape(1, -1))
         added = time.perf_counter()
         adding.append(added - start)
-        found = memory.nearest_of_all(vector.reshape(1, -1), 1)
-        if found[0][0] != fact:
+        nearest = memory.nearest_of_all(vector.reshape(1, -1), 1)
+        if nearest[0][0] != fact:
             raise RuntimeError(f"{fact.id} was added and is not found.")
         start = time.perf_counter()
         memory.remove(fact.id)
@@ -185,8 +185,8 @@ def _changes(memory: Memory, size: int, vectors: Vectors) -> dict[str, Any]:
 
 
 def _spread_ms(seconds: Iterable[float]) -> dict[str, float]:
-    found = spread(1000.0 * value for value in seconds) or {}
-    return {name: round(value, 4) for name, value in found.items()}
+    milliseconds = spread(1000.0 * value for value in seconds) or {}
+    return {name: round(value, 4) for name, value in milliseconds.items()}
 
 
 def _resident() -> int:

@@ -1,8 +1,8 @@
-"""How much the default sample of key statistics leaves to chance: `python -m benchmarks sampling`.
+"""The effect of the sample size on key statistics: `python -m benchmarks sampling`.
 
-The bundled model's statistics from the default sample against those from one ten times larger,
-which holds it: per layer the distance of the moments, and how far ROME's direction C^-1 k turns
-for keys of real edits. Then what that does to edits: the drift of other facts' answers.
+Compares the bundled model's statistics of the default sample with those of a sample ten times
+larger, which includes it. Per layer: the distance of the moments, and the cosine of ROME's
+directions C^-1 k for keys of real edits. For both samples: the drift of other facts' answers.
 """
 
 import argparse
@@ -26,7 +26,7 @@ TIMES = 10
 def add_parser(commands: Any) -> None:
     """Add `sampling` to the command line."""
     parser = commands.add_parser("sampling", help="default key statistics against larger ones")
-    parser.add_argument("--edits", type=int, default=50, help="edits whose keys are looked at")
+    parser.add_argument("--edits", type=int, default=50, help="edits whose keys are compared")
     results.add_output(parser)
     parser.set_defaults(func=run)
 
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
 def compare(
     subject: MeasuredModel, layer: int, small: Statistics, large: Statistics, edits: list[Edit]
 ) -> dict[str, float]:
-    """The small sample's own error, and what it is against the large one."""
+    """The samples' own error estimates, and the difference between the samples."""
     distance = (small.moment(layer) - large.moment(layer)).norm() / large.moment(layer).norm()
     keys = _keys(subject, layer, edits).T
     cosines = F.cosine_similarity(
@@ -65,8 +65,10 @@ def compare(
     }
 
 
-def effect(subject: MeasuredModel, known: Statistics, edits: list[Edit]) -> dict[str, float]:
-    """ROME edits, one at a time: how many succeed, and how far the answers to other facts move."""
+def effect(
+    subject: MeasuredModel, key_statistics: Statistics, edits: list[Edit]
+) -> dict[str, float]:
+    """The success rate of single ROME edits, and the drift of the answers about other facts."""
     hparams = find(METHODS["rome"].hparams, "rome", subject.model.config)
     contexts = sample_contexts(subject.model, subject.tokenizer, hparams)
     deltas = [
@@ -75,7 +77,7 @@ def effect(subject: MeasuredModel, known: Statistics, edits: list[Edit]) -> dict
             subject.tokenizer,
             [edit],
             hparams,
-            known,
+            key_statistics,
             contexts=contexts,
             controls=[other.prompt for other in edits if other.subject != edit.subject],
         )

@@ -1,4 +1,4 @@
-"""The steps of an engine, recorded in its workers."""
+"""Records the steps of an engine in its workers."""
 
 import time
 from typing import Any

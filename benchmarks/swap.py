@@ -1,4 +1,4 @@
-"""What a swap does to running streams: `python -m benchmarks swap`."""
+"""The effect of a swap on running streams: `python -m benchmarks swap`."""
 
 import argparse
 import asyncio
@@ -142,15 +142,15 @@ async def _measure(options: argparse.Namespace) -> dict[str, Any]:
 
 async def _swap(swapper: Swapper, count: int) -> list[Timing]:
     """Swap a delta in and out, with time between for the streams to continue."""
-    found = []
-    # The first reads the checkpoint, once in a server's life.
+    timings = []
+    # The first swap is not counted: it reads the checkpoint, which happens once per server.
     for number in range(count + 1):
         await asyncio.sleep(SECONDS_BETWEEN)
         await swapper.serve([] if number % 2 else [_delta()], str(number))
         if number and swapper.timing is not None:
-            found.append(swapper.timing)
+            timings.append(swapper.timing)
     await asyncio.sleep(SECONDS_BETWEEN)
-    return found
+    return timings
 
 
 def _meets(gap: Interval, span: Interval) -> bool:
@@ -162,8 +162,8 @@ def _longest(gaps: Iterable[Interval]) -> float:
 
 
 def _median_and_max_ms(seconds: Iterable[float]) -> dict[str, float]:
-    found = sorted(1000.0 * value for value in seconds)
-    return {"median": round(statistics.median(found), 3), "max": round(found[-1], 3)}
+    milliseconds = sorted(1000.0 * value for value in seconds)
+    return {"median": round(statistics.median(milliseconds), 3), "max": round(milliseconds[-1], 3)}
 
 
 def _delta() -> Delta:

@@ -1,4 +1,4 @@
-"""What edits cost a server's requests, beside plain vLLM: `python -m benchmarks serving`."""
+"""The cost of edits for a server's requests against plain vLLM: `python -m benchmarks serving`."""
 
 from benchmarks.serving.command import add_parser
 

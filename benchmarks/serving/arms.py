@@ -1,4 +1,4 @@
-"""What is compared: plain vLLM, and vllm-edit with one feature at a time."""
+"""The arms of the comparison: plain vLLM, and vllm-edit with one feature at a time."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -27,11 +27,11 @@ class Storm:
 
 @dataclass(frozen=True)
 class Arm:
-    """One thing to measure, described by `about`.
+    """One configuration to measure, described by `about`.
 
-    Its requests go to `models` in turn. `scoped` percent are about one of the first `in_memory`
-    facts. `edits` are in effect for them. The set `active` is part of default traffic meanwhile.
-    A `swept` arm is measured at several request rates.
+    Its requests go to `models` in turn, with `edits` edits in effect. `scoped` percent of them are
+    about one of the first `in_memory` facts. The edit set `active` is active during the load. A
+    `swept` arm is measured at several request rates.
     """
 
     name: str
@@ -54,21 +54,21 @@ def arms(plan: ServingPlan, chosen: Collection[str] = ()) -> list[Arm]:
     With `chosen` names: only these and the first, even if the plan does not include them. Raises
     ValueError for an unknown name.
     """
-    found = _all(plan)
+    all_arms = _all(plan)
     chosen = chosen or plan.arms
-    if unknown := set(chosen) - {arm.name for arm in found}:
+    if unknown := set(chosen) - {arm.name for arm in all_arms}:
         raise ValueError(f"There is no arm {', '.join(sorted(unknown))}; --list shows them.")
-    return [arm for arm in found if not chosen or arm.name in (found[0].name, *chosen)]
+    return [arm for arm in all_arms if not chosen or arm.name in (all_arms[0].name, *chosen)]
 
 
 def _all(plan: ServingPlan) -> list[Arm]:
-    found = [
+    all_arms = [
         Arm("plain", "vLLM without the plugin", PLAIN, swept=True),
         Arm("no-edits", "the plugin, before any edit", UNEDITED, swept=True),
     ]
     for size in plan.sizes:
-        found += [_memory(size, scoped) for scoped in (0, 10, 100)]
-    found.append(
+        all_arms += [_memory(size, scoped) for scoped in (0, 10, 100)]
+    all_arms.append(
         Arm(
             "merged",
             f"{MERGED_EDITS} weight edits (MEMIT) merged into the weights",
@@ -78,10 +78,10 @@ def _all(plan: ServingPlan) -> list[Arm]:
             swept=True,
         )
     )
-    found += [_adapters(count) for count in (0, 1, 4, 16)]
+    all_arms += [_adapters(count) for count in (0, 1, 4, 16)]
     kinds: tuple[Kind, ...] = ("memory", "weight", "swap")
-    found += [_storm(kind, rate) for kind in kinds for rate in (1.0, 5.0, 20.0)]
-    return [*found, _serac(), _mello()]
+    all_arms += [_storm(kind, rate) for kind in kinds for rate in (1.0, 5.0, 20.0)]
+    return [*all_arms, _serac(), _mello()]
 
 
 def memory_set(size: int) -> str:

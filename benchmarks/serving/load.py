@@ -1,4 +1,4 @@
-"""Load from the code of `vllm bench serve`, so that figures are comparable with others'."""
+"""Load from the code of `vllm bench serve`, so that figures are comparable with published ones."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ _DETAILS = (
 )  # fmt: skip
 """What `vllm bench serve` leaves out of its result without `--save-detailed`."""
 _BEAT = 0.01
-"""Seconds between two checks how late this process runs."""
+"""Seconds between two measurements of this process's lag."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Load:
 class Stream:
     """One streamed answer: times of the request and of each piece (time.perf_counter)."""
 
-    asked: float
+    sent_at: float
     pieces: tuple[float, ...]
 
     @property
@@ -68,8 +68,8 @@ class Stream:
 class LoadResult:
     """`flat` has the keys of `vllm bench serve --save-result`; `span` is when it ran.
 
-    `sent` counts the prompt tokens that were sent. `lags` are the seconds by which this process
-    woke too late: it measured answers late by as much.
+    `sent` is the number of prompt tokens sent. `lags` are the seconds by which this process woke
+    up too late, which delays its measurements by the same time.
     """
 
     flat: dict[str, Any]
@@ -91,7 +91,7 @@ async def send(load: Load) -> LoadResult:
     watch = asyncio.create_task(_watch(lags))
     begun = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
-        found = await benchmark_completions(
+        result = await benchmark_completions(
             endpoint_type="openai",
             api_url=f"{load.url}/v1/completions",
             base_url=load.url,
@@ -119,8 +119,8 @@ async def send(load: Load) -> LoadResult:
     span = (begun, time.perf_counter())
     watch.cancel()
     sent = sum(request.prompt_len for request in requests)
-    errors = tuple(filter(None, found["errors"]))
-    return LoadResult(_flat(load, found), sent, tuple(lags), _streams(found), errors, span)
+    errors = tuple(filter(None, result["errors"]))
+    return LoadResult(_flat(load, result), sent, tuple(lags), _streams(result), errors, span)
 
 
 async def _watch(lags: list[float]) -> None:
@@ -130,7 +130,7 @@ async def _watch(lags: list[float]) -> None:
         lags.append(time.perf_counter() - due)
 
 
-def _flat(load: Load, found: dict[str, Any]) -> dict[str, Any]:
+def _flat(load: Load, result: dict[str, Any]) -> dict[str, Any]:
     return {
         "date": time.strftime("%Y%m%d-%H%M%S"),
         "backend": "openai",
@@ -142,13 +142,13 @@ def _flat(load: Load, found: dict[str, Any]) -> dict[str, Any]:
         "request_rate": "inf" if load.rate == CLOSED else load.rate,
         "burstiness": load.burstiness,
         "max_concurrency": load.concurrency,
-        **{name: value for name, value in found.items() if name not in _DETAILS},
+        **{name: value for name, value in result.items() if name not in _DETAILS},
     }
 
 
-def _streams(found: dict[str, Any]) -> tuple[Stream, ...]:
-    """Those that were answered completely."""
-    parts = (found[name] for name in ("start_times", "ttfts", "itls", "errors"))
+def _streams(result: dict[str, Any]) -> tuple[Stream, ...]:
+    """The streams of completed requests."""
+    parts = (result[name] for name in ("start_times", "ttfts", "itls", "errors"))
     return tuple(
         Stream(start, tuple(np.cumsum([start + ttft, *itl]).tolist()))
         for start, ttft, itl, error in zip(*parts, strict=True)

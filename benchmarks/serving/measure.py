@@ -105,7 +105,7 @@ def _edit_figures(
         "edit_set_size": arm.edits,
         "edit_scoped_percent": arm.scoped,
         "edit_hit_share": (routed - passed) / routed if routed else None,
-        "edit_asked": storm.asked,
+        "edit_asked": storm.requested,
         "edit_refused": storm.refused,
         "edit_active": storm.active,
         "edit_failed": storm.failed,
@@ -145,7 +145,7 @@ def recomputed(streams: Sequence[Stream], flat: Mapping[str, Any], swaps: Sequen
     tokens = 0.0
     for at in swaps:
         for stream in streams:
-            if stream.asked <= at <= stream.pieces[-1]:
+            if stream.sent_at <= at <= stream.pieces[-1]:
                 tokens += prompt + sum(piece <= at for piece in stream.pieces)
     return tokens
 

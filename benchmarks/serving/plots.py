@@ -21,20 +21,20 @@ _STYLES: Mapping[str, Literal["solid", "dashed"]] = {"p50": "solid", "p99": "das
 _SCOPED = (0, 10, 100)
 SCOPE_LEGEND = legend([f"{scoped} % in scope" for scoped in _SCOPED])
 _EVENTS = 200
-"""Most swaps that are marked in one timeline."""
+"""The maximum number of swaps that are marked in one timeline."""
 
 
 def by_rate(result: Result) -> list[str]:
     """TTFT and ITL, median and 99th percentile, against the request rate."""
-    found = []
+    charts = []
     for name, metric in (("TTFT, ms", "ttft"), ("ITL, ms", "itl")):
         for percentile, style in _STYLES.items():
             series = _rate_series(result, f"{percentile}_{metric}_ms", style)
             if values := sorted({int(p.x) for s in series for p in s.points}):
                 x = Axis("requests per second", "count", values)
                 y = Axis("milliseconds", "value")
-                found.append(chart(f"{name}, {percentile}", x, y, series))
-    return found
+                charts.append(chart(f"{name}, {percentile}", x, y, series))
+    return charts
 
 
 def rate_legend(result: Result) -> str:
@@ -45,7 +45,7 @@ def rate_legend(result: Result) -> str:
 def by_edits(result: Result) -> list[str]:
     """Throughput and TTFT as ratios to plain vLLM, against the number of edits in memory."""
     x = Axis("edits in memory", "count", sorted({arm["in_memory"] for arm in _memories(result)}))
-    found = []
+    charts = []
     for title, loop, key in (
         ("Output throughput, ratio to plain vLLM", CLOSED, THROUGHPUT),
         ("Median TTFT, ratio to plain vLLM", OPEN, TTFT),
@@ -56,13 +56,13 @@ def by_edits(result: Result) -> list[str]:
             if (points := _memory_points(result, scoped, loop, key))
         ]
         if series:
-            found.append(chart(title, x, Axis("ratio", "value"), series))
-    return found
+            charts.append(chart(title, x, Axis("ratio", "value"), series))
+    return charts
 
 
 def timelines(result: Result) -> list[str]:
     """Storms of the first round in closed loop: tokens per second and gaps, swaps marked."""
-    found = []
+    charts = []
     for record in result["records"]:
         line = record["edit_timeline"]
         if line is None or record["edit_round"] or record["edit_loop"] != CLOSED:
@@ -75,12 +75,12 @@ def timelines(result: Result) -> list[str]:
             points = [Point(at * window, value) for at, value in enumerate(line[key])]
             title = f"{record['edit_arm']}: {what}"
             axes = Axis("seconds", "value"), Axis(what, "value")
-            found.append(chart(title, *axes, [Series(what, 0, "solid", points)], swaps))
-    return found
+            charts.append(chart(title, *axes, [Series(what, 0, "solid", points)], swaps))
+    return charts
 
 
 def profiles(result: Result) -> list[str]:
-    """One bar for each profile, its parts side by side."""
+    """One bar for each profile, divided into its parts."""
     return [
         stack(title, [(row["part"], row["ms"], f"{row['ms']:.2f} ms") for row in rows])
         for title, rows in result["profile"].items()
@@ -92,24 +92,24 @@ def _swept(result: Result) -> list[str]:
 
 
 def _rate_series(result: Result, key: str, style: Literal["solid", "dashed"]) -> list[Series]:
-    found = []
+    all_series = []
     for colour, name in enumerate(_swept(result)):
         values = [
             (r, at_rate(result["records"], name, r, key)) for r in rates(result["records"], name)
         ]
         points = [_point(rate, spread, "per second") for rate, spread in values if spread]
         if points:
-            found.append(Series(name, colour, style, points))
-    return found
+            all_series.append(Series(name, colour, style, points))
+    return all_series
 
 
 def _memory_points(result: Result, scoped: int, loop: str, key: str) -> Sequence[Point]:
-    found = []
+    points = []
     for arm in _memories(result):
         spread = ratio(result["records"], arm["name"], loop, key)
         if spread and arm["scoped"] == scoped:
-            found.append(_point(arm["in_memory"], spread, "edits"))
-    return found
+            points.append(_point(arm["in_memory"], spread, "edits"))
+    return points
 
 
 def _memories(result: Result) -> list[Mapping[str, Any]]:

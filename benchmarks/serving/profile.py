@@ -1,4 +1,4 @@
-"""Where the milliseconds of a routed request and of a weight edit go.
+"""The time of the parts of a routed request and of a weight edit.
 
 The parts of routing are timed in this process, on an idle machine, with the server's own code. The
 times inside vLLM come from the server's /metrics under load.
@@ -127,24 +127,24 @@ def profiles(size: int, count: int, records: Sequence[Row]) -> dict[str, list[Ro
 
 
 class _Route:
-    """What the middleware does with a request, part by part."""
+    """The middleware's work on a request, part by part."""
 
     def __init__(self, size: int) -> None:
         self._encoder = TimedEncoder(SentenceEncoder(cache_size=0))
         self._classifier = shipped_classifier()
         settings = IkeSettings(demonstrations=2)
         self._settings = RetrieverSettings(threshold=0.3, ike=settings)
-        shown = DemonstrationStore(tuple(factworld.demonstrations()), self._encoder)
-        self._ike = Ike(shown, settings)
+        demonstrations = DemonstrationStore(tuple(factworld.demonstrations()), self._encoder)
+        self._ike = Ike(demonstrations, settings)
         self._ike.load()
         self._memory = _filled(size, self._encoder)
 
     def table(self, texts: Sequence[str]) -> list[Row]:
         """Mean time of each part over the texts; a part that a text skips counts as zero."""
         self._one(texts[0])
-        found = [self._one(text) for text in texts]
-        parts = [part for part in _ABOUT if any(part in one for one in found)]
-        return [_row(p, 1e3 * statistics.mean(one.get(p, 0.0) for one in found)) for p in parts]
+        measured = [self._one(text) for text in texts]
+        parts = [part for part in _ABOUT if any(part in one for one in measured)]
+        return [_row(p, 1e3 * statistics.mean(one.get(p, 0.0) for one in measured)) for p in parts]
 
     def _one(self, text: str) -> Mapping[str, float]:
         watch = self._memory.watch = self._encoder.watch = Stopwatch()
@@ -184,8 +184,8 @@ def _filled(size: int, encoder: TimedEncoder) -> TimedMemory:
 
 def _engine(records: Sequence[Row], arm: str) -> list[Row]:
     parts = ("queue", "prefill", "decode")
-    found = [(part, over_rounds(records, arm, OPEN, f"edit_{part}_ms")) for part in parts]
-    return [_row(part, spread.median) for part, spread in found if spread]
+    spreads = [(part, over_rounds(records, arm, OPEN, f"edit_{part}_ms")) for part in parts]
+    return [_row(part, spread.median) for part, spread in spreads if spread]
 
 
 def _swap(records: Sequence[Row]) -> list[Row]:
@@ -194,10 +194,10 @@ def _swap(records: Sequence[Row]) -> list[Row]:
         ("edit_stage_ms", "ship and stage", "sent to the workers, which build the new weights"),
         ("edit_pause_ms", "commit", "requests wait, the weights change, caches are cleared"),
     )
-    found = [
+    spreads = [
         (part, over_rounds(records, "storm-weight-5", CLOSED, k), about) for k, part, about in parts
     ]
-    return [_row(part, spread.median, about) for part, spread, about in found if spread]
+    return [_row(part, spread.median, about) for part, spread, about in spreads if spread]
 
 
 def _row(part: str, milliseconds: float, about: str | None = None) -> Row:

@@ -1,4 +1,4 @@
-"""The result as one page that opens offline."""
+"""The result as one HTML page that opens offline."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ _CAUTION = (
 
 
 def html(result: Mapping[str, Any]) -> str:
-    """Tables, plots and what each number means."""
+    """Tables, plots and explanations."""
     parts = [
         page.bullets([table.conditions(result), _CAUTION]),
         page.section("Throughput and latency", page.table(table.main_table(result))),

@@ -1,4 +1,4 @@
-"""All rounds: each measures every arm once, in another order, on servers that stay up."""
+"""All rounds. Each measures every arm once, in another order, on the same servers."""
 
 import asyncio
 import json
@@ -101,7 +101,7 @@ def _one(
 
 
 def _append(record: Measurement, path: Path) -> None:
-    """Keep the record in case the run is interrupted."""
+    """Save the record, in case the run is interrupted."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
 

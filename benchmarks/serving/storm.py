@@ -1,4 +1,4 @@
-"""Edits made at a fixed rate while requests are served, and when they become visible."""
+"""Makes edits at a fixed rate during a load, and measures when they become visible."""
 
 import asyncio
 import itertools
@@ -25,9 +25,9 @@ _TOKENS = 8
 
 @dataclass
 class StormResult:
-    """What happened in a storm. Times are of time.perf_counter, durations in seconds."""
+    """The result of a storm. Times are of time.perf_counter, durations in seconds."""
 
-    asked: int = 0
+    requested: int = 0
     refused: int = 0
     accepting: list[float] = field(default_factory=list)
     """From each request to its acceptance."""
@@ -64,13 +64,13 @@ async def edit_storm(storm: Storm, url: str, name: str) -> AsyncIterator[StormRe
 async def _make_edits(
     storm: Storm, http: httpx.AsyncClient, name: str, result: StormResult
 ) -> None:
-    """Start each change at its time, however long the earlier ones take."""
+    """Start each change at its time, even if earlier ones still run."""
     begun = time.perf_counter()
     check = _VisibilityCheck(http, result)
     async with asyncio.TaskGroup() as tasks:
         for number, edit in enumerate(_edits(storm, name)):
             await asyncio.sleep(max(0.0, begun + number / storm.rate - time.perf_counter()))
-            result.asked += 1
+            result.requested += 1
             if edit is None:
                 # The engine does one swap at a time, so switches of a set wait for each other.
                 await _switch(http, number % 2 == 0, result)
@@ -116,7 +116,7 @@ async def _post(
 
 
 class _VisibilityCheck:
-    """Asks until an edit is visible. One edit at a time, so that it adds little load."""
+    """Polls until an edit is visible; only one edit at a time, to add little load."""
 
     def __init__(self, http: httpx.AsyncClient, result: StormResult) -> None:
         self._http = http

@@ -13,12 +13,12 @@ CLOSED, OPEN = "closed", "open"
 PLAIN = "plain"
 THROUGHPUT, TTFT = "output_throughput", "median_ttft_ms"
 _RANKED = 10
-"""Fewest rounds for an interval of their median."""
+"""The minimum number of rounds for an interval of their median."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """Limits of an arm, as ratios to plain vLLM: least throughput and largest TTFT, if any."""
+    """Limits of an arm as ratios to plain vLLM: minimum throughput and, if any, maximum TTFT."""
 
     arm: str
     throughput: float
@@ -34,7 +34,7 @@ GOALS = (
 
 
 def over_rounds(records: Sequence[Measurement], arm: str, loop: str, key: str) -> Spread | None:
-    """The values of one key over the rounds; a value with extremes counts as its median."""
+    """The values of one key over the rounds. Of a value that is a spread, the median counts."""
     return Spread.of(_value(r.get(key)) for r in _of(records, arm, loop))
 
 
@@ -74,7 +74,7 @@ def judged(records: Sequence[Measurement]) -> list[dict[str, Any]]:
     `throughput` is the ratio of output throughput (closed loop). `ttft` is the ratio of the median
     time to first token (open loop). Both are medians over the rounds, with their `interval`.
     """
-    found = []
+    verdicts = []
     for goal in GOALS:
         throughput = ratio(records, goal.arm, CLOSED, THROUGHPUT)
         if throughput is None:
@@ -82,7 +82,7 @@ def judged(records: Sequence[Measurement]) -> list[dict[str, Any]]:
         ttft = ratio(records, goal.arm, OPEN, TTFT)
         lost = failed(records, goal.arm)
         slow = goal.ttft is not None and (ttft is None or ttft.median > goal.ttft)
-        found.append(
+        verdicts.append(
             {
                 "arm": goal.arm,
                 "throughput_at_least": goal.throughput,
@@ -95,13 +95,13 @@ def judged(records: Sequence[Measurement]) -> list[dict[str, Any]]:
                 "met": throughput.median >= goal.throughput and not slow and not lost,
             }
         )
-    return found
+    return verdicts
 
 
 def rates(records: Sequence[Measurement], arm: str) -> list[float]:
     """The request rates at which an arm was measured in open loop."""
-    found = {r["request_rate"] for r in records if r["edit_arm"] == arm}
-    return sorted(rate for rate in found if isinstance(rate, float))
+    rates_of_arm = {r["request_rate"] for r in records if r["edit_arm"] == arm}
+    return sorted(rate for rate in rates_of_arm if isinstance(rate, float))
 
 
 def at_rate(records: Sequence[Measurement], arm: str, rate: float, key: str) -> Spread | None:
@@ -112,14 +112,14 @@ def at_rate(records: Sequence[Measurement], arm: str, rate: float, key: str) -> 
 
 def _of(records: Sequence[Measurement], arm: str, loop: str) -> list[Measurement]:
     """An arm's records of the load that every arm gets, one per round."""
-    found: dict[int, Measurement] = {}
+    first_of_round: dict[int, Measurement] = {}
     for record in records:
         if record["edit_arm"] == arm and record["edit_loop"] == loop:
-            # Within a round, the other rates come after it.
-            found.setdefault(record["edit_round"], record)
-    return list(found.values())
+            # In a round, the load of every arm comes before those at other rates.
+            first_of_round.setdefault(record["edit_round"], record)
+    return list(first_of_round.values())
 
 
 def _value(value: Any) -> float | None:
-    found: float | None = value["median"] if isinstance(value, Mapping) else value
-    return found
+    number: float | None = value["median"] if isinstance(value, Mapping) else value
+    return number

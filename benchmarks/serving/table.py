@@ -68,13 +68,13 @@ def conditions(result: Mapping[str, Any]) -> str:
 
 def _warning(result: Mapping[str, Any]) -> str:
     """A sentence if the load generator had to wait for the processor."""
-    found = Spread.of(
+    lag_spread = Spread.of(
         lag["median"] for r in result["records"] if (lag := r.get("edit_client_lag_ms"))
     )
-    if found is None or found.median < _LATE:
+    if lag_spread is None or lag_spread.median < _LATE:
         return ""
     return (
-        f" CAUTION: the load generator was {found.median:.1f} ms late at the median, because "
+        f" CAUTION: the load generator was {lag_spread.median:.1f} ms late at the median, because "
         "other programs were running: do not rely on these figures."
     )
 
@@ -103,7 +103,7 @@ def main_table(result: Mapping[str, Any]) -> list[Row]:
 
 
 def edit_table(result: Mapping[str, Any]) -> list[Row]:
-    """What the edits did and cost, in closed loop."""
+    """Effects and costs of the edits, in closed loop."""
     records = result["records"]
     columns = (
         ("edit_active_rate", 2), ("edit_visible_ms", 0), ("edit_pause_ms", 1),
@@ -156,7 +156,7 @@ def _within(ratios: Mapping[str, float] | None, interval: Sequence[float] | None
 
 
 def profile_table(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Where the milliseconds of one thing go."""
+    """The time of each part of a profile."""
     head = ["part", "ms", "what it is"]
     return [head, *([row["part"], f"{row['ms']:.3f}", row["about"]] for row in rows)]
 

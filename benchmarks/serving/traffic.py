@@ -21,7 +21,7 @@ INSTRUCTIONS = (
     "the year first, and names in full. Use plain words and no lists. This is the question. "
 )
 RESERVED = 30_000
-"""Most requests of one run; the requests of the next run begin after so many."""
+"""The maximum number of requests of one run: the range of question numbers of each run."""
 
 
 def prompts(count: int, number: int, scoped: int = 0, in_memory: int = 0) -> list[str]:
@@ -58,16 +58,16 @@ def corrections(count: int, method: str, first: int = 0) -> list[dict[str, str]]
 
 def hops(count: int, edits: int) -> tuple[list[dict[str, str]], Sequence[str]]:
     """For MeLLo: edits that do not contradict each other, and two-hop questions about them."""
-    found: dict[tuple[str, str], dict[str, str]] = {}
+    edits_by_prompt: dict[tuple[str, str], dict[str, str]] = {}
     questions: list[str] = []
     for record in mquake(factworld.build_world(), random.Random(0), 2 * edits):  # noqa: S311
         rewrites = record["requested_rewrite"]
         new = {(r["prompt"], r["subject"]): _rewritten(r) for r in rewrites}
-        if len(found | new) > edits:
+        if len(edits_by_prompt | new) > edits:
             break
-        found |= new
+        edits_by_prompt |= new
         questions += record["questions"]
-    return list(found.values()), [questions[at % len(questions)] for at in range(count)]
+    return list(edits_by_prompt.values()), [questions[at % len(questions)] for at in range(count)]
 
 
 def _rewritten(rewrite: dict[str, dict[str, str]] | dict[str, str]) -> dict[str, str]:

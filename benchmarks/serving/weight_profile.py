@@ -1,4 +1,4 @@
-"""Where the milliseconds of one ROME edit of the bundled model go."""
+"""The time of the parts of one ROME edit of the bundled model."""
 
 import cProfile
 import pstats
@@ -12,7 +12,7 @@ from weight_patchers.hyperparameters import find
 from weight_patchers.values.contexts import sample_contexts
 
 Part = tuple[str, float, str]
-"""Its name, its milliseconds, and what it is."""
+"""Name, milliseconds and description."""
 
 _FUNCTIONS = (
     ("plan_workload", "contexts", "workload.py", "texts around the edit put together"),
@@ -30,16 +30,18 @@ def weight_edit() -> list[Part]:
     method = METHODS["rome"]
     hparams = find(method.hparams, "rome", subject.model.config)
     start = time.perf_counter()
-    known = subject.statistics(hparams.layers)
+    key_statistics = subject.statistics(hparams.layers)
     collected = time.perf_counter()
     for layer in hparams.layers:
-        known.factor(layer)
+        key_statistics.factor(layer)
     factored = time.perf_counter()
     contexts = sample_contexts(subject.model, subject.tokenizer, hparams)
     first, second = models.edits(2)
 
     def compute(edit: Any) -> None:
-        method.compute(subject.model, subject.tokenizer, [edit], hparams, known, contexts=contexts)
+        method.compute(
+            subject.model, subject.tokenizer, [edit], hparams, key_statistics, contexts=contexts
+        )
 
     compute(first)
     parts = _by_function(lambda: compute(second))

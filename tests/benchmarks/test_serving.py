@@ -1,4 +1,4 @@
-"""The serving benchmark: its figures, and one quick run of the whole."""
+"""The figures of the serving benchmark, and one quick run."""
 
 import json
 import random
@@ -48,7 +48,7 @@ def test_ranks_say_where_a_median_lies() -> None:
     ratios = [1.0 + number / 100 for number in range(100)]
     records = rounds("plain", [100.0] * 100, []) + rounds("a", [100 * r for r in ratios], [])
     bounds = interval(records, "a", CLOSED, "output_throughput")
-    # The 41st and the 60th of a hundred.
+    # The 41st and the 60th of 100 ratios.
     assert bounds == pytest.approx((1.40, 1.59))
     assert interval(records[:9], "plain", CLOSED, "output_throughput") is None
 
@@ -112,7 +112,7 @@ def test_a_timeline_counts_tokens_and_gaps_by_window() -> None:
 
 def test_a_swap_has_running_streams_computed_again() -> None:
     answered = two_streams()
-    # The first has two tokens behind its prompt of 20, the second one.
+    # After their prompts of 20 tokens, the first has two tokens and the second has one.
     assert recomputed(answered.streams, answered.flat, [10.65]) == 20 + 2 + 20 + 1
     assert recomputed(answered.streams, answered.flat, [11.5]) == 0
 
@@ -178,7 +178,7 @@ def test_parts_inside_others_are_counted_once(monkeypatch: pytest.MonkeyPatch) -
 
 
 def made_up_result() -> dict[str, Any]:
-    """As a run of all arms leaves it."""
+    """The result of a run of all arms."""
     all_arms = arms(FULL)
     records = []
     for number in range(2):

@@ -1,4 +1,4 @@
-"""A small result, as a run with every regime leaves it."""
+"""A small result of a run with every regime."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +43,7 @@ def sample(plan: EvaluationPlan) -> Sample:
 
 @pytest.fixture
 def open_journal(tmp_path: Path, plan: EvaluationPlan, sample: Sample) -> OpenFinishedJobs:
-    """Opens the journal of the run, or of another plan or target."""
+    """Open the journal of the run, or of another plan or target."""
 
     def opened(plan: EvaluationPlan = plan, target: str = "factworld") -> FinishedJobs:
         return FinishedJobs(tmp_path / "run" / "pieces.jsonl", plan, sample, target)
@@ -52,7 +52,7 @@ def open_journal(tmp_path: Path, plan: EvaluationPlan, sample: Sample) -> OpenFi
 
 
 def piece(job: Job, sample: Sample, count: int, moment: str, *values: float) -> JobResult:
-    """Each value is one record's score in everything."""
+    """A result; each value is the score of one record in all metrics."""
     names = ("reliability", "generalization", "locality", "portability", "portability.alias",
              "locality.other_subjects")  # fmt: skip
     ways = ("generated", "teacher_forced")
@@ -74,7 +74,7 @@ def piece(job: Job, sample: Sample, count: int, moment: str, *values: float) -> 
 def result(
     tmp_path_factory: pytest.TempPathFactory, plan: EvaluationPlan, sample: Sample
 ) -> dict[str, Any]:
-    """Of both methods the same: alone all is well, of two together half."""
+    """The same for both methods: single edits succeed, and half of two edits together."""
     folder = tmp_path_factory.mktemp("result")
     journal = FinishedJobs(folder / "pieces.jsonl", plan, sample, "factworld")
     journal.add(UNEDITED, [piece(UNEDITED, sample, 0, END, 0.0, 0.0)])

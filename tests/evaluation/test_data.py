@@ -1,4 +1,4 @@
-"""Published schemas become one record; bad files are refused with file, record and field."""
+"""All schemas are read as records; errors in files name the file, the record and the field."""
 
 import json
 from pathlib import Path

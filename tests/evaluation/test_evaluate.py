@@ -1,4 +1,4 @@
-"""``vllm-edit evaluate`` on the real server: two methods on the same edits."""
+"""`vllm-edit evaluate` on a real server: two methods on the same edits."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def mean(row: dict[str, Any], metric: str) -> float:
 def test_two_methods_are_judged_as_served_and_the_server_is_left_as_it_was(
     server: ServerProcess, http: httpx.Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # What a killed run left is taken back.
+    # The edits that a killed run left are rolled back.
     http.post("/v1/edit-sets", json={"name": SET}).raise_for_status()
     arguments = (
         "--url", server.url, "--edits", EDITS, "--counts", f"1,{EDITS}",
@@ -52,13 +52,13 @@ def test_two_methods_are_judged_as_served_and_the_server_is_left_as_it_was(
             assert mean(row, "locality.other_subjects/teacher_forced") > 0.6
             assert row["failed"] == 0
         assert result["costs"][method]["preparation_seconds"] >= 0.0
-    # A memory edit touches no prompt about something else; a weight edit every one a little.
+    # A memory edit changes no unrelated prompt; a weight edit changes all of them a little.
     assert rows["ike", "single", 1, "at the end"]["drift"] == pytest.approx(0.0, abs=1e-6)
     assert rows["rome", "single", 1, "at the end"]["drift"] > 0.0
     assert "| rome | factworld |" in capsys.readouterr().out
     assert SET not in http.get("/v1/edit-sets").text
 
-    # The same command finds all done, and asks the server for nothing.
+    # Repeated, the command has nothing left to do and sends the server no requests.
     arguments = tuple(str(a).replace(server.url, "http://127.0.0.1:9") for a in arguments)
     pieces = tmp_path / "pieces.jsonl"
     pieces.write_text(pieces.read_text().replace(server.url, "http://127.0.0.1:9"))
@@ -80,7 +80,7 @@ def test_questions_of_several_hops_are_taken_apart_where_a_method_can(
     rows = {row["method"]: row for row in result["rows"]}
     assert mean(rows["mello"], "portability.multi_hop/generated") > 0.6
     assert mean(rows["ike"], "portability.multi_hop/generated") < 0.4
-    # It answers several prompts, so none of them has the target's likelihood.
+    # MeLLo answers several prompts, so the target has no likelihood.
     assert "portability.multi_hop/teacher_forced" not in rows["mello"]["metrics"]
     assert "portability.multi_hop/teacher_forced" in rows["ike"]["metrics"]
 

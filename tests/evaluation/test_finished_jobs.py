@@ -1,4 +1,4 @@
-"""A run that was cut off goes on where it was."""
+"""An interrupted run resumes where it stopped."""
 
 from dataclasses import replace
 from pathlib import Path

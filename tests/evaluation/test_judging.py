@@ -1,4 +1,4 @@
-"""A record's scores, from answers made up by hand."""
+"""A record's scores, computed from constructed answers."""
 
 from dataclasses import replace
 
@@ -69,14 +69,14 @@ def test_every_metric_is_scored_by_its_definition() -> None:
             "locality.other_relations/teacher_forced": 0.0,
             "locality/generated": 0.5,
             "locality/teacher_forced": 0.5,
-            # Any wording and any answer will do.
+            # Any answer to any wording is right.
             "portability.multi_hop/generated": 1.0,
             "portability.multi_hop/teacher_forced": 1.0,
             "portability/generated": 1.0,
             "portability/teacher_forced": 1.0,
             "efficacy_success": 1.0,
             "paraphrase_success": 1.0,
-            # There the true object should be the likelier one, and golf is.
+            # For other subjects the true object should be likelier, but golf is.
             "neighbourhood_success": 0.0,
         }
     )

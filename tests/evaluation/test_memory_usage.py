@@ -1,4 +1,4 @@
-"""What a server and the devices hold is looked at while edits are judged."""
+"""Peak memory of processes and devices."""
 
 import os
 import time
@@ -8,7 +8,7 @@ from vllm_edit.evaluation.memory_usage import MemoryWatch
 
 
 class Counted(DeviceMemory):
-    """DeviceMemory that hold what a test says, one figure a look and then nothing more."""
+    """A DeviceMemory that returns the given values in turn, then None."""
 
     def __init__(self, *held: int) -> None:
         self._left = [*held]

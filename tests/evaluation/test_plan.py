@@ -1,4 +1,4 @@
-"""What a run is made of."""
+"""The jobs of a plan."""
 
 from dataclasses import replace
 
@@ -16,9 +16,9 @@ def test_every_regime_edits_the_same_records(plan: EvaluationPlan) -> None:
     assert len({job.key for job in jobs}) == len(jobs)
     parts = {(job.regime, job.count, job.index): list(job.of("abcde")) for job in jobs}
     assert [parts["single", 1, index] for index in range(5)] == [[c] for c in "abcde"]
-    # A group of one is an edit alone, which is there already.
+    # A batch of one is the same as a single edit.
     assert ("batch", 1, 0) not in parts
-    # What is left over fills no group of two.
+    # The last edit fills no batch of two.
     assert [parts["batch", 2, index] for index in range(2)] == [["a", "b"], ["c", "d"]]
     assert parts["sequential", 2, 0] == ["a", "b"]
 

@@ -1,4 +1,4 @@
-"""What is made of a stored result: means, tables, and a page that needs nothing else."""
+"""The reports of a result: means, tables and a self-contained page."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def row(result: dict[str, Any], *key: object) -> dict[str, Any]:
 
 
 class _Page(HTMLParser):
-    """Checks that what is opened is closed, and notes what would be loaded."""
+    """Checks that all tags are closed, and lists the loaded resources."""
 
     empty = frozenset({"meta", "line", "polyline", "rect", "circle", "path", "br"})
 
@@ -38,7 +38,7 @@ class _Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.seen.append(tag)
         links = [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
-        # A fragment is in this page.
+        # A fragment refers to the page itself.
         self.loaded += [link for link in links if not link.startswith("#")]
         if tag not in self.empty:
             self.open.append(tag)

@@ -1,4 +1,4 @@
-"""Which records a run edits."""
+"""The selection of the records of a run."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from vllm_edit.evaluation.sample import CONTROLS, draw
 
 @pytest.fixture
 def source(tmp_path: Path) -> str:
-    """Forty records that can be edited and two that cannot."""
+    """Forty editable records, and two that cannot be edited."""
     items = [
         {
             "prompt": f"Land {number}x lies in",

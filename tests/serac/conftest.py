@@ -1,4 +1,4 @@
-"""A small random model that never ends, servers on real sockets, and what clients are sent."""
+"""A small random model without an end token, servers on real sockets, and their replies."""
 
 import json
 import socket
@@ -27,7 +27,7 @@ POSITIONS = 4096
 
 
 class Sent:
-    """What an ASGI application sends."""
+    """The reply of an ASGI application."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -123,7 +123,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 @pytest.fixture(scope="session")
 def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model whose greedy text goes on until it is full; it has no chat template."""
+    """A random model that generates up to its context length; it has no chat template."""
     folder = tmp_path_factory.mktemp("endless")
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,4 +1,4 @@
-"""The process's HTTP side over a real socket, with a model in this process."""
+"""The HTTP application of the child process, on a real socket, with a model in this process."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from vllm_edit.serac.generation import Ending, Generator, Sampling
 
 
 class Recording(Generator):
-    """Keeps how generations ended."""
+    """Records how generations ended."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(*load(folder, "cpu"))

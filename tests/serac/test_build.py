@@ -1,4 +1,4 @@
-"""Which counterfactual model a server's settings name."""
+"""The counterfactual model that a server's settings select."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""SERAC with the bundled model in a process of its own."""
+"""SERAC with the bundled model in a child process."""
 
 import asyncio
 import os

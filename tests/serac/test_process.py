@@ -1,4 +1,4 @@
-"""The processes of SERAC as programs: what they import, and when they end."""
+"""The imports of SERAC's processes, and when the processes end."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What the counterfactual model reads."""
+"""The prompts of the counterfactual model."""
 
 import pytest
 

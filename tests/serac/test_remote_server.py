@@ -1,4 +1,4 @@
-"""SERAC with a model at a URL: a real HTTP server that this test tells what to do."""
+"""SERAC with a model at a URL: a real HTTP server that the tests control."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ Behaviour = Callable[[], Awaitable[Response]]
 
 
 class FakeServer:
-    """What the server got, and what it is to answer."""
+    """The requests that the server got, and its reply."""
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
@@ -136,7 +136,7 @@ async def test_the_model_is_asked_with_the_facts_and_the_clients_settings(
         }
     ]
     await _ask(serac)
-    # Which model it serves was asked once.
+    # The served model was requested only once.
     assert fake.keys == ["Bearer secret"] * 3
 
 

@@ -1,4 +1,4 @@
-"""Server-sent events, in whatever pieces they come."""
+"""Server-sent events, split anywhere."""
 
 from collections.abc import AsyncIterator
 
@@ -19,7 +19,7 @@ def _response(data: bytes, size: int) -> httpx.Response:
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
 async def test_events_come_whole(size: int) -> None:
-    # A line separator that is one to Python, but neither to JSON nor to the standard.
+    # A line separator in Python, but neither in JSON nor in the standard.
     sent = [{"text": "a\u2028b\x85c"}, {"text": "d\r\n"}, {}]
     second = b'data:{"text":"d\\r\\n"}\r\n\r\n'
     data = b": a comment\n\n" + encode_event(sent[0]) + second + encode_event({})

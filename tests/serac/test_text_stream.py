@@ -1,4 +1,4 @@
-"""Text of tokens as they come: whole characters, and nothing from a stop string on."""
+"""Streamed text: whole characters only, and none from a stop string on."""
 
 from collections.abc import Sequence
 

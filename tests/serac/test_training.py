@@ -1,4 +1,4 @@
-"""Training a counterfactual model: rows, runs that are interrupted, and the command."""
+"""Training of a counterfactual model: rows, interrupted runs and the command."""
 
 import json
 import subprocess
