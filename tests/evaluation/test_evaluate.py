@@ -22,8 +22,8 @@ def run(*arguments: object) -> int:
 
 
 def mean(row: dict[str, Any], metric: str) -> float:
-    mean: float = row["metrics"][metric]["mean"]
-    return mean
+    score: float = row["metrics"][metric]["mean"]
+    return score
 
 
 def test_two_methods_are_judged_as_served_and_the_server_is_left_as_it_was(

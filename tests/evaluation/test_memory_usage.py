@@ -8,7 +8,7 @@ from vllm_edit.evaluation.memory_usage import MemoryWatch
 
 
 class Counted(DeviceMemory):
-    """A DeviceMemory that returns the given values in turn, then None."""
+    """A DeviceMemory that returns the given values in turn, then 0."""
 
     def __init__(self, *held: int) -> None:
         self._left = [*held]

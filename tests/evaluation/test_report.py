@@ -123,7 +123,7 @@ def test_points_have_notes_and_the_same_data_give_the_same_page(
 
 
 def drawn_at(x: Axis, places: list[float]) -> list[tuple[float, float]]:
-    """Where points are drawn whose shares are their places among all."""
+    """The drawn positions of points at x = `places`, whose y values are 0, 0.25, 0.5 and so on."""
     points = [Point(place, at / 4, note="n") for at, place in enumerate(places)]
     svg = chart("t", x, Axis("y", "percent"), [Series("s", 0, "solid", points)])
     marks = re.findall(r"<title>s: n</title>.*?</g>\s*</g>", svg, re.DOTALL)
