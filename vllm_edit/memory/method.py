@@ -9,7 +9,7 @@ from vllm_edit.domain.edit import Edit, EditRequest
 from vllm_edit.domain.errors import InvalidEdit
 from vllm_edit.domain.method import EditsByVariant, MethodChange
 from vllm_edit.domain.variant import DEFAULT
-from vllm_edit.memory.counterfactual import Counterfactual
+from vllm_edit.memory.counterfactual_model import CounterfactualModel
 from vllm_edit.memory.query import MemoryQuery, as_edit_errors
 from vllm_edit.memory.variant_memory import MEMPROMPT, VariantMemory, fact_of
 
@@ -30,7 +30,7 @@ class MemoryMethod:
         self,
         retriever: Retriever,
         feedback: FeedbackMemory | None = None,
-        counterfactual: Counterfactual | None = None,
+        counterfactual: CounterfactualModel | None = None,
     ) -> None:
         self._empty = VariantMemory(retriever, feedback or FeedbackMemory(retriever.encoder))
         self._variants: dict[str, VariantMemory] = {}

@@ -10,7 +10,7 @@ from starlette.types import Message
 from retriever import Delegate
 from vllm_edit.domain.errors import EditError, Unavailable
 from vllm_edit.engine.model_names import ModelNames
-from vllm_edit.memory.counterfactual import Counterfactual
+from vllm_edit.memory.counterfactual_model import CounterfactualModel
 from vllm_edit.memory.router import Router
 from vllm_edit.memory.routing_options import RoutingOptions
 from vllm_edit.probes.gate import Answers
@@ -36,7 +36,7 @@ class VariantAsker:
         completions: CompletionHandler,
         router: Router,
         names: ModelNames,
-        counterfactual: Counterfactual | None,
+        counterfactual: CounterfactualModel | None,
         timeout: float,
     ) -> None:
         self._completions = completions
@@ -82,7 +82,9 @@ class VariantAsker:
         return await complete(self._completions, routed.request)
 
 
-async def _delegate(model: Counterfactual, request: Mapping[str, Any], delegate: Delegate) -> str:
+async def _delegate(
+    model: CounterfactualModel, request: Mapping[str, Any], delegate: Delegate
+) -> str:
     parts: list[bytes] = []
 
     async def send(message: Message) -> None:

@@ -8,7 +8,7 @@ from starlette.types import Receive, Send
 from retriever import Fact
 
 
-class Counterfactual(Protocol):
+class CounterfactualModel(Protocol):
     """SERAC's counterfactual model."""
 
     async def answer(
