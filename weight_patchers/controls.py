@@ -1,4 +1,4 @@
-"""Drift: how far edits move what the model says about everything else."""
+"""Drift: how far edits change the model's answers about everything else."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,12 +38,12 @@ PROMPTS = (
     "The sun rises in the",
     "We would like to inform you that",
 )
-"""Asked unless others are given: about nothing that anybody would edit."""
+"""The default prompts: about nothing that anybody would edit."""
 
 
 @dataclass(frozen=True, eq=False)
 class Controls:
-    """What a model said after the control prompts: log-probabilities [prompts, vocabulary]."""
+    """Next-token log-probabilities after the control prompts, `before` [prompts, vocabulary]."""
 
     batch: Batch
     before: Tensor
@@ -55,19 +55,19 @@ class Controls:
         tokenizer: PreTrainedTokenizerBase,
         prompts: Sequence[str] | None = None,
     ) -> "Controls":
-        """Remember what the model says now after `prompts`, by default `PROMPTS`."""
+        """Record the model's next-token distributions after `prompts`, by default `PROMPTS`."""
         texts = PROMPTS if prompts is None else prompts
         batch = pad([encode(tokenizer, text)[0] for text in texts], model.device)
-        return cls(batch, _said(model, batch))
+        return cls(batch, _next_token_scores(model, batch))
 
     def drift(self, model: PreTrainedModel) -> dict[str, float]:
         """KL(before || now) of the next token, in nats: `mean` and `max` over the prompts."""
-        now = _said(model, self.batch)
+        now = _next_token_scores(model, self.batch)
         each = F.kl_div(now, self.before, log_target=True, reduction="none").sum(-1).clamp_min(0)
         return {"mean": float(each.mean()), "max": float(each.max())}
 
 
-def _said(model: PreTrainedModel, batch: Batch) -> Tensor:
+def _next_token_scores(model: PreTrainedModel, batch: Batch) -> Tensor:
     rows = torch.arange(len(batch.ids), device=batch.ids.device)
     with torch.no_grad():
         logits = logits_at(model, batch, rows, batch.mask.sum(1) - 1)

@@ -53,7 +53,7 @@ class LowRank:
         return self.u @ self.v.T
 
     def parts(self) -> dict[str, Tensor]:
-        """What a delta file holds of it."""
+        """The tensors that a delta file holds for it."""
         return {"u": self.u, "v": self.v}
 
 
@@ -80,7 +80,7 @@ class Dense:
         return self.update
 
     def parts(self) -> dict[str, Tensor]:
-        """What a delta file holds of it."""
+        """The tensors that a delta file holds for it."""
         return {"update": self.update}
 
 
@@ -93,7 +93,7 @@ class Delta:
 
     `changes` is keyed by the parameter's name in the Hugging Face model, for example
     `model.layers.1.mlp.down_proj.weight`. `hyperparameters` and `diagnostics` hold JSON values.
-    `keys` holds, for methods whose later edits must spare earlier ones, the keys [d_in, n] of
+    `keys` holds, for methods whose later edits must preserve earlier ones, the keys [d_in, n] of
     this delta's edits, float32, finite and on the CPU; by changed parameter, column i for
     `edits[i]`. Raises CorruptDelta when they do not fit the changes and the edits.
     """
@@ -111,17 +111,17 @@ class Delta:
             _require_finite_matrix(keys)
             if name not in self.changes:
                 raise CorruptDelta(f"there are keys of {name}, but no change of it")
-            wanted = (self.changes[name].shape[1], len(self.edits))
-            if keys.shape != wanted:
+            required = (self.changes[name].shape[1], len(self.edits))
+            if keys.shape != required:
                 raise CorruptDelta(
-                    f"keys of shape {tuple(keys.shape)} for {name}: it needs {wanted}"
+                    f"keys of shape {tuple(keys.shape)} for {name}: it needs {required}"
                 )
 
     @classmethod
     def nothing(cls, fingerprint: str, method: str, hyperparameters: Mapping[str, Any]) -> "Delta":
         """The delta of no edits, which changes nothing."""
-        told = {"relative_norm": {}, "drift": {"mean": 0.0, "max": 0.0}, "edits": []}
-        return cls(fingerprint, method, hyperparameters, {}, (), told)
+        diagnostics = {"relative_norm": {}, "drift": {"mean": 0.0, "max": 0.0}, "edits": []}
+        return cls(fingerprint, method, hyperparameters, {}, (), diagnostics)
 
     def require_base(self, fingerprint: str) -> None:
         """Raise WrongBase unless the delta belongs to the base with this fingerprint."""
@@ -132,7 +132,7 @@ class Delta:
             )
 
     def save(self, path: Path) -> None:
-        """Write the file whole or not at all, and let it reach the disk before returning."""
+        """Write the file whole or not at all; it is on disk when this returns."""
         header = {
             "fingerprint": self.fingerprint,
             "method": self.method,
@@ -196,15 +196,15 @@ def _require_types(header: Mapping[str, Any]) -> None:
 def _changes_and_keys(
     tensors: Mapping[str, Tensor], transposed: Sequence[str]
 ) -> tuple[dict[str, ParameterChange], dict[str, Tensor]]:
-    """Both by parameter, from a file's tensors and the names of the changes it has transposed."""
+    """Changes and keys by parameter, from a file's tensors and the names of transposed changes."""
     parts: dict[str, dict[str, Tensor]] = {}
     for name in sorted(tensors):
         parameter, _, part = name.rpartition("::")
         if not parameter or part not in _PARTS:
             raise CorruptDelta(f"the tensor {name!r} is no part of a delta")
         parts.setdefault(parameter, {})[part] = tensors[name]
-    keys = {name: found.pop("keys") for name, found in parts.items() if "keys" in found}
-    changes = {name: _change(name, found, name in transposed) for name, found in parts.items()}
+    keys = {name: own.pop("keys") for name, own in parts.items() if "keys" in own}
+    changes = {name: _change(name, own, name in transposed) for name, own in parts.items()}
     if not changes.keys() >= set(transposed):
         raise CorruptDelta("a transposed change is missing")
     return changes, keys

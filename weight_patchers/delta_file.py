@@ -23,10 +23,10 @@ FORMAT = 2
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write the file whole or not at all, and let it reach the disk before returning."""
+    """Write the file whole or not at all; it is on disk when this returns."""
     parts = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    said = {"format": FORMAT, **header}
-    text = json.dumps(said | {"checksum": checksum(said, parts)}, sort_keys=True)
+    content = {"format": FORMAT, **header}
+    text = json.dumps(content | {"checksum": checksum(content, parts)}, sort_keys=True)
     _write_atomically(path, serialize(parts, metadata={"delta": text}))
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong when weights are edited.
+"""The errors of editing weights.
 
 PatcherError                     code
 ├── InvalidEdit                  invalid_edit

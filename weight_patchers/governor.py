@@ -1,7 +1,7 @@
-"""The governor: checks what all edits in effect do to the base together, not only the last one.
+"""The governor: checks the effect of all edits together on the base, not only of the last one.
 
-Edits one after another add up: the edited matrices grow until the model says nothing of use any
-more (Gupta et al. 2024, arXiv 2401.07453; Yang et al. 2024, arXiv 2402.09656).
+Edits add up: the edited matrices grow until the model's answers become useless
+(Gupta et al. 2024, arXiv 2401.07453; Yang et al. 2024, arXiv 2402.09656).
 """
 
 import math
@@ -16,15 +16,15 @@ from weight_patchers.delta_sum import sum_deltas
 from weight_patchers.errors import GovernorRefused, InvalidHyperparameters
 
 GOVERNOR = "governor"
-"""The name that `weight_patchers.hyperparameters.find` knows the shipped bounds by."""
+"""The name of the shipped bounds for `weight_patchers.hyperparameters.find`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """How far edits may move a model together; null for no bound.
+    """How far all edits together may move a model; null for no bound.
 
-    Raises InvalidHyperparameters when a bound is not above 0, or a warning would come after the
-    refusal.
+    Raises InvalidHyperparameters when a bound is not above 0, or a warning's bound is above the
+    refusal's.
     """
 
     norm_warn: float | None = None
@@ -51,7 +51,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was measured of the edits in effect together, and the bounds to warn at it passed."""
+    """The measures of all edits in effect together, and the warnings they cause."""
 
     relative_norm: Mapping[str, float]
     drift: Mapping[str, float]
@@ -69,11 +69,11 @@ class Verdict:
 def judge(
     bounds: Bounds, relative_norm: Mapping[str, float], drift: Mapping[str, float]
 ) -> Verdict:
-    """Hold what all edits did together, the new one included, against the bounds.
+    """Check the effect of all edits together, the new one included, against the bounds.
 
-    `relative_norm` is that of `relative_norms`, `drift` that of `Controls.drift` with controls
-    that watched the base. A figure that is not a number passes every bound.
-    Raises GovernorRefused when a figure passes a bound to refuse at.
+    `relative_norm` comes from `relative_norms`, `drift` from `Controls.drift` with controls that
+    watched the base. NaN exceeds every bound. Raises GovernorRefused when a figure exceeds a bound
+    for refusal.
     """
     warnings = []
     for kind, figure, sentence in _figures(relative_norm, drift):
@@ -105,7 +105,7 @@ def relative_norms(deltas: Sequence[Delta], base: Mapping[str, Tensor]) -> dict[
 def _figures(
     relative_norm: Mapping[str, float], drift: Mapping[str, float]
 ) -> Iterator[tuple[str, float, str]]:
-    """What is bounded: its kind, its figure, and a sentence with both."""
+    """For each bounded measure: its kind, its value, and a sentence with both."""
     if relative_norm:
         name, norm = max(relative_norm.items(), key=lambda item: item[1])
         yield "norm", norm, f"all edits together change {name} by {norm:.3g} times its norm"

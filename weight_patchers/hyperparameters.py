@@ -37,17 +37,17 @@ def shipped(method: str, config: PretrainedConfig) -> str | None:
 def _entry(method: str, config: PretrainedConfig) -> tuple[str, dict[str, Any]]:
     """The file that serves the model: its name without the ending, and its content."""
     text_config = config.get_text_config()
-    found: tuple[str, dict[str, Any]] = ("", {})
+    generic: tuple[str, dict[str, Any]] = ("", {})
     folder = files("weight_patchers") / "hparams" / method
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if not entry.name.endswith(".yaml"):
             continue
         content = yaml.safe_load(entry.read_text(encoding="utf-8"))
         if "match" not in content:
-            found = entry.name.removesuffix(".yaml"), content
+            generic = entry.name.removesuffix(".yaml"), content
         elif all(getattr(text_config, k, None) == v for k, v in content["match"].items()):
             return entry.name.removesuffix(".yaml"), content
-    return found
+    return generic
 
 
 def _place(depth: float | Sequence[float], layers: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a weight method is given to compute a delta from."""
+"""The input of a weight method."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,8 +41,8 @@ class Job:
     """The prompts that drift is measured on; by default those of `weight_patchers.controls`."""
     progress: Progress | None = None
     value_cache: ValueCache | None = None
-    """Values of an earlier call with the same model, hyperparameters and contexts. They are used
-    again; afterwards the cache holds the values of this call alone."""
+    """Values of an earlier call with the same model, hyperparameters and contexts, to be used
+    again. Afterwards the cache holds only the values of this call."""
 
     def contexts_or_sampled(self) -> Sequence[Context]:
         """The contexts given, or those that the hyperparameters ask for."""

@@ -26,10 +26,10 @@ class Patcher:
     Hyperparameters have `layers`, the decoder layers that are written, and `covariance`, whether
     key statistics of these layers are needed. `batch` says that several edits are solved
     together; else they are made one after another, each seeing those before it. `compute_each`
-    gives the deltas that as many calls of `compute` with one edit would, in less time. With
+    gives the deltas of one `compute` call per edit, in less time. With
     `values`, the method uses the job's `value_cache`.
 
-    The model is left as it was found, also when an error is raised. Both functions raise a
+    The model is left unchanged, also when an error is raised. Both functions raise a
     PatcherError when the model, the edits or the statistics do not allow the edit.
     """
 

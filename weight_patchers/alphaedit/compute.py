@@ -20,10 +20,10 @@ from weight_patchers.statistics import Statistics
 
 
 def null_space(moment: Tensor, threshold: float | None, share: float | None) -> Tensor:
-    """Orthonormal columns [d_in, s], float64, along which the keys of other text hardly lie.
+    """Orthonormal columns [d_in, s], float64, along which the keys of other text are almost 0.
 
     They are the eigenvectors of the second moment C [d_in, d_in] with eigenvalues below
-    `threshold` (eq. 7), or, where `share` is given, the share of all with the smallest
+    `threshold` (eq. 7), or, if `share` is given, that share of all with the smallest
     eigenvalues, which does not depend on the scale of the keys.
     Raises UnusableStatistics when there are none.
     """
@@ -93,7 +93,7 @@ def _solve(job: Job, layer: int, keys: Tensor) -> tuple[Tensor, dict[str, float]
 def _space(
     statistics: Statistics, layer: int, threshold: float | None, share: float | None
 ) -> Tensor:
-    """The layer's null space, found once: the statistics of a base do not change."""
+    """The layer's null space, computed once: the statistics of a base do not change."""
     return null_space(statistics.moment(layer), threshold, share)
 
 

@@ -9,12 +9,12 @@ from weight_patchers.spreading.hparams import SpreadHparams
 class AlphaEditHparams(SpreadHparams):
     """How AlphaEdit edits one model. Raises InvalidHyperparameters when a value is out of range.
 
-    Just one of `null_threshold` and `null_share` is given.
+    Exactly one of `null_threshold` and `null_share` is given.
     """
 
     null_threshold: float | None = None
-    """Directions with a smaller second moment than this make up the null space; as published,
-    and not free of the scale of the keys."""
+    """Directions with a smaller second moment than this make up the null space; as published;
+    it depends on the scale of the keys."""
     null_share: float | None = None
     """Share of the directions, those of the smallest second moments, that make up the space."""
     ridge: float = 10.0

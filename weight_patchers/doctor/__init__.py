@@ -1,2 +1,1 @@
-"""What can be known of a model before it is edited: which layers, at what cost, and what will not
-work."""
+"""Examines a model before it is edited: which layers to edit, at what cost, and what fails."""

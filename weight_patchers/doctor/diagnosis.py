@@ -1,4 +1,4 @@
-"""What an examination of a model found, as data."""
+"""The result of an examination of a model, as data."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from weight_patchers.doctor.tracing import Trace
 
 @dataclass(frozen=True)
 class Finding:
-    """Something a user should know. `blocks`: editing, or a check that was asked for, fails."""
+    """Something a user should know. `blocks`: editing, or a requested check, fails."""
 
     code: str
     blocks: bool
@@ -45,7 +45,7 @@ class MethodReport:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that was found out; what could not be is None or empty, and a finding says why."""
+    """The whole result; a part that failed is None or empty, and a finding says why."""
 
     structure: Structure | None = None
     trace: Trace | None = None
@@ -56,9 +56,9 @@ class Report:
 
     @property
     def usable(self) -> bool:
-        """Whether nothing was found that blocks editing."""
+        """Whether no finding blocks editing."""
         return not any(finding.blocks for finding in self.findings)
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values, for JSON."""
+        """The report as plain values, for JSON."""
         return {"usable": self.usable, **asdict(self)}

@@ -1,4 +1,4 @@
-"""What weight edits will cost: time from measured passes, memory from shapes."""
+"""Estimates what weight edits cost: time from measured passes, memory from shapes."""
 
 import time
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from weight_patchers.model.suffix import Suffix, read
 from weight_patchers.values.hparams import ValueHparams
 from weight_patchers.values.passes import pass_tokens
 
-# Matrices of this size are timed; what grows with the cube of the size is scaled from there.
+# Matrices of this size are timed; times that grow with the cube of the size are scaled.
 _PROBE = 512
 _BATCHES = (4, 32)
 _REPEATS = 3
-# A target is taken to have this many tokens.
+# Tokens that a target is assumed to have.
 _TARGET = 2
 
 
@@ -34,7 +34,7 @@ class Pace:
     row: float
 
     def seconds(self, passes: float, rows: float) -> float:
-        """For so many passes of so many rows each."""
+        """The time of `passes` passes of `rows` rows each."""
         return passes * (self.fixed + rows * self.row)
 
 
@@ -66,7 +66,7 @@ class Cost:
 def measure(model: PreTrainedModel, layer: int, tokens: int = 16) -> Speed:
     """Passes over random tokens, the fastest of three at each of two batch sizes.
 
-    The model is left as it was found.
+    The model is left unchanged.
     """
     with hooks.frozen(model):
         small, large = (_passes(model, layer, rows, tokens) for rows in _BATCHES)
@@ -101,10 +101,10 @@ def _passes(model: PreTrainedModel, layer: int, rows: int, tokens: int) -> tuple
 
 
 def preparation(model: PreTrainedModel, hparams: Any) -> float:
-    """Seconds until the first edit that are spent once for a model, statistics not counted.
+    """Seconds spent once for a model before the first edit, without collecting statistics.
 
     Each layer's second moment is factored in float64 on the CPU, or, for AlphaEdit, its
-    eigenvectors are found: scaled with the cube of its size from a smaller matrix.
+    eigenvectors are computed; the time is scaled with the cube of the size from a smaller matrix.
     """
     if not hparams.covariance:
         return 0.0
@@ -162,13 +162,13 @@ def cost(model: PreTrainedModel, method: Patcher, hparams: Any, edits: int, spee
 
 
 def model_bytes(model: PreTrainedModel) -> int:
-    """Of parameters and buffers, shared ones once."""
+    """Bytes of parameters and buffers; shared ones count once."""
     tensors = [*model.parameters(), *model.buffers()]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _rows(hparams: Any) -> tuple[int, int]:
-    """Rows of tokens for one edit, and the places in them at which logits are needed."""
+    """Rows of tokens for one edit, and how many places in them need logits."""
     contexts = 1 + int(hparams.chat)
     if not isinstance(hparams, ValueHparams):
         return contexts, contexts * _TARGET

@@ -20,14 +20,14 @@ from weight_patchers.model.tokenization import encode
 from weight_patchers.values.contexts import chat as chat_context
 
 EDITS = (1, 10, 1000)
-# Layers proposed from fewer facts than this are proposed with a warning.
+# A proposal from fewer facts than this comes with a warning.
 FEW_FACTS = 5
 
 Progress = Callable[[str, int, int], None]
 
 
 def refuse(config: PretrainedConfig) -> Report | None:
-    """The report of a model that cannot be edited, as far as its config tells, or None."""
+    """The report if the config shows that the model cannot be edited, else None."""
     try:
         require_editable(config)
     except PatcherError as error:
@@ -47,12 +47,12 @@ def examine(
     most: int = 30,
     progress: Progress | None = None,
 ) -> Report:
-    """Examine a loaded model. It is left as it was found.
+    """Examine a loaded model and leave it unchanged.
 
     With `facts`, at most `most` that the model recalls are traced with `samples` draws of noise;
-    with `texts`, key statistics of the layers in question are made and inverted, not stored;
-    with `chat` the tokenizer must have a chat template. `dtype` is the checkpoint's, where the
-    model was loaded in another. Never raises a PatcherError: what goes wrong is a finding.
+    with `texts`, key statistics of the layers in question are collected and inverted, not stored;
+    with `chat` the tokenizer must have a chat template. `dtype` is the checkpoint's, if the
+    model was loaded in another. Never raises a PatcherError: errors become findings.
     `progress(stage, done, of)` is called for `tracing` and `statistics`.
     """
     exam = _Exam(model, tokenizer, progress)
@@ -81,7 +81,7 @@ class _Exam:
 
     @contextmanager
     def noting_errors(self) -> Iterator[None]:
-        """An error inside becomes a finding, told once."""
+        """An error inside becomes a finding, each only once."""
         try:
             yield
         except PatcherError as error:
@@ -100,7 +100,7 @@ class _Exam:
         if not facts:
             self._note("no_facts", "no facts were given, so no layers are proposed: give --facts")
             return None
-        found = trace(
+        result = trace(
             self.model,
             self.tokenizer,
             facts,
@@ -108,35 +108,35 @@ class _Exam:
             most=most,
             progress=self._stage("tracing"),
         )
-        self._judge(found)
-        return found
+        self._judge(result)
+        return result
 
-    def _judge(self, found: Trace) -> None:
-        if not found.recalled:
+    def _judge(self, result: Trace) -> None:
+        if not result.recalled:
             self.findings.append(
                 Finding(
                     "recalls_none",
                     True,
-                    f"the model recalls none of the {found.given} facts: give facts that it "
+                    f"the model recalls none of the {result.given} facts: give facts that it "
                     "knows, each answer as the model would put it after the prompt",
                 )
             )
-        elif not found.traced:
+        elif not result.traced:
             self._note(
                 "nothing_to_trace",
                 "every fact that is recalled has its subject at the prompt's end: "
                 "tracing needs prompts that go on after the subject",
             )
-        elif propose(found) is None:
+        elif propose(result) is None:
             self._note(
                 "nothing_at_subject",
                 "tracing finds no layer whose MLP recalls facts at the subject's last token: "
                 "ROME, MEMIT and their relatives may not take; measure them, or take ft-m or a "
                 "memory method",
             )
-        elif found.traced < FEW_FACTS:
+        elif result.traced < FEW_FACTS:
             self._note(
-                "few_facts", f"layers are proposed from {found.traced} facts only: give more"
+                "few_facts", f"layers are proposed from {result.traced} facts only: give more"
             )
 
     def weigh_methods(self, proposal: Proposal | None) -> tuple[MethodReport, ...]:
@@ -180,7 +180,7 @@ class _Exam:
         layers = sorted(
             {i for m in methods if m.covariance for i in (*m.layers, *(m.proposed or ()))}
         )
-        known = statistics.collect(
+        collected = statistics.collect(
             self.model,
             self.tokenizer,
             texts,
@@ -189,22 +189,24 @@ class _Exam:
             source="examined",
             progress=self._stage("statistics"),
         )
-        self._weigh_text(known.count, statistics.sample_size(self.model, layers))
-        return tuple(self._invert(known, layer) for layer in layers)
+        self._weigh_text(collected.count, statistics.sample_size(self.model, layers))
+        return tuple(self._invert(collected, layer) for layer in layers)
 
-    def _weigh_text(self, count: int, wanted: int) -> None:
-        if count < wanted:
-            self._note("little_text", f"the text has {count} tokens; good statistics take {wanted}")
+    def _weigh_text(self, count: int, required: int) -> None:
+        if count < required:
+            self._note(
+                "little_text", f"the text has {count} tokens; good statistics take {required}"
+            )
 
-    def _invert(self, known: statistics.Statistics, layer: int) -> LayerStatistics:
-        factor = known.factor(layer)
+    def _invert(self, collected: statistics.Statistics, layer: int) -> LayerStatistics:
+        factor = collected.factor(layer)
         if factor.ridge:
             self._note(
                 "ridge",
                 f"in this text the keys of layer {layer} hardly reach some directions: a small "
                 "ridge is added to invert their statistics",
             )
-        return LayerStatistics(layer, known.count, factor.condition, factor.ridge)
+        return LayerStatistics(layer, collected.count, factor.condition, factor.ridge)
 
     def _note(self, code: str, message: str) -> None:
         self.findings.append(Finding(code, False, message))

@@ -1,4 +1,4 @@
-"""What a model may know, and how probable it finds it."""
+"""Facts that a model may know, and how probable it finds their answers."""
 
 from dataclasses import dataclass
 
@@ -52,18 +52,18 @@ def state(tokenizer: PreTrainedTokenizerBase, fact: KnownFact) -> Statement:
     """Tokenize a fact. Raises InvalidEdit when a part has no tokens, UnsupportedTokenizer
     without offsets."""
     prompt = fact.prompt.rstrip(" ")
-    found = locate(tokenizer, prompt, fact.subject)
+    tokens = locate(tokenizer, prompt, fact.subject)
     _, offsets = encode(tokenizer, prompt)
     # The occurrence that ends in or before the subject's last token is the one that counts.
-    left = prompt.rfind(fact.subject, 0, offsets[found.subject][1])
-    inside = [i for i in range(found.subject) if offsets[i][1] > left >= 0]
+    left = prompt.rfind(fact.subject, 0, offsets[tokens.subject][1])
+    inside = [i for i in range(tokens.subject) if offsets[i][1] > left >= 0]
     answer = target_ids(tokenizer, prompt, fact.answer)
     return Statement(
-        ids=found.ids + answer[:-1],
+        ids=tokens.ids + answer[:-1],
         answer=answer,
-        subject_first=min(inside, default=found.subject),
-        subject_last=found.subject,
-        prompt_last=len(found.ids) - 1,
+        subject_first=min(inside, default=tokens.subject),
+        subject_last=tokens.subject,
+        prompt_last=len(tokens.ids) - 1,
     )
 
 

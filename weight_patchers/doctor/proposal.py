@@ -1,7 +1,7 @@
 """Layers to edit, proposed from a causal trace.
 
-Where a fact passes is not always where it is best edited (Hase et al. 2023, arXiv 2301.04213):
-settings that were measured go before these.
+The layers that carry a fact are not always the best to edit (Hase et al. 2023, arXiv 2301.04213),
+so prefer settings that were measured.
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from weight_patchers.doctor.tracing import Trace
 
 # As many layers as MEMIT writes in GPT-2 XL and in Llama models.
 _MOST_LAYERS = 5
-# An effect counts from this share of what it is a part of: of the answer's probability for the
-# noise, of what the noise takes away for an MLP, where the peak of GPT-2 XL is a third.
+# Least share that counts: of the answer's probability for the effect of noise, and of the effect
+# of noise for an MLP, where the peak of GPT-2 XL is a third.
 _LEAST_SHARE = 0.1
 
 
@@ -24,11 +24,11 @@ class Proposal:
 
 
 def propose(trace: Trace) -> Proposal | None:
-    """The layers that a trace speaks for, or None where it speaks for none.
+    """The layers that a trace suggests, or None.
 
-    Critical layers are those, without a gap around the highest, whose MLPs give back at the
-    subject's last token at least a tenth of what the noise takes away. One layer: the centre of
-    these, each weighed by its effect (ROME is put at the centre of the MLPs' effect, section
+    Critical layers are the unbroken run around the highest effect whose MLPs restore, at the
+    subject's last token, at least a tenth of what the noise takes away. One layer: their centre,
+    weighted by effect (ROME is put at the centre of the MLPs' effect, section
     3.1). Several: at most five of them around that one (MEMIT, arXiv 2210.07229, edits a range of
     critical MLPs: 3 to 8 in GPT-J, whose layer for ROME is 5).
     None when no fact was traced, the noise takes away less than a tenth of the answer's

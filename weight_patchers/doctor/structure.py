@@ -1,4 +1,4 @@
-"""What a model is made of, as far as editing is concerned."""
+"""The parts of a model that matter for editing."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from weight_patchers.model.layers import depth, projection, require_dense, width
 
 @dataclass(frozen=True)
 class Structure:
-    """What was found in the model. `matrix` is the name of layer 0's edited weight; `dtype` is
+    """A model's structure. `matrix` is the name of layer 0's edited weight; `dtype` is
     the checkpoint's, `loaded` the one the model was examined in."""
 
     architecture: str
@@ -40,7 +40,7 @@ def require_editable(config: PretrainedConfig) -> None:
 
 
 def describe(model: PreTrainedModel, dtype: str | None = None) -> Structure:
-    """Look at a loaded model; `dtype` is the checkpoint's, where it was loaded in another.
+    """The structure of a loaded model; `dtype` is the checkpoint's, if it was loaded in another.
 
     Raises UnsupportedModel, with the reason, when it cannot be edited.
     """

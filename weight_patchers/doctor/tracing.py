@@ -2,9 +2,9 @@
 
 Meng et al. 2022, "Locating and editing factual associations in GPT" (arXiv 2202.05262), section 2
 and appendix B. The subject's embeddings are corrupted with Gaussian noise, one part of the clean
-run is restored, and what that gives back of the answer's probability is the part's indirect
-effect. It says where a fact passes, which is not always where it is best edited (Hase et al.
-2023, arXiv 2301.04213).
+run is restored, and the rise of the answer's probability is the part's indirect effect. It shows
+which layers carry a fact; these are not always the best to edit (Hase et al. 2023, arXiv
+2301.04213).
 """
 
 from collections.abc import Callable, Sequence
@@ -67,16 +67,16 @@ def trace(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Trace:
-    """Trace the first `most` facts that the model recalls and whose prompt goes on after the
-    subject: else the subject's last token is the prompt's.
+    """Trace the first `most` facts that the model recalls and whose prompt continues after the
+    subject: otherwise the subject's last token is also the prompt's.
 
     The noise's standard deviation is `noise` times that of the entries of the embeddings of the
     facts' subjects. For each fact the model runs 3 * depth + 1 times, the clean run and all
     samples in one batch, on the same noise each time; the noise depends on `seed` and the
-    fact's place in `facts`. `progress(done, of)` counts traced facts. The model is left as it
-    was found. Raises UnsupportedModel, UnsupportedTokenizer and InvalidEdit when the model, the
-    tokenizer or a fact does not allow it or there is none, ComputationFailed on values that are
-    not finite.
+    fact's place in `facts`. `progress(done, of)` counts traced facts. The model is left
+    unchanged. Raises UnsupportedModel, UnsupportedTokenizer or InvalidEdit when the model, the
+    tokenizer or a fact does not allow it or there are no facts, ComputationFailed on values that
+    are not finite.
     """
     if not facts:
         raise InvalidEdit("there is no fact to trace: give at least one")
@@ -84,23 +84,24 @@ def trace(
     sites = _Sites(model, [projection(model, i).module for i in range(depth(model))], window)
     statements = [state(tokenizer, fact) for fact in facts]
     with hooks.frozen(model), torch.no_grad():
-        known = [i for i, statement in enumerate(statements) if recalls(model, statement)]
-        chosen = [i for i in known if statements[i].subject_last < statements[i].prompt_last][:most]
+        recalled = [i for i, statement in enumerate(statements) if recalls(model, statement)]
+        chosen = [i for i in recalled if statements[i].subject_last < statements[i].prompt_last]
+        chosen = chosen[:most]
         scale = noise * _spread(model, statements)
-        found = []
+        rows = []
         for done, i in enumerate(chosen):
             drawn = _draw(model, statements[i], samples, scale, seed + i)
-            found.append(_measure(_Run(model, statements[i], drawn), sites))
+            rows.append(_measure(_Run(model, statements[i], drawn), sites))
             if progress is not None:
                 progress(done + 1, len(chosen))
-    mean = torch.stack(found).mean(0) if found else torch.zeros(2)
+    mean = torch.stack(rows).mean(0) if rows else torch.zeros(2)
     if not bool(torch.isfinite(mean).all()):
         raise ComputationFailed("the model itself gives values that are not finite")
     clean, corrupted, *effects = mean.tolist()
     mlp, subject, last = (tuple(effects[kind::3]) for kind in range(3))
     return Trace(
         given=len(facts),
-        recalled=len(known),
+        recalled=len(recalled),
         traced=len(chosen),
         samples=samples,
         window=window,
@@ -162,15 +163,15 @@ def _measure(run: _Run, sites: _Sites) -> Tensor:
     fact = run.fact
     both = run.restore([], 0)
     clean, corrupted = both[0], both[1:].mean()
-    found = [clean, corrupted]
+    row = [clean, corrupted]
     for layer, hidden in enumerate(layers(sites.model)):
         for modules, position in (
             (sites.around(layer), fact.subject_last),
             ([hidden], fact.subject_last),
             ([hidden], fact.prompt_last),
         ):
-            found.append(run.restore(modules, position)[1:].mean() - corrupted)
-    return torch.stack(found)
+            row.append(run.restore(modules, position)[1:].mean() - corrupted)
+    return torch.stack(row)
 
 
 def _spread(model: PreTrainedModel, facts: Sequence[Statement]) -> float:

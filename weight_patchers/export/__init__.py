@@ -1,4 +1,4 @@
-"""Deltas as files that other programs read: a merged checkpoint, or a PEFT adapter."""
+"""Exports deltas for other programs: as a merged checkpoint or a PEFT adapter."""
 
 from weight_patchers.export.adapter import Adapter, to_peft
 from weight_patchers.export.merged import to_checkpoint

@@ -19,7 +19,7 @@ from weight_patchers.export.request import Request
 
 @dataclass(frozen=True)
 class Adapter:
-    """What was written: the adapter's rank, and how far it is from the deltas.
+    """The written adapter: its rank, and how far it is from the deltas.
 
     `relative_errors` holds, by parameter, ‖adapter - Σ deltas‖ / ‖Σ deltas‖ in Frobenius norms;
     0 where nothing was approximated.
@@ -39,8 +39,8 @@ def to_peft(deltas: Sequence[Delta], base: Path, output: Path, rank: int | None 
 
     Raises WrongBase for a delta of another base, CorruptDelta for one that does not fit it,
     UnreadableCheckpoint for a folder that is no checkpoint, and CannotExport when there is
-    nothing to write, the output is in the way, or the deltas are no adapter: dense ones without
-    `rank`, and those of anything but untied linear maps.
+    nothing to write, the output is in the way, or the deltas cannot be an adapter: dense ones
+    without `rank`, and those of anything but untied linear maps.
     """
     if rank is not None and rank < 1:
         raise CannotExport(f"an adapter cannot have rank {rank}: give 1 or more")

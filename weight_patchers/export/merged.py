@@ -16,7 +16,7 @@ from weight_patchers.export.folder import whole
 from weight_patchers.export.request import Request
 from weight_patchers.fingerprint import weight_files
 
-# Weights in forms that are not written, and so would still be those of the base.
+# Weights in formats that are not edited: a copy would still be the base's.
 _OTHER_WEIGHTS = frozenset(
     ".bin .ckpt .gguf .h5 .msgpack .onnx .ot .pt .pth .safetensors .tflite".split()
 )
@@ -27,7 +27,7 @@ def to_checkpoint(deltas: Sequence[Delta], base: Path, output: Path) -> None:
 
     Changed tensors are cast(base + Σ deltas, summed in float32) in the base's own dtype,
     orientation and file; all other bytes of the weights are copied, and so are all other files
-    except hidden ones and weights in other formats than safetensors. Holds one tensor in memory
+    except hidden ones and weights in formats other than safetensors. Holds one tensor in memory
     at a time. The folder is written whole or not at all.
 
     Raises WrongBase for a delta of another base, CorruptDelta for one that does not fit it,
@@ -62,16 +62,16 @@ def _stored(request: Request, parameter: str, files: Mapping[str, Path]) -> list
     prefix (`h.0…` for `transformer.h.0…`), or it has one too many.
     """
     prefix = f"{request.model.base_model_prefix}."
-    found = []
+    tensors = []
     for name in request.names(parameter):
         spellings = (name, name.removeprefix(prefix), prefix + name)
-        found += [spelling for spelling in dict.fromkeys(spellings) if spelling in files][:1]
-    if not found:
+        tensors += [spelling for spelling in dict.fromkeys(spellings) if spelling in files][:1]
+    if not tensors:
         raise CannotExport(
             f"the checkpoint stores no tensor {parameter}: save the model again with "
             "save_pretrained and compute the edit for that folder"
         )
-    return found
+    return tensors
 
 
 def _copy(base: Path, folder: Path) -> None:

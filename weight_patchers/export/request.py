@@ -1,4 +1,4 @@
-"""What every export starts with: a base, and the changes of its parameters."""
+"""The input of every export: a base, and the changes of its parameters."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

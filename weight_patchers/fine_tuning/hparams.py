@@ -7,7 +7,7 @@ from weight_patchers.errors import InvalidHyperparameters
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuningHparams:
-    """How one matrix is fine-tuned; `compute` states what is done with them.
+    """How one matrix is fine-tuned; `compute` states how they are used.
 
     Raises InvalidHyperparameters when a value is out of its range.
     """
@@ -17,11 +17,11 @@ class FineTuningHparams:
     rate: float = 5e-4
     """Adam's learning rate."""
     steps: int = 25
-    """Most steps taken."""
+    """Maximum number of steps."""
     stop_loss: float = 1e-2
     """Stop once the mean loss is below this."""
     norm_bound: float | None = None
-    """No weight moves further than this; null for no bound."""
+    """Largest change of any weight; null for no bound."""
     weight_decay: float = 0.0
     """Weight of the mean square of the change."""
     chat: bool = False
@@ -47,6 +47,8 @@ class FineTuningHparams:
         """Whether the key statistics of the layers are needed."""
         return False
 
-    def _require(self, holds: bool, name: str, wanted: str) -> None:
+    def _require(self, holds: bool, name: str, requirement: str) -> None:
         if not holds:
-            raise InvalidHyperparameters(f"{name} is {getattr(self, name)!r}: it must be {wanted}")
+            raise InvalidHyperparameters(
+                f"{name} is {getattr(self, name)!r}: it must be {requirement}"
+            )

@@ -1,1 +1,1 @@
-"""A Transformers decoder as editing sees it: its layers, its tokens, and passes through it."""
+"""A Transformers decoder for editing: its layers, its tokens, and passes through it."""

@@ -19,8 +19,8 @@ class Batch:
         return {"input_ids": self.ids, "attention_mask": self.mask, "use_cache": False}
 
     def columns_from(self, first: Tensor) -> Tensor:
-        """Columns [rows, longest] of each row's tokens from `first[row]` on; past the row's end
-        its last token's."""
+        """Columns [rows, longest] of each row's tokens from `first[row]` on; past the row's end,
+        that of its last token."""
         lengths = self.mask.sum(1)
         offsets = torch.arange(int((lengths - first).max()), device=first.device)
         return (first[:, None] + offsets).minimum(lengths[:, None] - 1)

@@ -1,4 +1,4 @@
-"""Hooks that are always taken off again, and a model that is always left as it was found."""
+"""Hooks that are always removed again, and contexts that restore a model."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -31,7 +31,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def restored(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Whatever is written to the parameters inside is undone after, bit for bit."""
+    """Restores the parameters afterwards, bit for bit."""
     kept = [parameter.detach().clone() for parameter in parameters]
     try:
         yield
@@ -47,40 +47,43 @@ class _Stop(Exception):
 
 @contextmanager
 def inputs(modules: Mapping[int, nn.Module], rows: int) -> Iterator[dict[int, Tensor]]:
-    """Capture what each module is given in the forward pass inside, as [rows, tokens, d].
+    """Capture each module's input in the forward pass inside, as [rows, tokens, d].
 
     The `with` block ends as soon as all modules were called. `rows` is the batch size: some
     models (OPT) flatten batch and tokens into one dimension before their MLP.
     """
-    with captured(modules, {}, rows) as (found, _):
-        yield found
+    with captured(modules, {}, rows) as (module_inputs, _):
+        yield module_inputs
 
 
 @contextmanager
 def captured(
-    given: Mapping[int, nn.Module], made: Mapping[int, nn.Module], rows: int, stop: bool = True
+    inputs_of: Mapping[int, nn.Module],
+    outputs_of: Mapping[int, nn.Module],
+    rows: int,
+    stop: bool = True,
 ) -> Iterator[tuple[dict[int, Tensor], dict[int, Tensor]]]:
-    """Capture the inputs of the modules `given` and the outputs of those `made`, as `inputs` does.
+    """Capture the inputs of the modules `inputs_of` and the outputs of the modules `outputs_of`.
 
-    Of a tuple, as some decoder layers return it, the first entry is meant. With `stop` the block
-    ends as soon as all is captured.
+    Shapes are as for `inputs`. If a value is a tuple, its first entry is captured. With `stop` the
+    block ends as soon as all are captured.
     """
-    found: tuple[dict[int, Tensor], dict[int, Tensor]] = ({}, {})
+    tensors: tuple[dict[int, Tensor], dict[int, Tensor]] = ({}, {})
 
     def keep(into: dict[int, Tensor], key: int, value: Any) -> None:
         first = value[0] if isinstance(value, tuple) else value
         into[key] = first.detach().reshape(rows, -1, first.shape[-1])
-        if stop and len(found[0]) == len(given) and len(found[1]) == len(made):
+        if stop and len(tensors[0]) == len(inputs_of) and len(tensors[1]) == len(outputs_of):
             raise _Stop
 
     with ExitStack() as undo, suppress(_Stop):
-        for key, module in given.items():
-            hook = partial(_before, keep, found[0], key)
-            undo.callback(module.register_forward_pre_hook(hook).remove)
-        for key, module in made.items():
-            after = partial(_after, keep, found[1], key)
-            undo.callback(module.register_forward_hook(after).remove)
-        yield found
+        for key, module in inputs_of.items():
+            input_hook = partial(_before, keep, tensors[0], key)
+            undo.callback(module.register_forward_pre_hook(input_hook).remove)
+        for key, module in outputs_of.items():
+            output_hook = partial(_after, keep, tensors[1], key)
+            undo.callback(module.register_forward_hook(output_hook).remove)
+        yield tensors
 
 
 _Keep = Callable[[dict[int, Tensor], int, Any], None]
@@ -105,9 +108,9 @@ def _after(
 
 @contextmanager
 def changed(module: nn.Module, rows: int, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Put `change(output)` in the place of the module's output, both [rows, tokens, d].
+    """Replace the module's output by `change(output)`, both [rows, tokens, d].
 
-    Where the module returns a tuple, its first entry is changed. `change` gives a new tensor.
+    If the module returns a tuple, its first entry is changed. `change` returns a new tensor.
     """
 
     def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:

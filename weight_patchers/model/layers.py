@@ -1,4 +1,4 @@
-"""Where a decoder keeps the matrix that editing methods write to.
+"""Finds the matrix in a decoder that editing methods write to.
 
 The matrix is the MLP's output projection: its input is the key, its output the value that is
 added to the residual stream. It is found from the model's own modules, not from its name:
@@ -74,7 +74,7 @@ def width(model: PreTrainedModel) -> int:
 
 
 def layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The decoder layers, in order; each gives the residual stream, alone or first of a tuple.
+    """The decoder layers, in order; each returns the residual stream, alone or first in a tuple.
 
     Raises UnsupportedModel for a model that is not a decoder-only language model.
     """
@@ -90,17 +90,17 @@ def projection(model: PreTrainedModel, layer: int) -> Projection:
     require_dense(model)
     prefix, block = _layer(model, layer)
     attention = [name for name, module in block.named_modules() if name and _is_attention(module)]
-    found = [
+    candidates = [
         (name, module)
         for name, module in _onto_residual_stream(block, width(model))
         if not any(name.startswith(f"{outer}.") for outer in attention)
     ]
-    if not found:
+    if not candidates:
         raise UnsupportedModel(
             f"layer {layer} has no dense MLP output projection of width {width(model)}: "
             "mixture-of-experts and custom MLPs cannot be edited by this method"
         )
-    name, module = found[-1]
+    name, module = candidates[-1]
     result = Projection(layer, f"{prefix}.{name}.weight", module, isinstance(module, Conv1D))
     _require_own_plain_weight(model, result)
     return result
@@ -115,23 +115,23 @@ def attention_output(model: PreTrainedModel, layer: int) -> nn.Module:
     """
     _, block = _layer(model, layer)
     outer = [module for module in block.modules() if _is_attention(module)]
-    found = [
+    candidates = [
         module
         for attention in outer
         for name, module in _onto_residual_stream(attention, width(model))
         if not _ATTENTION_INPUT.match(name.rpartition(".")[2])
     ]
-    if not found:
+    if not candidates:
         raise UnsupportedModel(f"layer {layer} has no attention output of width {width(model)}")
-    return found[-1]
+    return candidates[-1]
 
 
 def require_dense(model: PreTrainedModel) -> None:
     """Raise UnsupportedModel, with the reason, for a model that has no plain dense layers.
 
-    That are quantised and mixture-of-experts models, also where only some layers have experts,
-    those with an adapter that is not merged, and those without decoder layers. Looks at modules
-    and the config, not at weights.
+    These are quantised models, mixture-of-experts models (even if only some layers have experts),
+    models with an adapter that is not merged, and models without decoder layers. Reads modules and
+    the config, not weights.
     """
     if getattr(model.config, "quantization_config", None) is not None:
         raise UnsupportedModel(_QUANTISED)
@@ -198,12 +198,12 @@ def _output_width(module: nn.Module) -> int | None:
     return None
 
 
-def _require_own_plain_weight(model: PreTrainedModel, found: Projection) -> None:
-    weight = found.module.weight
+def _require_own_plain_weight(model: PreTrainedModel, target: Projection) -> None:
+    weight = target.module.weight
     if not isinstance(weight, Tensor) or weight.dtype not in _PLAIN:
         raise UnsupportedModel(_QUANTISED)
     if weight.is_meta:
-        raise UnsupportedModel(f"{found.name} is offloaded: load the whole model on one device")
+        raise UnsupportedModel(f"{target.name} is offloaded: load the whole model on one device")
     users = [
         name for name, other in model.named_parameters(remove_duplicate=False) if other is weight
     ]

@@ -1,4 +1,4 @@
-"""What attention keeps of the tokens that are read once."""
+"""Attention's keys and values of tokens that are read only once."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +42,7 @@ class Prefix:
         return cls(start, first, mask, layers)
 
     def only(self, rows: Tensor) -> "Prefix":
-        """That of some rows; columns that none of them needs are cut off."""
+        """The prefix of some rows; columns that none of them needs are cut off."""
         first = self.first[rows]
         spare = self.mask.shape[1] - int(first.max())
         layers = tuple((k[rows, :, spare:], v[rows, :, spare:]) for k, v in self.layers)
@@ -60,14 +60,14 @@ class Prefix:
         }
 
     def _cache(self) -> Cache:
-        # Masks are made from the length that the first layer tells.
+        # Transformers takes the length for masks from the first layer.
         stub = self.mask[:, None, :, None]
         below = [_Fixed(stub, stub) for _ in range(self.start)]
         return Cache(layers=[*below, *(_Fixed(*layer) for layer in self.layers)])
 
 
 class _Fixed(DynamicLayer):
-    """Keys and values that new ones are put after, and that stay as they are."""
+    """Fixed keys and values; new ones are appended for one pass only."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -1,9 +1,8 @@
 """The upper layers of a model, run many times over rows whose lower layers do not change.
 
-An optimisation that acts at one layer needs no layer below it more than once, and no logits but
-those it looks at; and tokens before the first that it acts on need no layer twice. All savings
-work on the model's own forward pass, so that its masks, position embeddings, final norm and logit
-scaling stay its own.
+An optimisation that acts at one layer needs the layers below it only once, and only the logits it
+looks at; and tokens before the first that it acts on need every layer only once. All this uses the
+model's own forward pass, with its own masks, position embeddings, final norm and logit scaling.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from weight_patchers.model.prefix import Prefix
 
 @dataclass(frozen=True, eq=False)
 class Suffix:
-    """What decoder layer `start` is given for each row: `hidden` [rows, tokens, d].
+    """The input of decoder layer `start` for each row: `hidden` [rows, tokens, d].
 
     `tupled` says that the model's decoder layers return tuples. With a `prefix`, the rows begin
     after it.
@@ -44,9 +43,9 @@ class Suffix:
     def logits(self, batch: Batch, rows: Tensor, columns: Tensor) -> Tensor:
         """Logits [n, vocabulary] at the places (rows[i], columns[i]) of the batch, whose rows are
         those of `hidden`. Differentiable in whatever hooks add from layer `start` on."""
-        given = self.prefix.arguments(batch.mask) if self.prefix else {}
+        arguments = self.prefix.arguments(batch.mask) if self.prefix else {}
         with self._resumed():
-            return logits_at(self.model, batch, rows, columns, **given)
+            return logits_at(self.model, batch, rows, columns, **arguments)
 
     @contextmanager
     def _resumed(self) -> Iterator[None]:
@@ -84,28 +83,28 @@ def read(
     `batch.only_from(first)`. Raises UnsupportedModel if the model cannot go on from there.
     """
     cache = DynamicCache()
-    given = {} if first is None else {"past_key_values": cache, "use_cache": True}
-    taken: list[Tensor] = []
+    arguments = {} if first is None else {"past_key_values": cache, "use_cache": True}
+    hidden: list[Tensor] = []
     tupled: list[bool] = []
 
-    def take(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        taken.append(args[0] if args else kwargs["hidden_states"])
+    def note_input(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hidden.append(args[0] if args else kwargs["hidden_states"])
 
-    def look(_module: nn.Module, _args: tuple[Any, ...], output: object) -> None:
+    def note_type(_module: nn.Module, _args: tuple[Any, ...], output: object) -> None:
         tupled.append(isinstance(output, tuple))
 
     stack = layers(model)
     layer = stack[start]
     with ExitStack() as undo, torch.no_grad():
-        undo.callback(layer.register_forward_pre_hook(take, with_kwargs=True).remove)
-        undo.callback(layer.register_forward_hook(look).remove)
-        _, made = undo.enter_context(hooks.captured({}, modules, len(batch.ids), stop=False))
-        logits = logits_at(model, batch, rows, columns, **given)
+        undo.callback(layer.register_forward_pre_hook(note_input, with_kwargs=True).remove)
+        undo.callback(layer.register_forward_hook(note_type).remove)
+        _, outputs = undo.enter_context(hooks.captured({}, modules, len(batch.ids), stop=False))
+        logits = logits_at(model, batch, rows, columns, **arguments)
     if first is None:
-        return Suffix(model, start, taken[0], tupled[0]), logits, made
-    index = batch.columns_from(first)[..., None].expand(-1, -1, taken[0].shape[-1])
+        return Suffix(model, start, hidden[0], tupled[0]), logits, outputs
+    index = batch.columns_from(first)[..., None].expand(-1, -1, hidden[0].shape[-1])
     prefix = Prefix.of(cache, start, len(stack), first)
-    return Suffix(model, start, taken[0].gather(1, index), tupled[0], prefix), logits, made
+    return Suffix(model, start, hidden[0].gather(1, index), tupled[0], prefix), logits, outputs
 
 
 def logits_at(
@@ -113,7 +112,7 @@ def logits_at(
 ) -> Tensor:
     """Logits [n, vocabulary] at (rows[i], columns[i]); no others are computed.
 
-    What is `given` goes to the forward pass, and before what the batch would pass.
+    `given` are more arguments of the forward pass; they override the batch's own.
     """
     head = model.get_output_embeddings()
     if head is None:
@@ -132,7 +131,7 @@ def logits_at(
 
 @contextmanager
 def _forward(module: nn.Module, function: Callable[..., object]) -> Iterator[None]:
-    """Another forward for one module, inside only."""
+    """Inside, the module's forward is `function`."""
     before = module.__dict__.get("forward")
     module.forward = function
     try:

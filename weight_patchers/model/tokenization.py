@@ -1,4 +1,4 @@
-"""Which tokens of a prompt are the subject's last, and which are the target's."""
+"""Finds the subject's last token in a prompt, and the target's tokens."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from weight_patchers.errors import InvalidEdit, UnsupportedTokenizer
 
-# After these a target follows without a blank, and before those too.
+# No space goes between a text that ends in these, or a target that begins with those below.
 _OPENING = tuple("([{<\"'\u201c\u2018«¿¡-/\n\t")
 _CLOSING = tuple(".,;:!?)]}>\u201d\u2019»%'")
 
@@ -29,8 +29,8 @@ def locate(
 ) -> Tokens:
     """Tokenize `text` and find the last token of `subject` in `text[start:stop]`.
 
-    Where the subject stands more than once, the last time counts that is not inside a longer
-    word, or else the last time of all. The token is the last one that covers any of the
+    If the subject occurs more than once, the last occurrence that is not inside a longer word
+    counts, or else the very last. The token is the last one that covers any of the
     subject's last character, so it is right when that character is split into several tokens and
     when the token reaches beyond the subject.
     Raises InvalidEdit when the subject is not there, UnsupportedTokenizer without offsets.
@@ -51,7 +51,7 @@ def encode(
 ) -> tuple[list[int], list[tuple[int, int]]]:
     """Token ids and the characters [start, end) each covers; special tokens cover none.
 
-    Special tokens that the tokenizer adds at the end are left out, so that the text can go on.
+    Special tokens that the tokenizer adds at the end are left out, so that text can follow.
     """
     if not tokenizer.is_fast:
         raise UnsupportedTokenizer(
@@ -67,7 +67,7 @@ def encode(
 
 
 def continue_with(prompt: str, target: str) -> str:
-    """The text in which `target` follows `prompt`, with a blank between where one belongs."""
+    """The text in which `target` follows `prompt`, with a space between where one belongs."""
     prompt = prompt.rstrip(" ")
     if prompt.endswith(_OPENING) or target.startswith(_CLOSING) or _unspaced(prompt[-1:]):
         return prompt + target
@@ -79,23 +79,23 @@ def target_ids(
 ) -> tuple[int, ...]:
     """The tokens of `target` as they continue `prompt`, without those of the prompt.
 
-    A target is tokenized in its place: whether its first token carries a blank, or a blank is a
-    token of its own, is up to the tokenizer. `joined` says that the target follows the prompt as
-    it stands, as in a chat template, and no blank is to be put or taken between them.
+    A target is tokenized in its place: the tokenizer decides whether its first token includes the
+    space or the space is a token of its own. `joined`: the target follows the prompt as it is, as
+    in a chat template, and no space is added or removed between them.
     Raises InvalidEdit when the target has no tokens.
     """
     prompt = prompt if joined else prompt.rstrip(" ")
-    known, _ = encode(tokenizer, prompt)
+    prompt_ids, _ = encode(tokenizer, prompt)
     text = prompt + target if joined else continue_with(prompt, target)
     ids, offsets = encode(tokenizer, text)
-    if ids[: len(known)] == known:
-        found = ids[len(known) :]
+    if ids[: len(prompt_ids)] == prompt_ids:
+        target_tokens = ids[len(prompt_ids) :]
     else:
-        # A token spans the border; the prompt was read without it, so all of it is to be said.
-        found = [i for i, (_, end) in zip(ids, offsets, strict=True) if end > len(prompt)]
-    if not found:
+        # A token spans the border; the prompt was read without it, so it belongs to the target.
+        target_tokens = [i for i, (_, end) in zip(ids, offsets, strict=True) if end > len(prompt)]
+    if not target_tokens:
         raise InvalidEdit(f"the tokenizer gives no token for the target {target!r}: reword it")
-    return tuple(found)
+    return tuple(target_tokens)
 
 
 def _last_occurrence(text: str, subject: str, start: int) -> int:
@@ -116,5 +116,5 @@ def _is_whole(text: str, left: int, length: int) -> bool:
 
 
 def _unspaced(character: str) -> bool:
-    """Whether a script without blanks between words ends here (CJK, kana, Thai, …)."""
+    """Whether the character is of a script without spaces between words (CJK, kana, Thai, …)."""
     return bool(re.match(r"[\u0e00-\u0eff\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]", character))

@@ -1,7 +1,7 @@
 """PMET: precise model editing in a transformer (Li et al. 2024, arXiv 2308.08742).
 
 Values are added to the outputs of the attention and of the MLP at the last of the layers. Only
-the MLP's is written: what the attention would have to add is not forced into the MLP. A layer
+the MLP's is written: the attention's part is not forced into the MLP. A layer
 takes 1 / sqrt(layers left) of the residual.
 """
 

@@ -10,8 +10,8 @@ class PmetHparams(MemitHparams):
     """How PMET edits one model. Raises InvalidHyperparameters when a value is out of range."""
 
     attention_pace: float = 1.0
-    """Length of the attention's steps, relative to the MLP's. What the attention takes over is
-    not written, so a pace below 1 makes the MLP find more of it; as published: 1."""
+    """Length of the attention's steps, relative to the MLP's. The attention's part is not
+    written, so a pace below 1 moves more of the value into the MLP; as published: 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -45,7 +45,7 @@ def compute(job: Job) -> Delta:
 
 
 def compute_each(job: Job) -> list[Delta]:
-    """A delta for each edit alone, as so many calls of `compute` give, up to rounding.
+    """A delta for each edit alone, equal to one call of `compute` per edit up to rounding.
 
     It is faster, because the values are optimised side by side.
     """
@@ -87,7 +87,7 @@ def rank_one(k: Tensor, delta: Tensor, direction: Tensor) -> tuple[Tensor, Tenso
 
 @dataclass(frozen=True, eq=False)
 class _Update:
-    """Factors u [d_out] and v [d_in], and what the diagnostics say of the edit."""
+    """Factors u [d_out] and v [d_in], and the edit's diagnostics."""
 
     u: Tensor
     v: Tensor
@@ -99,7 +99,7 @@ def _site(target: Projection) -> Site:
 
 
 def _update(job: Job, target: Projection, work: Workload, values: TargetValues) -> _Update:
-    """The rank-one update of one edit; `RomeHparams.keys` says which key k* stands where."""
+    """The rank-one update of one edit; `RomeHparams.keys` chooses the keys."""
     (averaged,) = keys_and_states(job.model, {0: target}, {}, work.problems)[0].values()
     (alone,) = keys_and_states(job.model, {0: target}, {}, work.problems, bare=True)[0].values()
     keys = {"averaged": (averaged, averaged), "mixed": (averaged, alone)}

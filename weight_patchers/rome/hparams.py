@@ -16,8 +16,8 @@ class RomeHparams(ValueHparams):
     covariance: bool = True
     """Weigh by the key statistics; without, C is the identity."""
     keys: str = "averaged"
-    """Which key stands where: `averaged` over the contexts in both places (r-ROME), `prompt`
-    the bare prompt's in both (p-ROME), or `mixed` as first published."""
+    """Keys of direction and constraint: `averaged` over the contexts for both (r-ROME), `prompt`
+    the bare prompt's for both (p-ROME), or `mixed` as first published."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -72,7 +72,7 @@ class SpreadMethod:
             return self._write(job, targets, controls, work, values)
 
     def compute_each(self, job: Job) -> list[Delta]:
-        """A delta for each edit alone, as so many calls of `compute` give, up to rounding.
+        """A delta for each edit alone, equal to one call of `compute` per edit up to rounding.
 
         It is faster, because the values are optimised side by side. The edits may change the
         same fact.

@@ -7,7 +7,7 @@ from weight_patchers.values.hparams import ValueHparams
 
 @dataclass(frozen=True, kw_only=True)
 class SpreadHparams(ValueHparams):
-    """`weight_patchers.spreading.compute` states what is done with them.
+    """`weight_patchers.spreading.compute` states how they are used.
 
     Raises InvalidHyperparameters when a value is out of its range.
     """
@@ -16,8 +16,8 @@ class SpreadHparams(ValueHparams):
     """Decoder layers whose MLP output projections are written, ascending, counted from 0. Values
     are optimised at the last of them."""
     share_subjects: bool = True
-    """Find one value for all edits of a subject in the batch: their keys are the same wherever
-    the subject comes first, and no update could give each its own value. As published: false."""
+    """Compute one value for all edits of a subject in the batch: their keys are equal if the
+    subject comes first, and no update could give each its own value. As published: false."""
     bare_share: float = 0.5
     """Share of the bare prompt in a key; the prompts in a context have the rest."""
 

@@ -1,4 +1,4 @@
-"""Statistics of the keys: how they are sampled from text, summed, kept on disk and found again."""
+"""Statistics of the keys: sampled from text, summed, and stored on disk."""
 
 from weight_patchers.statistics.second_moments import (
     Statistics,

@@ -1,4 +1,4 @@
-"""Solving with symmetric positive definite matrices that may not quite be so."""
+"""Solves with symmetric matrices that may be only nearly positive definite."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _MAX_DOUBLINGS = 60
 class Factor:
     """The Cholesky factor of A + ridge I, float64 lower [d, d].
 
-    `ridge` is 0 when A was well conditioned as it stood; `condition` estimates the condition
+    `ridge` is 0 when A itself was well conditioned; `condition` estimates the condition
     number of A + ridge I from a few power iterations (a lower bound, near the true value).
     """
 
@@ -28,7 +28,7 @@ class Factor:
     condition: float
 
     def diagnostics(self) -> dict[str, float]:
-        """What a delta's diagnostics say of it."""
+        """Its entry in a delta's diagnostics."""
         return {"ridge": self.ridge, "condition": self.condition}
 
     def solve(self, right: Tensor) -> Tensor:

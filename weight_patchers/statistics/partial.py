@@ -1,4 +1,4 @@
-"""Sums kept on disk while they are made, so that a killed process need not start over."""
+"""Partial sums on disk, so that a killed process need not start over."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Sample:
-    """What a collection is of; sums of another one are never taken up."""
+    """What a collection is made of; only sums of an equal sample are resumed."""
 
     fingerprint: str
     source: str
@@ -31,7 +31,7 @@ class Sample:
 class Partial:
     """The file of one collection's sums in `folder`.
 
-    Sums are due to be saved every `seconds`, and more rarely where that would take more than a
+    Sums are due to be saved every `seconds`, or less often if saving would take more than a
     twentieth of the time.
     """
 
@@ -45,12 +45,12 @@ class Partial:
 
     @property
     def path(self) -> Path:
-        """Its name tells one sample from another."""
+        """The file's path; samples that differ have different names."""
         digest = hashlib.sha256(self._identity().encode()).hexdigest()
         return self.folder / f"{self.sample.fingerprint[:16]}-{digest[:16]}.partial"
 
     def take_up(self, widths: Mapping[int, int]) -> Sums:
-        """The sums kept of this very sample, or zero when there are none or they are damaged."""
+        """The stored sums of this sample, or zero if there are none or they are damaged."""
         try:
             with safe_open(self.path, framework="pt") as file:
                 metadata = file.metadata() or {}

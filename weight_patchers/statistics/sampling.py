@@ -14,7 +14,7 @@ from weight_patchers.model.layers import Projection
 LONGEST_ROW = 512
 LARGEST_BATCH = 8192
 _SMALLEST_BATCH = 32
-# So that each half of the sample holds eight batches, or more.
+# Each half of the sample then has at least eight batches.
 _BATCHES = 16
 
 
@@ -28,7 +28,7 @@ def batches(
 ) -> Iterator[list[list[int]]]:
     """The first `tokens` tokens of the texts, in batches of rows of unequal length.
 
-    Every token of every text counts, special ones too. A text longer than 512 tokens, or than
+    All tokens count, special ones too. A text longer than 512 tokens, or than
     `context`, becomes several rows, and the last row is cut where the sample is full. A batch
     holds at most `batch_tokens(tokens)` tokens, or one row. The texts are drawn lazily, and the
     same texts always give the same batches.
@@ -58,9 +58,9 @@ def sample_keys(
     tokens: int,
     skip: int = 0,
 ) -> Iterator[dict[int, Tensor]]:
-    """What each target is given at every token, [tokens, d_in] on the model's device, by batch.
+    """Each target's input at every token, [tokens, d_in] on the model's device, by batch.
 
-    The first `skip` batches are left out; the model does not read them.
+    The model does not read the first `skip` batches.
     """
     context = int(getattr(model.config.get_text_config(), "max_position_embeddings", LONGEST_ROW))
     for rows in islice(batches(tokenizer, texts, tokens, context), skip, None):

@@ -34,7 +34,7 @@ class Statistics:
 
     `fingerprint` is the base model's, `source` names the text, `dtype` is the one the model
     computed the keys in. `errors` are the moments' relative standard errors by layer, as
-    `Sums.finish` defines them. `whole`: the text holds no more tokens than these.
+    `Sums.finish` defines them. `whole` is true if these are all the tokens of the text.
     """
 
     fingerprint: str
@@ -49,7 +49,7 @@ class Statistics:
     def moment(self, layer: int) -> Tensor:
         """The layer's moment. Raises UnusableStatistics when there is none."""
         if layer not in self.moments:
-            have = ", ".join(str(known) for known in sorted(self.moments)) or "none"
+            have = ", ".join(str(other) for other in sorted(self.moments)) or "none"
             raise UnusableStatistics(
                 f"there are no key statistics for layer {layer} (there are: {have}): collect them"
             )
@@ -80,27 +80,27 @@ def load(
     dtype: str,
     count: int,
 ) -> Statistics | None:
-    """The largest stored samples of at least `count` tokens, or of all that their source has.
+    """The largest stored samples of at least `count` tokens, or of a source's whole text.
 
-    All are from one source (None: from any); the count is that of the smallest. None when a layer
-    has none. Raises UnusableStatistics when a file is damaged or of another model.
+    All are from one source (None: any); the result's count is that of the smallest. None when a
+    layer has no such sample. Raises UnusableStatistics when a file is damaged or of another model.
     """
-    found = find(folder, fingerprint, layers, source, dtype, count)
-    if not found:
+    entries = find(folder, fingerprint, layers, source, dtype, count)
+    if not entries:
         return None
     return Statistics(
         fingerprint=fingerprint,
-        source=next(iter(found.values())).source,
-        count=min(entry.count for entry in found.values()),
+        source=next(iter(entries.values())).source,
+        count=min(entry.count for entry in entries.values()),
         dtype=dtype,
-        moments={layer: load_moment(folder / entry.name) for layer, entry in found.items()},
-        errors={layer: entry.error for layer, entry in found.items()},
-        whole=all(entry.whole for entry in found.values()),
+        moments={layer: load_moment(folder / entry.name) for layer, entry in entries.items()},
+        errors={layer: entry.error for layer, entry in entries.items()},
+        whole=all(entry.whole for entry in entries.values()),
     )
 
 
 def sample_size(model: PreTrainedModel, layers: Sequence[int]) -> int:
-    """How many tokens the default sample has: ten times the widest key."""
+    """Tokens in the default sample: ten times the widest key."""
     return TOKENS_PER_DIMENSION * max(projection(model, layer).d_in for layer in layers)
 
 
@@ -117,10 +117,10 @@ def obtain(
 ) -> Statistics:
     """The statistics stored in `folder`; layers that lack them are collected and stored first.
 
-    `tokens` is the smallest sample that will do. For the rest see `load` and `collect`.
+    `tokens` is the smallest sample size that is accepted. For the rest see `load` and `collect`.
     """
-    wanted = tokens if tokens is not None else sample_size(model, layers)
-    key = (source.name, dtype_name(model), wanted)
+    required = tokens if tokens is not None else sample_size(model, layers)
+    key = (source.name, dtype_name(model), required)
     missing = [n for n in dict.fromkeys(layers) if not find(folder, fingerprint, [n], *key)]
     if missing:
         collect(
@@ -130,7 +130,7 @@ def obtain(
             layers=missing,
             fingerprint=fingerprint,
             source=source.name,
-            tokens=wanted,
+            tokens=required,
             progress=progress,
             folder=folder,
         )
@@ -155,50 +155,49 @@ def collect(
 ) -> Statistics:
     """Read the first `tokens` tokens of the texts (default: `sample_size`), all layers at once.
 
-    Every token of every text counts, special ones too; a text longer than 512 tokens (or than
+    All tokens count, special ones too; a text longer than 512 tokens (or than
     the model's context) is cut into pieces. Texts are consumed lazily and no further than needed.
-    `progress(done, wanted)` is called first and after each batch. The model is left as it was
-    found.
+    `progress(done, of)` is called at the start and after each batch. The model is left unchanged.
 
-    With a `folder`, the statistics are stored there, and while they are made, sums are kept
-    there every `seconds`: when the process is killed, a call for the same base, source, dtype,
-    layers and tokens goes on where it stopped, if it is given the same texts from the start.
+    With a `folder`, the statistics are stored there, and partial sums every `seconds`. If the
+    process is killed, a call with the same base, source, dtype, layers, tokens and texts resumes
+    from them.
 
-    Of memory this takes 12 bytes on the CPU for each entry of every layer's moment, and 4 on the
-    model's device for one layer's at a time.
+    Memory: 12 bytes on the CPU for each entry of every layer's moment, and 4 on the model's device
+    for those of one layer at a time.
     Raises UnusableStatistics when the texts hold fewer tokens than the widest key has dimensions:
     the moment would not have full rank.
     """
     targets = {layer: projection(model, layer) for layer in sorted(set(layers))}
     widths = {layer: target.d_in for layer, target in targets.items()}
-    wanted = tokens if tokens is not None else sample_size(model, layers)
-    _require_enough(wanted, max(widths.values()))
-    sample = Sample(fingerprint, source, dtype_name(model), tuple(targets), wanted)
+    required = tokens if tokens is not None else sample_size(model, layers)
+    _require_enough(required, max(widths.values()))
+    sample = Sample(fingerprint, source, dtype_name(model), tuple(targets), required)
     partial = Partial(folder, sample, seconds) if folder is not None else None
     sums = Sums.zero(widths) if partial is None else partial.take_up(widths)
     if progress is not None:
-        progress(sums.count, wanted)
+        progress(sums.count, required)
     with hooks.frozen(model):
-        for keys in sample_keys(model, tokenizer, texts, targets, wanted, skip=sums.batches):
+        for keys in sample_keys(model, tokenizer, texts, targets, required, skip=sums.batches):
             sums.add(keys)
             if progress is not None:
-                progress(sums.count, wanted)
+                progress(sums.count, required)
             if partial is not None and partial.due():
                 partial.save(sums)
     count = sums.count
     _require_enough(count, max(widths.values()))
     moments, errors = sums.finish()
-    found = Statistics(
-        fingerprint, source, count, sample.dtype, moments, errors, whole=count < wanted
+    statistics = Statistics(
+        fingerprint, source, count, sample.dtype, moments, errors, whole=count < required
     )
     if folder is not None and partial is not None:
-        found.save(folder)
+        statistics.save(folder)
         partial.delete()
-    return found
+    return statistics
 
 
 def dtype_name(model: PreTrainedModel) -> str:
-    """The dtype that the model computes in, as statistics name it: float32, bfloat16, ..."""
+    """The dtype that the model computes in, by its name in statistics: float32, bfloat16, ..."""
     return str(model.dtype).removeprefix("torch.")
 
 

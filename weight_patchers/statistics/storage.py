@@ -1,4 +1,4 @@
-"""Files of second moments, one per layer, found again by everything that identifies them."""
+"""Files of second moments, one per layer, named by what identifies them."""
 
 import hashlib
 import os
@@ -20,8 +20,8 @@ from weight_patchers.errors import UnusableStatistics
 class Entry:
     """What identifies a stored moment, and its standard error.
 
-    It is of a base's layer and of the keys of `count` tokens of a text, computed in `dtype`.
-    `whole`: the text has no more tokens.
+    It belongs to a layer of a base and to the keys of `count` tokens of a text, computed in
+    `dtype`. `whole` is true if these are all the tokens of the text.
     """
 
     fingerprint: str
@@ -34,12 +34,12 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """The file's name, with all five in it."""
+        """The file's name, made of the first five fields."""
         source = _plain(self.source)
         return f"{_stem(self.fingerprint, self.layer)}-{source}-{self.count}-{self.dtype}{_SUFFIX}"
 
     def serves(self, source: str | None, count: int) -> bool:
-        """Whether it is of that source (None: any) and large enough, or as large as can be."""
+        """Whether it is of that source (None: any) and large enough, or of the whole text."""
         return (source is None or self.source == source) and (self.count >= count or self.whole)
 
     @classmethod
@@ -90,24 +90,24 @@ def find(
 ) -> dict[int, Entry] | None:
     """The largest stored sample of each layer, all from one source (None: from any).
 
-    Each has at least `count` tokens, or all that its source has. None when a layer has none.
+    Each has at least `count` tokens, or its source's whole text. None when a layer has none.
     Raises UnusableStatistics when a file is there but damaged or of another model.
     """
-    found: dict[str, dict[int, Entry]] = {}
+    by_source: dict[str, dict[int, Entry]] = {}
     for layer in layers:
         for entry in _entries(folder, fingerprint, layer, dtype):
             if entry.serves(source, count):
-                known = found.setdefault(entry.source, {})
-                known[layer] = max(known.get(layer, entry), entry, key=lambda e: e.count)
-    complete = [known for known in found.values() if set(known) == set(layers)]
-    return max(complete, key=lambda known: min(e.count for e in known.values()), default=None)
+                entries = by_source.setdefault(entry.source, {})
+                entries[layer] = max(entries.get(layer, entry), entry, key=lambda e: e.count)
+    complete = [entries for entries in by_source.values() if set(entries) == set(layers)]
+    return max(complete, key=lambda entries: min(e.count for e in entries.values()), default=None)
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, whole or not at all, whoever else writes the same one.
+    """Write a safetensors file, whole or not at all, even if other processes write the same one.
 
-    What a process that was killed while writing it has left is removed.
-    Raises UnusableStatistics when the folder does not take the file.
+    Removes the temporary files of killed processes.
+    Raises UnusableStatistics when the file cannot be written.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -142,7 +142,7 @@ def _stem(fingerprint: str, layer: int) -> str:
 
 
 def _plain(source: str) -> str:
-    """The name of a source as a part of file names; one that is no such gets a digest."""
+    """A source's name for file names; a digest is added if characters were replaced."""
     plain = re.sub(r"[^\w.-]", "-", source, flags=re.ASCII)[:80]
     if plain == source:
         return source

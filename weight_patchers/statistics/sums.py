@@ -1,4 +1,4 @@
-"""Running sums of k k^T, in two halves that tell how far the whole is to be trusted."""
+"""Running sums of k k^T, in two halves that give the standard error of the whole."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ class Sums:
     """Sums over batches, by layer, on the CPU: [d, d], d the width of the layer's keys.
 
     `totals`, float64, are over all batches; `differences`, float32, over those with even numbers
-    less those with odd ones. `even` and `odd` count their tokens.
+    minus those with odd numbers. `even` and `odd` count their tokens.
     """
 
     totals: dict[int, Tensor]
@@ -41,7 +41,7 @@ class Sums:
     def add(self, keys: Mapping[int, Tensor]) -> None:
         """Add one batch: keys [tokens, d] of every layer, the same tokens in each.
 
-        A batch is summed in float32 where its keys are, and added to the rest in float64.
+        A batch is summed in float32 on its keys' device, and added to the rest in float64.
         """
         counts = {len(rows) for rows in keys.values()}
         sign = 1 - 2 * (self.batches % 2)
@@ -58,7 +58,7 @@ class Sums:
         self.batches += 1
 
     def finish(self) -> tuple[dict[int, Tensor], dict[int, float]]:
-        """The second moments C, float32, and their standard errors; the sums are used up.
+        """The second moments C, float32, and their standard errors; the sums are consumed.
 
         Let C1 and C2 be the moments of the even and the odd batches, over n1 and n2 tokens, and
         n = n1 + n2. Where batches are independent draws from one text, each entry of Ci has
@@ -69,8 +69,8 @@ class Sums:
             error = sqrt(n1 n2) / n ||C1 - C2||_F / ||C||_F,
 
         which is half of ||C1 - C2||_F / ||C||_F for equal halves, estimates the relative
-        standard error of C. It is about chance within the text read, not about text unlike it;
-        where neighbouring batches are alike, as in one long document, it is too small. With a
+        standard error of C. It covers chance within this text, not other kinds of text. It is too
+        small where neighbouring batches are alike, as in one long document. With a
         single batch it is infinite.
         """
         moments: dict[int, Tensor] = {}
@@ -78,7 +78,7 @@ class Sums:
         for layer in list(self.totals):
             total, difference = self.totals.pop(layer), self.differences.pop(layer)
             gap = self._gap(total, difference)
-            # One at a time, so that no more than one is there in float64 and in float32.
+            # One at a time, so that only one exists both in float64 and in float32.
             moments[layer] = total.div_(self.count).float()
             size = float(moments[layer].norm())
             errors[layer] = gap / size if size else math.inf
@@ -99,5 +99,5 @@ class Sums:
 
 
 def _blocks(rows: int) -> Iterator[slice]:
-    """Slices of a matrix: where float32 meets float64, PyTorch copies the whole of an operand."""
+    """Slices of rows: mixing float32 and float64, PyTorch copies a whole operand."""
     return (slice(start, start + _ROWS) for start in range(0, rows, _ROWS))

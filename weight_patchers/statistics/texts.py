@@ -1,4 +1,4 @@
-"""Text to read: a file, a folder of files, or a dataset of the Hugging Face hub."""
+"""Sources of text: a file, a folder of files, or a dataset of the Hugging Face hub."""
 
 import hashlib
 import importlib
@@ -14,7 +14,7 @@ from weight_patchers.errors import UnreadableText
 COLUMN = "text"
 SUFFIXES = (".txt", ".md", ".jsonl")
 
-# Longer than the longest row of tokens that is read at once; longer paragraphs come in pieces.
+# Longer paragraphs are split. This exceeds the longest row of tokens that is read at once.
 _PIECE_CHARS = 4000
 _DATASET = re.compile(r"[\w.-]+(/[\w.-]+)?(:[^:]*){0,2}")
 
@@ -23,7 +23,7 @@ _DATASET = re.compile(r"[\w.-]+(/[\w.-]+)?(:[^:]*){0,2}")
 class Source:
     """A text and a name for it, fit for file names, that changes with its content.
 
-    `texts()` starts it anew and always gives the same texts in the same order.
+    Each call of `texts()` starts again and gives the same texts in the same order.
     """
 
     name: str
@@ -34,7 +34,7 @@ def open_source(where: str | Path, column: str = COLUMN) -> Source:
     """The text at `where`: a path that exists, or else a dataset of the hub.
 
     A file ending in .jsonl gives the field `column` of each line, any other its paragraphs. A
-    folder gives its .txt, .md and .jsonl files, those in folders below too, by name. A dataset
+    folder gives its .txt, .md and .jsonl files, with those in subfolders, by name. A dataset
     is `name`, `name:config` or `name:config:split` (default split: train), and is streamed.
     Raises UnreadableText, here or from `texts()`, when there is no such text.
     """
@@ -48,7 +48,7 @@ def open_source(where: str | Path, column: str = COLUMN) -> Source:
 
 
 def from_files(path: Path, column: str = COLUMN) -> Source:
-    """The text of a file or folder; reads it once for its name, a SHA-256 of the content."""
+    """The text of a file or folder; reads it once to name it by a SHA-256 of its content."""
     files = [path]
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
@@ -68,7 +68,7 @@ def from_files(path: Path, column: str = COLUMN) -> Source:
 def from_dataset(name: str, config: str | None, split: str, column: str = COLUMN) -> Source:
     """The rows of a dataset, streamed by the `datasets` library.
 
-    The name changes with the dataset's revision. Its first rows are read, in its own order.
+    The name changes with the dataset's revision. Rows come in the dataset's own order.
     """
     library = _datasets(name)
     try:
@@ -115,7 +115,7 @@ def _content(path: Path) -> str:
 
 
 def _paragraphs(path: Path) -> Iterator[str]:
-    """Runs of lines without an empty one between, in pieces of a few thousand characters."""
+    """Runs of lines between empty lines, in pieces of a few thousand characters."""
     lines: list[str] = []
     with path.open(encoding="utf-8", errors="replace") as file:
         while line := file.readline(_PIECE_CHARS):

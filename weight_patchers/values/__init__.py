@@ -1,1 +1,1 @@
-"""Edits as rows of tokens, and v*: the value that each needs at its subject's last token."""
+"""Edits as rows of tokens, and v*: the value that each edit needs at its subject's last token."""

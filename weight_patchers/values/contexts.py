@@ -15,7 +15,7 @@ from weight_patchers.model.prefix import Prefix
 from weight_patchers.model.suffix import logits_at
 from weight_patchers.values.hparams import ValueHparams
 
-# Started from these where the tokenizer has no beginning-of-text token.
+# First words of sampled texts if the tokenizer has no beginning-of-text token.
 _STARTS = ("The", "In", "Because", "I", "You", "A", "When", "For", "As", "It")
 _TOP_K = 5
 _USER, _ASSISTANT = "userstextgoeshere", "assistantstextgoeshere"
@@ -25,7 +25,7 @@ _USER, _ASSISTANT = "userstextgoeshere", "assistantstextgoeshere"
 class Context:
     """The text before a prompt and the text between it and the target.
 
-    `templated` says that the target follows the text after the prompt without a blank.
+    `templated`: the target follows the text after the prompt without a space.
     """
 
     before: str = ""
@@ -41,12 +41,12 @@ class Context:
 def sample_contexts(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, hp: ValueHparams
 ) -> tuple[Context, ...]:
-    """The contexts that hyperparameters ask for; the same for every edit of a model.
+    """The contexts that the hyperparameters define; the same for every edit of a model.
 
     They are: no context; `context_count` texts before the prompt for each length, in tokens,
-    sampled from the model (ROME, appendix: sampled prefixes); and the chat template, if asked
-    for. Deterministic for a model, its device and a seed. Each sampled text ends in `. `, so that
-    a prompt can follow. The model is left as it was found.
+    sampled from the model (ROME, appendix: sampled prefixes); and the chat template, if enabled.
+    Deterministic for a model, its device and a seed. Each sampled text ends in `. `, so that a
+    prompt can follow. The model is left unchanged.
     """
     generator = torch.Generator().manual_seed(hp.seed)
     contexts = [Context()]
@@ -74,9 +74,9 @@ def chat(tokenizer: PreTrainedTokenizerBase) -> Context:
         )
     messages = [{"role": "user", "content": _USER}, {"role": "assistant", "content": _ASSISTANT}]
     text = str(tokenizer.apply_chat_template(messages, tokenize=False))
-    before, found, rest = text.partition(_USER)
-    after, also_found, _ = rest.partition(_ASSISTANT)
-    if not (found and also_found):
+    before, has_user, rest = text.partition(_USER)
+    after, has_assistant, _ = rest.partition(_ASSISTANT)
+    if not (has_user and has_assistant):
         raise UnsupportedTokenizer("the chat template does not show the messages as they are")
     bos = tokenizer.bos_token
     if bos and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id:
@@ -94,8 +94,8 @@ def continuations(
 ) -> list[list[tuple[int, ...]]]:
     """For each start, itself with `count` different continuations of `length` tokens.
 
-    They start with the `count` most probable tokens and go on sampled. What a start gets depends
-    on the model, itself and the seed, and not on the other starts. The model is left as it was.
+    They begin with the `count` most probable tokens and continue with sampled ones. Each start's
+    result depends on the model, the start and the seed only. The model is left unchanged.
     """
     generators = [torch.Generator().manual_seed(seed) for _ in starts]
     with hooks.frozen(model), torch.no_grad():
@@ -104,38 +104,38 @@ def continuations(
         each = drawn.shape[1]
         prefix = prefix.only(torch.arange(len(starts)).repeat_interleave(each))
         cache, mask = DynamicCache(prefix.layers), prefix.mask
-        said = [drawn.reshape(-1, 1)]
+        tokens = [drawn.reshape(-1, 1)]
         for place in range(length - 1):
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
             logits = model(
-                input_ids=said[-1].to(model.device),
+                input_ids=tokens[-1].to(model.device),
                 attention_mask=mask,
                 position_ids=prefix.first[:, None] + place,
                 past_key_values=cache,
                 use_cache=True,
             ).logits[:, -1]
             parts = logits.float().cpu().split(each)
-            said.append(torch.cat([_draw(p, g) for p, g in zip(parts, generators, strict=True)]))
-    texts = torch.cat(said, dim=1).split(each)
+            tokens.append(torch.cat([_draw(p, g) for p, g in zip(parts, generators, strict=True)]))
+    texts = torch.cat(tokens, dim=1).split(each)
     return [
-        [(*start, *text) for text in found.tolist()]
-        for start, found in zip(starts, texts, strict=True)
+        [(*start, *text) for text in sampled.tolist()]
+        for start, sampled in zip(starts, texts, strict=True)
     ]
 
 
 def _after(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Prefix]:
-    """Logits [rows, vocabulary] after each row, float32 on the CPU, and what attention keeps."""
+    """Logits [rows, vocabulary] after each row, float32 on the CPU, and the attention's cache."""
     batch = pad(rows, model.device)
     lengths = batch.mask.sum(1)
     index = torch.arange(len(rows), device=lengths.device)
     cache = DynamicCache()
-    given = {"past_key_values": cache, "use_cache": True}
-    logits = logits_at(model, batch, index, lengths - 1, **given)
+    arguments = {"past_key_values": cache, "use_cache": True}
+    logits = logits_at(model, batch, index, lengths - 1, **arguments)
     return logits.float().cpu(), Prefix.of(cache, 0, len(layers(model)), lengths)
 
 
 def _draw(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """One token of the most probable for each row, [rows, 1] on the CPU."""
+    """One token for each row, sampled from the most probable, [rows, 1] on the CPU."""
     top, candidates = logits.float().cpu().topk(min(_TOP_K, logits.shape[-1]))
     return candidates.gather(1, torch.multinomial(top.softmax(-1), 1, generator=generator))
 

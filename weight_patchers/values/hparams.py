@@ -10,28 +10,28 @@ SCALES = ("relative", "absolute")
 
 @dataclass(frozen=True, kw_only=True)
 class ValueHparams:
-    """`weight_patchers.values.optimisation` states what the optimisation does with them.
+    """`weight_patchers.values.optimisation` states how the optimisation uses them.
 
     Raises InvalidHyperparameters when a value is out of its range.
     """
 
     optimizer: str = "adam"
-    """`adam`, or `gradient`: each step goes along the gradient and has the full length."""
+    """`adam`, or `gradient`: each step goes along the gradient with the full length."""
     scale: str = "relative"
     """`relative`: `step` and `weight_decay` are relative to ||v0||; `absolute`: as published,
     where `step` is Adam's learning rate."""
     step: float = 0.1
     """Length of a step in units of ||v0||, or Adam's learning rate per coordinate."""
     steps: int = 40
-    """Most steps taken."""
+    """Maximum number of steps."""
     stop_probability: float = 0.95
     """Stop once the target has this probability, the geometric mean over tokens and contexts."""
     kl_factor: float = 0.0625
     """Weight of keeping the next-token distribution after each of `kl_prompts`."""
     kl_prompts: tuple[str, ...] = ("{subject} is a",)
-    """Prompts whose next-token distribution shall stay, each with `{subject}` in it."""
+    """Prompts whose next-token distribution is kept, each with `{subject}` in it."""
     kept_samples: int = 0
-    """How many continuations of the subject, sampled from the model, shall stay likewise."""
+    """How many continuations of the subject, sampled from the model, are kept likewise."""
     kept_length: int = 8
     """Length of such a continuation, in tokens."""
     weight_decay: float = 0.0
@@ -39,15 +39,15 @@ class ValueHparams:
     clamp: float | None = 4.0
     """Largest ||delta|| / ||v0||; null for none."""
     context_count: int = 10
-    """Sampled texts before the prompt for each length in `context_lengths`, besides none."""
+    """Sampled texts before the prompt for each length in `context_lengths`."""
     context_lengths: tuple[int, ...] = (5, 10)
     """Lengths of the sampled texts, in tokens."""
     chat: bool = False
     """Also edit the prompt as a user's message in the tokenizer's chat template."""
     pass_tokens: int | None = None
-    """Most tokens in a pass with gradients, where a token that is only read counts an eighth;
-    null for what 15 % of the model's memory, or 256 MiB, hold. It bounds the memory taken and
-    changes the result by rounding only."""
+    """Maximum number of tokens in a pass with gradients, where a token that is only read counts as
+    an eighth; null for as many as fit in 15 % of the model's memory or 256 MiB. It bounds the
+    memory used and changes the result by rounding only."""
     seed: int = 0
     """Seed of whatever is sampled."""
 
@@ -73,6 +73,8 @@ class ValueHparams:
             all("{subject}" in p for p in self.kl_prompts), "kl_prompts", "texts with {subject}"
         )
 
-    def _require(self, holds: bool, name: str, wanted: str) -> None:
+    def _require(self, holds: bool, name: str, requirement: str) -> None:
         if not holds:
-            raise InvalidHyperparameters(f"{name} is {getattr(self, name)!r}: it must be {wanted}")
+            raise InvalidHyperparameters(
+                f"{name} is {getattr(self, name)!r}: it must be {requirement}"
+            )

@@ -1,4 +1,4 @@
-"""v*: what must be added at the subject's last token for the model to say the target."""
+"""Optimises v*: the value at the subject's last token that makes the model say the target."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -21,8 +21,7 @@ from weight_patchers.values.problem import Problem
 class Site:
     """Where a value is added: to the outputs of these modules of decoder layer `layer`.
 
-    `paces` are the lengths of their steps, relative to the hyperparameters'; 1 where none is
-    given.
+    `paces` are their step lengths, relative to the hyperparameters' step; by default 1.
     """
 
     layer: int
@@ -32,7 +31,7 @@ class Site:
 
 @dataclass(frozen=True, eq=False)
 class TargetValues:
-    """What the optimisation found for each group, and for each of their edits.
+    """The optimisation's result for each group, and for each of their edits.
 
     `delta` [sites, groups, d] = v* - v0, float32; `scale` [sites, groups] = ||v0||; `steps`
     [groups]; the target's probabilities `before` and `reached` [edits], each the geometric mean
@@ -46,7 +45,7 @@ class TargetValues:
     reached: Tensor
 
     def each(self, sizes: Sequence[int]) -> "Iterator[TargetValues]":
-        """Those of one group after the other, which have so many edits."""
+        """The values of each group in turn; `sizes` are the groups' numbers of edits."""
         for delta, scale, *others in zip(
             self.delta.split(1, dim=1),
             self.scale.split(1, dim=1),
@@ -59,7 +58,7 @@ class TargetValues:
 
     @classmethod
     def joined(cls, parts: "Sequence[TargetValues]") -> "TargetValues":
-        """Those of some groups behind those of others."""
+        """The values of all groups of the parts, in order."""
         return cls(
             delta=torch.cat([part.delta for part in parts], dim=1),
             scale=torch.cat([part.scale for part in parts], dim=1),
@@ -79,17 +78,17 @@ def optimise_delta(
     (Meng et al. 2022, "Locating and editing factual associations in GPT", eq. 4), where decay is
     weight_decay * (||delta|| / ||v0||)^2, or weight_decay * ||delta|| / ||v0||^2 where the scale
     is absolute; v0 is the module's output there, averaged over the contexts. Groups are computed
-    side by side and do not touch each other: the same problem in other company gives the same
-    values up to rounding.
+    side by side and independently: together with other groups a group gets the same values up to
+    rounding.
 
     A relative step has length step * ||v0||: outputs differ in norm by orders of magnitude
     between models and layers, and a fixed learning rate would not reach v* where they are large.
-    With Adam that is the length of a step in which every coordinate moves by the learning rate;
-    with `gradient` each step has it exactly and stays in the span of the gradients, which moves
-    fewer directions that other facts about the subject are read from.
+    With Adam this is the length of a step in which every coordinate moves by the learning rate;
+    with `gradient` each step has exactly this length and stays in the span of the gradients, so
+    it changes fewer directions that other facts about the subject depend on.
 
-    Kept places where the model puts the old answer first are left free: sampled texts about the
-    subject may well state the very fact that changes.
+    Kept places where the old answer is the most probable are left free: sampled texts about the
+    subject may state the fact that changes.
     After each step ||delta|| is cut to clamp * ||v0||. A group stops early when each of its
     edits has `stop_probability`, and gets the delta of its lowest NLL. The parameters must not
     require gradients. Raises ComputationFailed on values that are not finite.
@@ -98,11 +97,11 @@ def optimise_delta(
     for step in range(hp.steps + 1):
         if run.advance(step, last=step == hp.steps):
             break
-    return run.found()
+    return run.result()
 
 
 def target_outcome(model: PreTrainedModel, problem: Problem) -> tuple[Tensor, Tensor]:
-    """How the model as it is answers: for each edit, on the CPU,
+    """The model's current answers: for each edit, on the CPU,
 
     the target's probability, the geometric mean over its tokens and the contexts, and the share
     of contexts after which greedy decoding gives the target.
@@ -117,7 +116,7 @@ def target_outcome(model: PreTrainedModel, problem: Problem) -> tuple[Tensor, Te
 
 
 class _Run:
-    """The groups that are still being optimised, and what is known of all of them."""
+    """The groups that are still being optimised, and the results of all groups so far."""
 
     def __init__(
         self, site: Site, problem: Problem, hp: ValueHparams, suffix: Suffix, v0: Tensor
@@ -149,13 +148,13 @@ class _Run:
         )
         index = torch.arange(len(subjects), device=subjects.device)
         v0 = [problem.average(outputs[i][index, subjects]) for i in modules]
-        # What is added at the subject reaches no token before it.
+        # A value added at the subject affects no token before it.
         run = cls(site, problem.from_subjects(), hp, suffix, torch.stack(v0))
         run._remember(logits)
         return run
 
     def _remember(self, logits: Tensor) -> None:
-        """What the model says before anything is added."""
+        """Store the model's answers before any value is added."""
         split = len(self._problem.targets)
         nll = target_nll(logits[:split], self._problem)
         if not (bool(torch.isfinite(nll).all()) and bool((self._scale > 0).all())):
@@ -165,8 +164,7 @@ class _Run:
         self._free = _old_answers(logits[:split], self._kept, self._problem)
 
     def advance(self, step: int, last: bool) -> bool:
-        """Look at where the groups are, drop those that are done, move the others; True at the
-        end."""
+        """Evaluate the groups, drop the finished ones and step the others; True at the end."""
         delta = self._delta.detach().requires_grad_()
         logits = self._logits(delta)
         split = len(self._problem.targets)
@@ -183,7 +181,7 @@ class _Run:
             return True
         drift = self._divergence(logits[split:])
         loss = group_nll + self._hp.kl_factor * drift + self._decay(delta)
-        # What is done costs nothing more: its gradient is not asked for.
+        # Finished groups need no gradient.
         (gradient,) = torch.autograd.grad(loss[going].sum(), delta)
         if not bool(going.all()):
             gradient = gradient[:, going]
@@ -191,7 +189,7 @@ class _Run:
         self._delta = self._stepper.step(self._delta, gradient)
         return False
 
-    def found(self) -> TargetValues:
+    def result(self) -> TargetValues:
         return TargetValues(self._best, self._scale, self._steps, self._before, self._reached)
 
     def _logits(self, delta: Tensor) -> Tensor:
@@ -274,7 +272,7 @@ class _Stepper:
 
 
 def _places(problem: Problem) -> tuple[Tensor, Tensor]:
-    """Where logits are needed: at the targets, then at the kept places."""
+    """The places that need logits: the targets, then the kept places."""
     return (
         torch.cat([problem.target_rows, problem.kept_rows]),
         torch.cat([problem.target_columns, problem.kept_columns]),
@@ -291,7 +289,7 @@ def target_nll(logits: Tensor, problem: Problem) -> Tensor:
 
 
 def _old_answers(logits: Tensor, kept: Tensor, problem: Problem) -> Tensor:
-    """Kept places [n] where the model puts first what it put first for an edit of the group."""
+    """Kept places [n] whose most probable token is also that of an edit of the group."""
     first = torch.zeros(problem.groups, logits.shape[-1], dtype=torch.bool, device=logits.device)
     edits = problem.target_edits
     begins = torch.cat([torch.ones_like(edits[:1]), edits[1:] - edits[:-1]]) != 0

@@ -1,4 +1,4 @@
-"""How much goes through the model at once."""
+"""Limits how many tokens go through the model at once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,11 @@ from weight_patchers.edit import Edit
 from weight_patchers.values.contexts import Context
 from weight_patchers.values.hparams import ValueHparams
 
-# What a pass keeps for its way back may take this share of the model's own memory, or so much of
-# any model's.
+# A pass may keep activations in this share of the model's memory, or in at least this many bytes.
 _MEMORY_SHARE = 0.15
 _LEAST_BYTES = 256 << 20
 
-# Of a token that is read once, each layer keeps a key and a value: 2 d against 6 d + 3 d_ff.
+# Cost of a token read once, whose layers keep a key and a value: 2 d against 6 d + 3 d_ff.
 _READ_ONCE = 1 / 8
 
 
@@ -38,7 +37,7 @@ class RowSizes:
 
     `before` and `after` are the longest of the contexts around a prompt, `contexts` their
     number; `texts` and `longest` are the number and length of the other texts about a subject.
-    With `whole`, tokens before the subject are as dear as those behind it.
+    With `whole`, tokens before the subject cost as much as those after it.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -56,7 +55,7 @@ class RowSizes:
         contexts: Sequence[Context],
         hp: ValueHparams | None = None,
     ) -> "RowSizes":
-        """Of an optimisation of values, or of one that has no hyperparameters of such."""
+        """The sizes for an optimisation of values or, without `hp`, for fine-tuning."""
         around = (
             len(contexts),
             max(_length(tokenizer, context.before) for context in contexts),
@@ -72,7 +71,7 @@ class RowSizes:
         return len(group) * self.contexts + self.texts
 
     def lengths(self, group: Sequence[Edit]) -> tuple[int, int]:
-        """At most so many tokens up to the subject's end, and so many from its last one on."""
+        """Upper bounds of the tokens up to the subject's end, and from its last token on."""
         heads, tails = [0], [1 + self.longest]
         for edit in group:
             head, subject, rest = edit.prompt.partition(edit.subject)
@@ -82,7 +81,7 @@ class RowSizes:
         return max(heads), max(tails)
 
     def tokens(self, rows: int, head: int, tail: int) -> float:
-        """What rows of these lengths amount to."""
+        """The cost of rows of these lengths, in tokens of a pass."""
         return rows * (tail + head * (1 if self.whole else _READ_ONCE))
 
 

@@ -1,4 +1,4 @@
-"""Edits as rows of tokens: each prompt in each context, and what the model shall keep."""
+"""Edits as rows of tokens: each prompt in each context, and the predictions to keep."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from weight_patchers.values.hparams import ValueHparams
 
 @dataclass(frozen=True)
 class KeptText:
-    """A text about the subject: predictions at the token indices `places` shall stay."""
+    """A text about the subject: predictions at the token indices `places` are kept."""
 
     ids: tuple[int, ...]
     subject: int
@@ -69,7 +69,7 @@ class Problem:
         return total.index_add_(0, self.owners, values.float() * weights[:, None])
 
     def only(self, groups: Tensor) -> tuple["Problem", Tensor]:
-        """The problem of the groups that are marked in `groups` [groups], and its rows' indices.
+        """The problem of the groups that the mask `groups` marks, and the indices of its rows.
 
         Padding that no remaining row needs is cut off.
         """
@@ -113,10 +113,10 @@ def build_problem(
     device: torch.device,
     bare_share: float | None = None,
 ) -> Problem:
-    """Tokenize the edits of each group in every context; `kept[i]` is what group i shall keep.
+    """Tokenize the edits of each group in every context; `kept[i]` are the texts group i keeps.
 
-    Every context has the same share in a group's key, or the bare prompt `bare_share` and the
-    others the rest. Raises InvalidEdit when a part has no tokens.
+    Every context has the same share in a group's key; with `bare_share`, the bare prompt has that
+    and the others the rest. Raises InvalidEdit when a part has no tokens.
     """
     rows: list[tuple[int, ...]] = []
     about: list[tuple[int, int, float, bool]] = []  # owner, subject, share, bare
@@ -127,12 +127,12 @@ def build_problem(
     for owner, group in enumerate(groups):
         for edit in group:
             for context, share in zip(contexts, shares, strict=True):
-                found, target = _tokens(tokenizer, edit, context)
-                first = len(found.ids) - 1
+                text_tokens, target = _tokens(tokenizer, edit, context)
+                first = len(text_tokens.ids) - 1
                 for i, token in enumerate(target):
                     targets.append((token, len(rows), first + i, len(edit_groups)))
-                rows.append(found.ids + target[:-1])
-                about.append((owner, found.subject, share / len(group), context.bare))
+                rows.append(text_tokens.ids + target[:-1])
+                about.append((owner, text_tokens.subject, share / len(group), context.bare))
             edit_groups.append(owner)
         for text in kept[owner]:
             places += [(len(rows), place) for place in text.places]
@@ -163,24 +163,29 @@ def kept_texts(
     subjects: Sequence[str],
     hp: ValueHparams,
 ) -> list[list[KeptText]]:
-    """For each subject the kept prompts, each at its end, and what the model itself says of it.
+    """For each subject the kept prompts, each at its end, and what the model says about it.
 
     A sampled continuation of the subject is kept at every token from the subject's last on.
     """
     texts = []
     for subject in subjects:
-        found = [locate(tokenizer, t.replace("{subject}", subject), subject) for t in hp.kl_prompts]
-        texts.append([KeptText(f.ids, f.subject, range(len(f.ids) - 1, len(f.ids))) for f in found])
+        prompts = [
+            locate(tokenizer, prompt.replace("{subject}", subject), subject)
+            for prompt in hp.kl_prompts
+        ]
+        texts.append(
+            [KeptText(p.ids, p.subject, range(len(p.ids) - 1, len(p.ids))) for p in prompts]
+        )
     if hp.kept_samples:
         starts = [locate(tokenizer, subject, subject) for subject in subjects]
-        said = continuations(
+        sampled = continuations(
             model,
             [start.ids for start in starts],
             count=hp.kept_samples,
             length=hp.kept_length,
             seed=hp.seed,
         )
-        for mine, start, rows in zip(texts, starts, said, strict=True):
+        for mine, start, rows in zip(texts, starts, sampled, strict=True):
             mine += [KeptText(ids, start.subject, range(start.subject, len(ids))) for ids in rows]
     return texts
 
@@ -191,8 +196,8 @@ def _tokens(
     prompt = edit.prompt.rstrip(" ")
     stop = len(context.before) + len(prompt)
     text = context.before + prompt + context.after
-    found = locate(tokenizer, text, edit.subject, len(context.before), stop)
-    return found, target_ids(tokenizer, text, edit.target_new, joined=context.templated)
+    tokens = locate(tokenizer, text, edit.subject, len(context.before), stop)
+    return tokens, target_ids(tokenizer, text, edit.target_new, joined=context.templated)
 
 
 def _shares(contexts: Sequence[Context], bare_share: float | None) -> list[float]:

@@ -20,12 +20,12 @@ from weight_patchers.values.problem import Problem, build_problem, kept_texts
 Progress = Callable[[int, int], None]
 
 ValueCache = MutableMapping[tuple[Edit, ...], TargetValues]
-"""Values by the group of edits they are for, all found in one model under the same conditions."""
+"""Values by group of edits, all computed in one model under the same conditions."""
 
 
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """Groups of edits, and the same in pieces: the edits of one group have one subject.
+    """Groups of edits, and the same in parts: the edits of one group have one subject.
 
     `order[i]` is the place, in the edits as they were given, of the i-th edit in group order.
     """
@@ -35,12 +35,12 @@ class Workload:
     order: Sequence[int]
 
     def in_order(self, values: Sequence[Tensor]) -> list[float]:
-        """One number for each edit as it was given, from those of the pieces' edits."""
+        """One number for each edit in the given order, from the parts' numbers."""
         flat = torch.cat(list(values)).tolist()
-        found = [0.0] * len(flat)
+        ordered = [0.0] * len(flat)
         for place, value in zip(self.order, flat, strict=True):
-            found[place] = value
-        return found
+            ordered[place] = value
+        return ordered
 
     def each(self) -> "Iterator[Workload]":
         """The groups one by one, each as if it were alone."""
@@ -64,20 +64,22 @@ def plan_workload(
 ) -> Workload:
     """Group the edits, each alone or all of a subject together, and tokenize them in parts.
 
-    Edits of one subject have the same key wherever the subject comes first, and a linear map
-    gives one key one value: together they get a value that serves all of them.
+    Edits of one subject have the same key if the subject comes first, and a linear map gives one
+    key one value: together they get one value that serves all of them.
     """
-    found: dict[object, list[int]] = {}
+    places_by_group: dict[object, list[int]] = {}
     for place, edit in enumerate(edits):
-        found.setdefault(edit.subject if share_subjects else place, []).append(place)
-    groups = [[edits[place] for place in places] for places in found.values()]
+        places_by_group.setdefault(edit.subject if share_subjects else place, []).append(place)
+    groups = [[edits[place] for place in places] for places in places_by_group.values()]
     measure = RowSizes.of(tokenizer, contexts, hp)
     bound = pass_tokens(model) if hp.pass_tokens is None else hp.pass_tokens
     problems = []
     for piece in split_by_size(groups, measure, bound):
         kept = kept_texts(model, tokenizer, [group[0].subject for group in piece], hp)
         problems.append(build_problem(tokenizer, piece, contexts, kept, model.device, bare_share))
-    return Workload(groups, problems, [place for places in found.values() for place in places])
+    return Workload(
+        groups, problems, [place for places in places_by_group.values() for place in places]
+    )
 
 
 def compute_z(
@@ -90,7 +92,7 @@ def compute_z(
 ) -> TargetValues:
     """The target values of all groups, part by part; `progress(done, of)` counts edits.
 
-    Values in the `cache` are taken from there; afterwards it holds those of these groups alone.
+    Values in the `cache` are used again; afterwards it holds only those of these groups.
     """
     cached = {} if cache is None else cache
     values: dict[tuple[Edit, ...], TargetValues] = {}
@@ -125,19 +127,19 @@ def keys_and_states(
 
     The key k* [groups, d_in] is a projection's input there, the state [groups, d] a module's
     output; each is averaged over the group's contexts by their shares (Meng et al. 2022, eq. 3)
-    or, with `bare`, over its prompts without one. The pass ends where no more is to be seen.
+    or, with `bare`, over its prompts without one. The pass ends after the last module needed.
     """
-    given = {layer: projection.module for layer, projection in projections.items()}
-    keys: dict[int, list[Tensor]] = {layer: [] for layer in given}
+    targets = {layer: projection.module for layer, projection in projections.items()}
+    keys: dict[int, list[Tensor]] = {layer: [] for layer in targets}
     states: dict[int, list[Tensor]] = {key: [] for key in modules}
     for problem in problems:
         index = torch.arange(len(problem.subjects), device=problem.subjects.device)
-        with torch.no_grad(), hooks.captured(given, modules, len(index)) as captured:
+        with torch.no_grad(), hooks.captured(targets, modules, len(index)) as captured:
             model(**problem.batch.arguments())
         average = problem.alone if bare else problem.average
-        for found, values in zip((keys, states), captured, strict=True):
+        for parts, values in zip((keys, states), captured, strict=True):
             for key, value in values.items():
-                found[key].append(average(value[index, problem.subjects]))
+                parts[key].append(average(value[index, problem.subjects]))
     return _joined(keys), _joined(states)
 
 
@@ -148,8 +150,8 @@ def _joined(parts: Mapping[int, Sequence[Tensor]]) -> dict[int, Tensor]:
 def edit_reports(
     model: PreTrainedModel, workload: Workload, values: TargetValues
 ) -> list[dict[str, float | int]]:
-    """For each edit, as given: what the optimisation reached, and what the model does now."""
-    told = [target_outcome(model, problem) for problem in workload.problems]
+    """For each edit in the given order: the optimisation's result, and the model's answer now."""
+    outcomes = [target_outcome(model, problem) for problem in workload.problems]
     groups = torch.repeat_interleave(
         torch.arange(len(workload.groups)), torch.tensor([len(g) for g in workload.groups])
     )
@@ -159,8 +161,8 @@ def edit_reports(
         "delta_norm": moved,
         "probability_before": values.before,
         "probability_reached": values.reached,
-        "probability_after": torch.cat([probability for probability, _ in told]),
-        "greedy_after": torch.cat([greedy for _, greedy in told]),
+        "probability_after": torch.cat([probability for probability, _ in outcomes]),
+        "greedy_after": torch.cat([greedy for _, greedy in outcomes]),
     }
     ordered = {name: workload.in_order([column]) for name, column in columns.items()}
     ordered["steps"] = [int(steps) for steps in ordered["steps"]]
