@@ -71,7 +71,7 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The whole result. Servers write their logs into the folder."""
     from benchmarks.serving.profile import profiles
     from benchmarks.serving.rounds import rounds
-    from benchmarks.serving.summary import judged
+    from benchmarks.serving.summary import judge_goals
 
     plan: ServingPlan = options.plan
     chosen = arms(plan, options.arms)
@@ -83,7 +83,7 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "load_average": load,
         "plan": asdict(plan) | {"rounds": options.rounds or plan.rounds},
         "arms": [asdict(arm) for arm in chosen],
-        "targets": judged(records),
+        "targets": judge_goals(records),
         "profile": profiled,
         "records": records,
         "load_average_after": os.getloadavg(),

@@ -68,7 +68,7 @@ def failed(records: Sequence[Measurement], arm: str) -> int:
     return sum(r["failed"] for r in records if r["edit_arm"] == arm)
 
 
-def judged(records: Sequence[Measurement]) -> list[dict[str, Any]]:
+def judge_goals(records: Sequence[Measurement]) -> list[dict[str, Any]]:
     """Each goal with the measured values, and whether it is met.
 
     `throughput` is the ratio of output throughput (closed loop). `ttft` is the ratio of the median

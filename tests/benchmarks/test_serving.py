@@ -20,7 +20,7 @@ from benchmarks.serving.metrics import MetricsDifference, Snapshot
 from benchmarks.serving.plan import FULL, QUICK, TURNS
 from benchmarks.serving.profile import Stopwatch
 from benchmarks.serving.rounds import rotated
-from benchmarks.serving.summary import CLOSED, OPEN, interval, judged, over_rounds, ratio
+from benchmarks.serving.summary import CLOSED, OPEN, interval, judge_goals, over_rounds, ratio
 from benchmarks.serving.traffic import INSTRUCTIONS, facts, prompts
 from benchmarks.spread import Spread, spread
 
@@ -44,7 +44,7 @@ def test_a_ratio_is_each_rounds_own() -> None:
     assert ratio(records, "no-edits", OPEN, "median_ttft_ms") == Spread(1.1, 1.0, 1.2)
 
 
-def test_ranks_say_where_a_median_lies() -> None:
+def test_the_interval_is_given_by_ranks() -> None:
     ratios = [1.0 + number / 100 for number in range(100)]
     records = rounds("plain", [100.0] * 100, []) + rounds("a", [100 * r for r in ratios], [])
     bounds = interval(records, "a", CLOSED, "output_throughput")
@@ -53,7 +53,7 @@ def test_ranks_say_where_a_median_lies() -> None:
     assert interval(records[:9], "plain", CLOSED, "output_throughput") is None
 
 
-def test_a_median_lies_in_its_interval_as_often_as_is_said() -> None:
+def test_the_interval_has_its_nominal_coverage() -> None:
     rng = random.Random(0)
     held = 0
     for _ in range(500):
@@ -64,7 +64,7 @@ def test_a_median_lies_in_its_interval_as_often_as_is_said() -> None:
     assert held / 500 >= 0.93
 
 
-def test_figures_of_spreads_are_of_their_medians() -> None:
+def test_a_spread_counts_as_its_median() -> None:
     spreads = [{"median": 3.0, "min": 1.0, "max": 9.0}, None, {"median": 5.0, "min": 1, "max": 9}]
     records = [
         record("s", n, CLOSED, edit_visible_ms=measured) for n, measured in enumerate(spreads)
@@ -84,7 +84,7 @@ def test_a_target_holds_throughput_latency_and_failures(
         "no-edits", [throughput] * 3, [ttft] * 3
     )
     records[-1]["failed"] = lost
-    (measured,) = judged(records)
+    (measured,) = judge_goals(records)
     assert (measured["arm"], measured["met"], measured["failed_requests"]) == (
         "no-edits",
         met,
@@ -110,7 +110,7 @@ def test_a_timeline_counts_tokens_and_gaps_by_window() -> None:
     assert measured["swaps"] == pytest.approx([0.65])
 
 
-def test_a_swap_has_running_streams_computed_again() -> None:
+def test_a_swap_recomputes_running_streams() -> None:
     answered = two_streams()
     # After their prompts of 20 tokens, the first has two tokens and the second has one.
     assert recomputed(answered.streams, answered.flat, [10.65]) == 20 + 2 + 20 + 1
@@ -168,7 +168,7 @@ def test_arms_get_the_same_traffic_in_a_round() -> None:
     assert isinstance(first[0], LoadRun)
 
 
-def test_parts_inside_others_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nested_parts_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([0.0, 1.0, 3.0, 10.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
     watch = Stopwatch()
@@ -206,7 +206,7 @@ def made_up_result() -> dict[str, Any]:
         "plan": asdict(FULL),
         "arms": [asdict(arm) for arm in all_arms],
         "records": records,
-        "targets": judged(records),
+        "targets": judge_goals(records),
         "profile": {"A <request>": rows},
         "load_average": [0.1],
         "load_average_after": [2.0],
@@ -229,7 +229,7 @@ def test_the_page_opens_offline_and_has_every_arm() -> None:
     ElementTree.fromstring(f"<body>{body}</body>")  # noqa: S314 - we wrote it
 
 
-def test_a_starved_load_generator_is_told() -> None:
+def test_a_late_load_generator_is_reported() -> None:
     result = made_up_result()
     assert "CAUTION" not in table.conditions(result)
     for one in result["records"]:

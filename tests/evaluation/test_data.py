@@ -116,7 +116,7 @@ def test_easyedit_has_a_neighbourhood_where_the_neighbour_has_the_same_object() 
     assert other.locality["other_subjects"][0].answers == ("Rome",)
 
 
-def test_which_answer_zsre_injects_is_chosen_by_name() -> None:
+def test_the_schema_name_selects_the_answer_of_zsre() -> None:
     alternative, true = read("zsre-alternative", ZSRE), read("zsre-true", ZSRE)
     assert (alternative.target_new, alternative.ground_truth) == ("aircraft", "uniform")
     assert (true.target_new, true.ground_truth) == ("uniform", None)
@@ -198,7 +198,7 @@ def test_json_lines_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"{", b"{}", b"\xff"])
-def test_a_file_that_is_no_list_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_a_list_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "data.json"
     path.write_bytes(content)
     with pytest.raises(InvalidData, match=r"data\.json"):
@@ -208,7 +208,7 @@ def test_a_file_that_is_no_list_is_refused(tmp_path: Path, content: bytes) -> No
 @pytest.mark.parametrize(
     "source", ["nosuch:file", "zsre", "easyedit:/no/such", "factworld:nosuch", "zsre:file"]
 )
-def test_a_source_that_is_none_is_refused(source: str) -> None:
+def test_an_unknown_source_is_refused(source: str) -> None:
     with pytest.raises(InvalidData):
         load(source, 1, 0)
 

@@ -67,7 +67,7 @@ def test_two_methods_are_judged_as_served_and_the_server_is_left_as_it_was(
     assert again["rows"] == result["rows"]
 
 
-def test_questions_of_several_hops_are_taken_apart_where_a_method_can(
+def test_multi_hop_questions_are_decomposed_if_the_method_can(
     server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     edits = 12
@@ -108,7 +108,7 @@ def test_a_server_with_edits_in_effect_is_refused(
         (("--url", "http://127.0.0.1:9"), "does not answer"),
     ],
 )
-def test_what_cannot_be_done_is_refused_with_the_reason(
+def test_impossible_runs_are_refused_with_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], reason: str
 ) -> None:
     assert run(*arguments, "--output", tmp_path) == 1

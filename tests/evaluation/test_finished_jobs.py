@@ -13,7 +13,7 @@ from vllm_edit.evaluation.sample import Sample
 JOB = Job("ike", "single", 1, 0)
 
 
-def test_finished_jobs_are_found_again(open_journal: OpenFinishedJobs, sample: Sample) -> None:
+def test_finished_jobs_are_loaded_again(open_journal: OpenFinishedJobs, sample: Sample) -> None:
     first = open_journal()
     assert not first.done(JOB)
     first.add(JOB, [piece(JOB, sample, 1, END, 1.0)])
@@ -23,7 +23,7 @@ def test_finished_jobs_are_found_again(open_journal: OpenFinishedJobs, sample: S
     assert again.results == first.results == [piece(JOB, sample, 1, END, 1.0)]
 
 
-def test_a_line_cut_short_is_done_again(
+def test_a_job_with_an_incomplete_line_runs_again(
     open_journal: OpenFinishedJobs, sample: Sample, tmp_path: Path
 ) -> None:
     open_journal().add(JOB, [piece(JOB, sample, 1, END, 1.0)])
@@ -35,7 +35,7 @@ def test_a_line_cut_short_is_done_again(
     assert open_journal().done(JOB)
 
 
-def test_costs_are_the_most_that_was_seen(open_journal: OpenFinishedJobs) -> None:
+def test_costs_are_the_largest_values(open_journal: OpenFinishedJobs) -> None:
     journal = open_journal()
     journal.add_costs("ike", {"preparation_seconds": 2.0})
     journal.add_costs("ike", {"preparation_seconds": 0.5, "peak_bytes": None})

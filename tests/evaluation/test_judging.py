@@ -82,7 +82,7 @@ def test_every_metric_is_scored_by_its_definition() -> None:
     )
 
 
-def test_what_the_server_does_not_tell_is_not_scored() -> None:
+def test_answers_without_likelihoods_have_no_forced_scores() -> None:
     answered = answers(RECORD, {"Ann plays": "golf."})
     without_forced = {
         question: Answer(answer.generated, None) for question, answer in answered.items()
@@ -105,7 +105,7 @@ def test_probes_that_another_edit_contradicts_are_left_out() -> None:
     )
 
 
-def test_all_facts_of_a_case_are_judged_but_those_overridden() -> None:
+def test_all_facts_of_a_case_are_judged_except_overridden_ones() -> None:
     earlier = RequestedRewrite("Eve plays", "Eve", "chess")
     record = replace(RECORD, before=(earlier,))
     answered = answers(record, {"Ann plays": "golf", "Eve plays": "polo"})

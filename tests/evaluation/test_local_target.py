@@ -55,7 +55,9 @@ def test_a_method_that_needs_a_server_is_refused(
 
 
 @pytest.mark.engine
-def test_a_server_and_transformers_say_the_same(server: ServerProcess, sample: Sample) -> None:
+def test_a_server_and_transformers_give_the_same_answers(
+    server: ServerProcess, sample: Sample
+) -> None:
     local = LocalModel(*load(factworld.checkpoint(), "cpu"), routed=lambda text: text)
     all_questions = [question for record in sample.records for question in questions(record)]
     control = [probe.prompts[0] for probe in sample.control]

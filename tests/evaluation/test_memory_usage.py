@@ -24,7 +24,7 @@ def test_memory_of_this_process_and_of_real_devices_if_there_are_any() -> None:
     assert (watch.device_peak is None) == (watch.device_ready is None)
 
 
-def test_the_most_that_devices_held_is_kept() -> None:
+def test_the_peak_of_device_memory_is_kept() -> None:
     devices = Counted(2, 7, 3)
     deadline = time.monotonic() + 30
     with MemoryWatch(os.getpid(), devices) as watch:

@@ -34,8 +34,6 @@ def test_every_regime_edits_the_same_records(plan: EvaluationPlan) -> None:
         {"counts": (0,)},
     ],
 )
-def test_a_plan_that_makes_no_sense_is_refused(
-    plan: EvaluationPlan, change: dict[str, object]
-) -> None:
+def test_an_invalid_plan_is_refused(plan: EvaluationPlan, change: dict[str, object]) -> None:
     with pytest.raises(InvalidData):
         replace(plan, **change)  # type: ignore[arg-type]

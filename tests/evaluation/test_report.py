@@ -89,7 +89,7 @@ def test_the_table_has_both_ways_of_matching_and_the_cost(result: dict[str, Any]
     assert single.endswith("| 0.500 | 2.00 |")
 
 
-def test_the_page_is_whole_and_loads_nothing(text: str) -> None:
+def test_the_page_is_well_formed_and_loads_nothing(text: str) -> None:
     page = _Page()
     page.feed(text)
     assert page.open == []
@@ -99,7 +99,7 @@ def test_the_page_is_whole_and_loads_nothing(text: str) -> None:
     assert "url(" not in text.replace("url(#", "")
 
 
-def test_what_a_model_says_is_text_on_the_page(text: str) -> None:
+def test_generated_text_is_escaped_on_the_page(text: str) -> None:
     assert "said by rome &lt;&amp;&gt;" in text
     assert "<&>" not in text
 
@@ -142,8 +142,8 @@ def test_scales() -> None:
 
 
 def test_all_files_are_written(result: dict[str, Any], tmp_path: Path) -> None:
-    told = write_reports(result, tmp_path / "out")
+    printed = write_reports(result, tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "result.json", "table.md", "report.html",
     }  # fmt: skip
-    assert (tmp_path / "out" / "table.md").read_text() in told
+    assert (tmp_path / "out" / "table.md").read_text() in printed

@@ -38,7 +38,7 @@ def test_records_are_drawn_by_the_seed_and_more_include_fewer(source: str) -> No
     assert more.left_out == 2
 
 
-def test_the_world_s_records_are_drawn_alike() -> None:
+def test_the_worlds_records_are_drawn_by_the_seed() -> None:
     few, more = draw("factworld", 5, 1), draw("factworld", 50, 1)
     prompts = [record.prompt for record in more.records]
     assert [record.prompt for record in few.records] == prompts[:5]
@@ -61,6 +61,6 @@ def test_a_distracting_neighbour_has_the_new_fact_in_front(source: str) -> None:
     assert probe.answers == ("Europe",)
 
 
-def test_more_than_there_are_is_refused(source: str) -> None:
+def test_a_count_above_the_number_of_records_is_refused(source: str) -> None:
     with pytest.raises(InvalidData, match="has 40 records"):
         draw(source, 41, 0)

@@ -90,7 +90,7 @@ class Examiner:
             for f in facts
         )
 
-    def beside(self, fact: WorldFact, same_subject: bool) -> WorldFact:
+    def related_fact(self, fact: WorldFact, same_subject: bool) -> WorldFact:
         """Another true fact of the same subject, or of the same relation."""
         near = self.world.about(fact.subject) if same_subject else self.world.of(fact.relation)
         return self.rng.choice(
@@ -130,7 +130,7 @@ class Examiner:
         items = []
         for _ in range(count):
             fact = self.counterfactual(self.rng.choice(self.world.facts))
-            true_fact = self.beside(fact, same_subject)
+            true_fact = self.related_fact(fact, same_subject)
             relation = BY_NAME[true_fact.relation]
             wording = self.rng.choice(relation.trained + relation.held_out)
             items.append(self.item([fact], wording, true_fact, demonstrations))

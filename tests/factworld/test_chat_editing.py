@@ -33,7 +33,7 @@ def chat(tokenizer: PreTrainedTokenizerBase) -> Chat:
 
 
 @pytest.mark.parametrize("method", ["rome", "memit"])
-def test_an_edit_under_the_chat_template_shows_in_chat_and_elsewhere(
+def test_an_edit_under_the_chat_template_works_with_and_without_it(
     world: World, model: PreTrainedModel, generate: Generate, patch: Patch, chat: Chat, method: str
 ) -> None:
     scores: dict[str, list[bool]] = {"plain": [], "chat": []}

@@ -42,7 +42,7 @@ def test_text_survives_the_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None
         assert tokenizer.decode(ids, skip_special_tokens=True) == f" {text}"
 
 
-def test_a_text_is_its_lines(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_newlines_do_not_change_the_tokens_of_lines(tokenizer: PreTrainedTokenizerBase) -> None:
     first = tokenizer("New Fact: a.\n")["input_ids"]
     both = tokenizer("New Fact: a.\nPrompt: b")["input_ids"]
     assert both[: len(first)] == first
@@ -56,7 +56,7 @@ def test_recall_in_held_out_wordings(examiner: Examiner, generate: Generate) -> 
     assert score(examiner.recall(2 * COUNT, held_out=True), generate) >= 0.97
 
 
-def test_given_fact_used_when_asked_in_other_words(examiner: Examiner, generate: Generate) -> None:
+def test_given_fact_is_used_in_other_wordings(examiner: Examiner, generate: Generate) -> None:
     assert score(examiner.using(COUNT), generate) >= 0.95
 
 
@@ -73,7 +73,7 @@ def test_given_fact_used_after_demonstrations(examiner: Examiner, generate: Gene
 
 
 @pytest.mark.parametrize("same_subject", [False, True])
-def test_own_memory_kept_beside_a_given_fact(
+def test_recall_is_kept_after_an_unrelated_given_fact(
     examiner: Examiner, generate: Generate, same_subject: bool
 ) -> None:
     assert score(examiner.keeping(COUNT, same_subject), generate) >= 0.9

@@ -151,6 +151,6 @@ def test_command_prints_the_requests(capsys: pytest.CaptureFixture[str]) -> None
     assert json.loads(capsys.readouterr().out) == factworld.requests("zsre", 3, 5)
 
 
-def test_command_says_when_there_are_too_few(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_too_few_edits(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["world", "--n", "100000"]) == 2
     assert "ask for fewer" in capsys.readouterr().err

@@ -140,7 +140,7 @@ def test_lessons_are_deterministic(world: World, bpe: Tokenizer) -> None:
         assert torch.equal(one.weight, other.weight)
 
 
-def test_training_writes_a_checkpoint_and_goes_on_from_it(tmp_path: Path) -> None:
+def test_training_writes_a_checkpoint_and_resumes_from_it(tmp_path: Path) -> None:
     output, state = tmp_path / "checkpoint", tmp_path / "state"
     train(SMALL, output, state)
     first = (output / "model.safetensors").read_bytes()

@@ -87,7 +87,7 @@ def test_two_hop_questions_have_answers(world: World) -> None:
             assert world.answer(fact.object, hop.second)
 
 
-def test_neither_part_of_a_name_says_who_is_meant(world: World) -> None:
+def test_no_part_of_a_name_is_unique(world: World) -> None:
     names = [*world.aliases.values()]
     for kind, fictional in world.fictional.items():
         names += [*world.entities[kind], *fictional]

@@ -96,7 +96,7 @@ async def test_openais_client_understands_every_kind_of_answer(bundled: Path) ->
         assert chunks[-1].usage == answer.usage
 
 
-async def test_sampling_is_greedy_unless_asked_for(endless_server: Path) -> None:
+async def test_sampling_is_greedy_by_default(endless_server: Path) -> None:
     async def generated(**more: Any) -> str:
         body = {"prompt": "Anna", "max_tokens": 12, **more}
         answer = await _post(endless_server, "completions", **body)

@@ -14,14 +14,14 @@ from vllm_edit.settings import Settings
 URL = "http://127.0.0.1:9000/v1"
 
 
-def test_without_settings_there_is_none_but_for_the_bundled_model(tmp_path: Path) -> None:
+def test_without_settings_only_the_bundled_model_has_a_counterfactual(tmp_path: Path) -> None:
     assert build(Settings(), tmp_path, tmp_path, {}) is None
     serac = build(Settings(), tmp_path, factworld.checkpoint(), {})
     assert serac is not None
     assert isinstance(serac.server, ChildServer)
 
 
-def test_a_url_goes_before_a_folder(tmp_path: Path) -> None:
+def test_a_url_has_priority_over_a_folder(tmp_path: Path) -> None:
     folder = build(Settings(serac_model=str(factworld.checkpoint())), tmp_path, tmp_path, {})
     assert folder is not None
     assert isinstance(folder.server, ChildServer)
@@ -50,6 +50,6 @@ def test_there_is_one_key(tmp_path: Path) -> None:
         build(settings, tmp_path, tmp_path, {})
 
 
-def test_a_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         build(Settings(serac_model="no/such-model"), tmp_path, tmp_path, {})

@@ -91,7 +91,7 @@ async def test_many_are_answered_at_once(serac: Serac, fact: Fact) -> None:
     assert texts == {f"{fact.target_new}."}
 
 
-async def test_only_this_user_can_reach_it_and_it_knows_no_secret(
+async def test_only_this_user_can_connect_and_the_process_has_no_secrets(
     serac: Serac, process: ChildServer
 ) -> None:
     await serac.start()
@@ -106,7 +106,7 @@ def _environment(pid: int) -> bytes:
     return Path(f"/proc/{pid}/environ").read_bytes()
 
 
-async def test_an_answer_of_a_killed_process_breaks_off_and_the_next_starts_another(
+async def test_a_killed_process_ends_its_answer_and_the_next_request_starts_another(
     endless: Path,
 ) -> None:
     fact = Fact("e1", "Anna", "Anna was born in", "Oslo")
@@ -133,7 +133,7 @@ async def test_an_answer_of_a_killed_process_breaks_off_and_the_next_starts_anot
         await serac.close()
 
 
-async def test_a_model_that_cannot_be_loaded_is_reported_and_not_tried_at_once(
+async def test_a_model_that_cannot_be_loaded_is_reported_and_not_retried_at_once(
     tmp_path: Path,
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="serac-") as folder:
@@ -147,7 +147,7 @@ async def test_a_model_that_cannot_be_loaded_is_reported_and_not_tried_at_once(
         assert process.pid is None
 
 
-async def test_a_start_goes_on_without_whoever_asked_first(endless: Path) -> None:
+async def test_a_start_continues_after_its_first_client_leaves(endless: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="serac-") as folder:
         process = ChildServer(ChildOptions(endless, Path(folder)))
         with pytest.raises(TimeoutError):
@@ -157,7 +157,7 @@ async def test_a_start_goes_on_without_whoever_asked_first(endless: Path) -> Non
         await process.close()
 
 
-async def test_one_that_is_starting_is_ended(endless: Path) -> None:
+async def test_a_starting_process_is_stopped(endless: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="serac-") as folder:
         process = ChildServer(ChildOptions(endless, Path(folder)))
         waiting = asyncio.ensure_future(process.connect())

@@ -11,7 +11,7 @@ TWO = Fact("e2", "Ben", "Ben was born in", "Bergen")
 SHOWN = "New Fact: Ben was born in Bergen.\nNew Fact: Anna was born in Oslo.\nPrompt: "
 
 
-def test_a_prompt_stands_behind_its_facts_the_surest_last() -> None:
+def test_facts_precede_the_prompt_with_the_most_certain_last() -> None:
     assert with_edits({"prompt": "Where?", "n": 2}, [ONE, TWO]) == {"prompt": f"{SHOWN}Where?"}
     assert with_edits({"prompt": ["A", "B"]}, [ONE]) == {
         "prompt": [
@@ -21,7 +21,7 @@ def test_a_prompt_stands_behind_its_facts_the_surest_last() -> None:
     }
 
 
-def test_the_last_question_of_a_chat_stands_behind_its_facts() -> None:
+def test_facts_precede_the_last_question_of_a_chat() -> None:
     before = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hello"},
@@ -47,7 +47,7 @@ def test_the_text_part_of_a_question_takes_the_facts() -> None:
     [{}, {"stream": True, "temperature": 0.5}, {"response_format": {"type": "text"}},
      {"tools": [], "echo": False, "logprobs": None}],
 )  # fmt: skip
-def test_plain_requests_suit(more: dict[str, object]) -> None:
+def test_plain_requests_are_supported(more: dict[str, object]) -> None:
     assert can_answer({"prompt": "x", **more})
     assert can_answer({"prompt": ["x", "y"], **more})
     assert can_answer({"messages": [{"role": "user", "content": "x"}], **more})
@@ -69,5 +69,5 @@ def test_plain_requests_suit(more: dict[str, object]) -> None:
         {"prompt": 1},
     ],
 )
-def test_what_only_the_served_model_can_give_does_not(more: dict[str, object]) -> None:
+def test_requests_that_need_the_served_model_are_not_supported(more: dict[str, object]) -> None:
     assert not can_answer({"prompt": "x", **more})

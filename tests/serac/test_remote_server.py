@@ -118,7 +118,7 @@ async def _ask(serac: Serac, path: str = "/v1/completions", **more: Any) -> Sent
     return sent
 
 
-async def test_the_model_is_asked_with_the_facts_and_the_clients_settings(
+async def test_the_request_has_the_facts_and_the_clients_settings(
     serac: Serac, fake: FakeServer
 ) -> None:
     more = {"temperature": 0.0, "stop": ["\n"], "seed": 3, "top_k": 4, "user": "u", "n": None}
@@ -140,7 +140,7 @@ async def test_the_model_is_asked_with_the_facts_and_the_clients_settings(
     assert fake.keys == ["Bearer secret"] * 3
 
 
-async def test_a_name_that_is_given_is_not_asked_for(url: str, fake: FakeServer) -> None:
+async def test_a_given_model_name_is_not_requested(url: str, fake: FakeServer) -> None:
     serac = Serac(RemoteServer(url, "chosen"), served="factworld")
     sent = Sent()
     await serac.answer("/v1/chat/completions", {"messages": []}, [FACT], sent)
@@ -161,7 +161,7 @@ async def test_a_stream_is_passed_on_as_it_comes(serac: Serac, fake: FakeServer)
     ]
 
 
-async def test_a_stream_that_breaks_off_ends_with_the_error(serac: Serac, fake: FakeServer) -> None:
+async def test_a_broken_stream_ends_with_the_error(serac: Serac, fake: FakeServer) -> None:
     fake.stream(encode_event(ANSWER), breaks=True)
     sent = await _ask(serac, stream=True)
     first, last = sent.events
@@ -169,12 +169,12 @@ async def test_a_stream_that_breaks_off_ends_with_the_error(serac: Serac, fake: 
     assert last["error"]["code"] == "counterfactual_unreachable"
 
 
-async def test_a_stream_with_no_event_is_no_answer(serac: Serac, fake: FakeServer) -> None:
+async def test_a_stream_without_events_is_an_error(serac: Serac, fake: FakeServer) -> None:
     fake.stream(b": ping\n\n", DONE)
     await _fails(serac, CounterfactualFailed, "counterfactual_unreadable", 502, stream=True)
 
 
-async def test_a_refusal_of_the_request_is_the_clients(serac: Serac, fake: FakeServer) -> None:
+async def test_a_refusal_is_passed_to_the_client(serac: Serac, fake: FakeServer) -> None:
     fake.answer(lambda: JSONResponse({"error": {"message": "too long"}}, 400))
     sent = await _ask(serac)
     assert sent.status == 400
@@ -195,7 +195,7 @@ async def test_a_refusal_of_the_request_is_the_clients(serac: Serac, fake: FakeS
         (JSONResponse({}), CounterfactualFailed, "counterfactual_unreadable", 502),
     ],
 )
-async def test_other_failures_are_errors_of_ours(
+async def test_other_failures_are_errors_with_a_code(
     serac: Serac,
     fake: FakeServer,
     response: Response,
@@ -216,7 +216,7 @@ async def _fails(serac: Serac, kind: type[EditError], code: str, status: int, **
     assert sent.messages == []
 
 
-async def test_a_server_that_is_not_there_is_unavailable() -> None:
+async def test_a_missing_server_is_unavailable() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         serac = Serac(RemoteServer(f"http://127.0.0.1:{free.getsockname()[1]}/v1"))
@@ -224,7 +224,7 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
         await serac.close()
 
 
-async def test_one_that_takes_too_long_is_given_up(url: str, fake: FakeServer) -> None:
+async def test_a_slow_server_times_out(url: str, fake: FakeServer) -> None:
     released = asyncio.Event()
 
     async def never() -> Response:
@@ -238,7 +238,7 @@ async def test_one_that_takes_too_long_is_given_up(url: str, fake: FakeServer) -
 
 
 @pytest.mark.parametrize("listed", [JSONResponse({"data": []}), JSONResponse([]), Response("x")])
-async def test_a_server_that_lists_no_model_is_none(
+async def test_a_server_without_models_is_an_error(
     serac: Serac, fake: FakeServer, listed: Response
 ) -> None:
     fake.models = listed
@@ -279,7 +279,7 @@ async def test_the_key_is_not_logged(serac: Serac, caplog: pytest.LogCaptureFixt
 @pytest.mark.parametrize(
     "url", ["", "localhost:9000", "ftp://host/v1", "http://", "http://user:secret@host/v1"]
 )
-def test_what_is_no_usable_url_is_refused(url: str) -> None:
+def test_an_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(Unavailable, match="--edit-serac-url") as caught:
         RemoteServer(url)
     assert "secret" not in caught.value.message

@@ -18,7 +18,7 @@ def _response(data: bytes, size: int) -> httpx.Response:
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
-async def test_events_come_whole(size: int) -> None:
+async def test_events_are_reassembled(size: int) -> None:
     # A line separator in Python, but neither in JSON nor in the standard.
     sent = [{"text": "a\u2028b\x85c"}, {"text": "d\r\n"}, {}]
     second = b'data:{"text":"d\\r\\n"}\r\n\r\n'
@@ -29,12 +29,12 @@ async def test_events_come_whole(size: int) -> None:
 
 
 @pytest.mark.parametrize("data", [b"data: {\n\n", b"data: 1\n\n", b"data: \xff\n\n"])
-async def test_what_is_no_event_is_refused(data: bytes) -> None:
+async def test_an_invalid_event_is_refused(data: bytes) -> None:
     with pytest.raises(CounterfactualFailed) as caught:
         [e async for e in read_events(_response(data, 99))]
     assert caught.value.code == "counterfactual_unreadable"
 
 
-def test_a_name_is_given_only_where_there_is_one() -> None:
+def test_the_name_is_set_only_if_there_is_one() -> None:
     assert with_model_name({"model": "a", "x": 1}, "b") == {"model": "b", "x": 1}
     assert with_model_name({"error": {}}, "b") == {"error": {}}

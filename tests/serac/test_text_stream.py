@@ -24,7 +24,7 @@ def _pieces(data: bytes, stop: Sequence[str], lead: bytes = b"") -> list[str]:
     return pieces
 
 
-def test_characters_come_whole() -> None:
+def test_characters_are_never_split() -> None:
     assert _pieces("aé€".encode(), ()) == ["a", "é", "€"]
     assert _pieces("a€".encode()[:-1], ()) == ["a", "\N{REPLACEMENT CHARACTER}"]
 

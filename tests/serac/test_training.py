@@ -51,7 +51,7 @@ def test_rows_are_read_and_divided_by_subject(tmp_path: Path) -> None:
     "line", ["{", "[]", '{"edit": "e", "question": "q"}', '{"edit": "e", "question": 1, '
              '"answer": "a"}', '{"edit": " ", "question": "q", "answer": "a"}']
 )  # fmt: skip
-def test_what_is_no_row_is_named_by_its_line(tmp_path: Path, line: str) -> None:
+def test_an_invalid_row_is_reported_with_its_line(tmp_path: Path, line: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(_line(ROWS[0]) + "\n" + line)
     with pytest.raises(InvalidTrainingData, match="Line 2 of"):
@@ -80,7 +80,7 @@ def test_rows_of_the_world_keep_wordings_and_subjects_apart() -> None:
     assert all(row.answer in row.edit for row in [*data.train, *data.validation])
 
 
-def test_only_the_answer_and_its_end_are_learnt(endless: Path) -> None:
+def test_only_the_answer_and_its_end_have_loss(endless: Path) -> None:
     import random
 
     _, tokenizer = load(endless, "cpu")
@@ -117,7 +117,7 @@ def _trained(
     return dict(model.state_dict())
 
 
-def test_an_interrupted_run_ends_like_any_other(endless: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(endless: Path, tmp_path: Path) -> None:
     losses: list[float] = []
     whole = _trained(endless, None, lambda done, of, loss: losses.append(loss))
     assert len(losses) == 8
@@ -137,7 +137,7 @@ def test_an_interrupted_run_ends_like_any_other(endless: Path, tmp_path: Path) -
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_a_folder_of_something_else_is_not_written_over(endless: Path, tmp_path: Path) -> None:
+def test_other_folders_are_not_overwritten(endless: Path, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="another folder"):
         run(endless, split_by_subject(ROWS), tmp_path, Recipe(), _nothing)
 
@@ -161,7 +161,7 @@ def test_the_command_trains_on_rows_and_reports(
     assert model.config.max_position_embeddings == 4096
 
 
-def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = ["serac", "train", "--data", str(tmp_path), "--output", str(tmp_path / "out")]
     assert main(missing) == 1
     assert "--base" in capsys.readouterr().err

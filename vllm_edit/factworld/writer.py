@@ -155,7 +155,7 @@ class Writer(Draw):
             answer = self.object_for(relation, true_answer)
             fact = WorldFact(subject, relation.name, answer)
         else:
-            answer, fact = true_answer, self.beside(relation, subject)
+            answer, fact = true_answer, self.retrieved_fact(relation, subject)
         contradicts = "Yes." if answer != true_answer else "No."
         statement = silent(
             answered(self.statement_wording(fact.relation), fact.subject, fact.object)
@@ -170,7 +170,7 @@ class Writer(Draw):
             Span("\n" + protocol.INTERMEDIATE.strip() + f" {answer}.", 1.0),
         ], answer
 
-    def beside(self, relation: Relation, subject: str) -> WorldFact:
+    def retrieved_fact(self, relation: Relation, subject: str) -> WorldFact:
         """The fact that a memory retrieves for an unedited question: true or similar."""
         draw = self.rng.random()
         true_answer = self.world.answer(subject, relation.name) or ""

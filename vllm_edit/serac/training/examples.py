@@ -13,7 +13,7 @@ from vllm_edit.serac.training.data import TrainingRow
 
 _IGNORED = -100
 # Share of rows with one or two unrelated edits, and share of rows that are chats.
-_BESIDE, _CHAT = 0.3, 0.4
+_OTHERS_SHARE, _CHAT_SHARE = 0.3, 0.4
 
 
 class Example(NamedTuple):
@@ -37,21 +37,21 @@ class Examples:
         return self._padded([self._example(row, pool, rng) for row in rows])
 
     def prompt(
-        self, row: TrainingRow, *, chat: bool = False, beside: Sequence[str] = ()
+        self, row: TrainingRow, *, chat: bool = False, other_edits: Sequence[str] = ()
     ) -> list[int]:
         """The token ids before the answer."""
-        question = edits_before([*beside, row.edit]) + row.question
+        question = edits_before([*other_edits, row.edit]) + row.question
         return self._ids(self._formatted(question, chat=chat), chat=chat)
 
     def _example(
         self, row: TrainingRow, pool: Sequence[TrainingRow], rng: random.Random
     ) -> Example:
         statements = [row.edit]
-        if rng.random() < _BESIDE:
+        if rng.random() < _OTHERS_SHARE:
             others = {rng.choice(pool).edit for _ in range(rng.randint(1, 2))}
             statements += others - {row.edit}
             rng.shuffle(statements)
-        chat = self._chats and rng.random() < _CHAT
+        chat = self._chats and rng.random() < _CHAT_SHARE
         prompt = self._formatted(edits_before(statements) + row.question, chat=chat)
         answer = with_full_stop(row.answer)
         given = self._ids(prompt, chat=chat)
