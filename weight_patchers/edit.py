@@ -8,7 +8,7 @@ from weight_patchers.errors import ConflictingEdits, InvalidEdit
 
 @dataclass(frozen=True)
 class Edit:
-    """After `prompt`, which contains `subject` literally, the model shall say `target_new`.
+    """After `prompt`, which contains `subject` literally, the edited model says `target_new`.
 
     Surrounding blanks of the target carry no meaning and are dropped.
     Raises InvalidEdit when a field is blank or the subject is not part of the prompt.

@@ -50,12 +50,15 @@ def test_demonstrations_and_then_facts_give_way_to_the_budget(
 
 def test_in_the_system_message(encoder: SentenceEncoder) -> None:
     system = ike(encoder, slot="system", demonstrations=0)
-    asked = [{"role": "user", "content": "Where does Ada work?"}]
-    said = "New Fact: The employer of Ada is Acme.\n"
-    assert system.in_chat([ADA], asked, 0) == (({"role": "system", "content": said}, *asked), 1)
+    question = [{"role": "user", "content": "Where does Ada work?"}]
+    fact_line = "New Fact: The employer of Ada is Acme.\n"
+    assert system.in_chat([ADA], question, 0) == (
+        ({"role": "system", "content": fact_line}, *question),
+        1,
+    )
     polite = {"role": "system", "content": "Be polite."}
-    found, _ = system.in_chat([ADA], [polite, *asked], 1)
-    assert found == ({"role": "system", "content": f"{said}\nBe polite."}, *asked)
+    found, _ = system.in_chat([ADA], [polite, *question], 1)
+    assert found == ({"role": "system", "content": f"{fact_line}\nBe polite."}, *question)
 
 
 @pytest.mark.parametrize(

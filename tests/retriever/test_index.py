@@ -64,15 +64,15 @@ class IndexMachine(RuleBasedStateMachine):
         del self.model[key]
         self.hidden.discard(key)
 
-    @rule(data=st.data(), shown=st.booleans())
-    def show(self, data: st.DataObject, shown: bool) -> None:
+    @rule(data=st.data(), visible=st.booleans())
+    def show(self, data: st.DataObject, visible: bool) -> None:
         key = data.draw(st.integers(-1, self.next))
         if key not in self.model:
             with pytest.raises(KeyError):
-                self.index.set_visible(key, shown)
+                self.index.set_visible(key, visible)
             return
-        self.index.set_visible(key, shown)
-        self.hidden = self.hidden - {key} if shown else self.hidden | {key}
+        self.index.set_visible(key, visible)
+        self.hidden = self.hidden - {key} if visible else self.hidden | {key}
 
     @rule()
     def settle(self) -> None:

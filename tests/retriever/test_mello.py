@@ -41,10 +41,10 @@ class Model:
 
     def __init__(self, pieces: Sequence[str]) -> None:
         self._pieces = iter(pieces)
-        self.shown: list[str] = []
+        self.prompts: list[str] = []
 
     async def write(self, text: str) -> str:
-        self.shown.append(text)
+        self.prompts.append(text)
         return next(self._pieces)
 
 
@@ -70,14 +70,14 @@ async def test_each_hop_is_given_a_fact_or_its_own_answer() -> None:
     )
     assert solution.notes == solution.text
     assert solution.stop == ()
-    assert solution.text.startswith(model.shown[-1])
+    assert solution.text.startswith(model.prompts[-1])
 
 
 async def test_demonstrations_are_shown_and_end_with_the_answer() -> None:
     solution, model = await solve(HOPS, FEW_SHOT_FORMAT)
     assert solution is not None
     assert solution.text == FEW_SHOT_FORMAT.demonstrations + solution.notes
-    assert all(text.startswith(FEW_SHOT_FORMAT.demonstrations) for text in model.shown)
+    assert all(text.startswith(FEW_SHOT_FORMAT.demonstrations) for text in model.prompts)
     assert solution.stop == ("\nQuestion:",)
 
 
@@ -114,7 +114,7 @@ async def test_what_a_fact_says_of_labels_is_not_read_as_one() -> None:
     model = Model(HOPS)
     solution = await Mello(HopFormat(), 4).solve(QUESTION, model.write, found)
     assert solution is not None
-    assert len(model.shown) == len(HOPS)
+    assert len(model.prompts) == len(HOPS)
     assert solution.notes.endswith("Intermediate answer: Oslo.\nFinal answer:")
 
 

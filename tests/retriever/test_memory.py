@@ -121,9 +121,9 @@ def test_what_is_not_in_effect_is_not_found() -> None:
     memory = Memory()
     versions = [Fact(key, "Ada", "The employer of Ada is", key) for key in ("a", "b", "c")]
     memory.add(versions, np.stack([unit(number) for number in range(3)]))
-    for shown, gone in ((2, "c"), (1, "a"), (1, "b")):
+    for visible, gone in ((2, "c"), (1, "a"), (1, "b")):
         found = memory.nearest_of_all(np.stack([unit(0), unit(1)]), 3)
-        assert [fact for fact, _ in found] == [versions[shown]]
+        assert [fact for fact, _ in found] == [versions[visible]]
         memory.remove(gone)
     assert memory.nearest_of_all(unit(0).reshape(1, -1), 3) == []
     assert memory.index.size == 0

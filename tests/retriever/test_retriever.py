@@ -117,9 +117,9 @@ def test_passes_are_told_at_once_and_nothing_else(
     retriever.add_many([ADA, BORN])
     counting.texts.clear()
     for request in ("Hello", " ", [{"role": "user", "content": "Hello"}], []):
-        told = retriever.quick_pass(request)
-        assert told is not None
-        assert told == retriever.route(request)
+        quick = retriever.quick_pass(request)
+        assert quick is not None
+        assert quick == retriever.route(request)
     assert retriever.quick_pass("Hello " * 1000) is None
     assert retriever.quick_pass("Where was Ada Lovelace born?") is None
     assert not counting.texts
@@ -200,8 +200,10 @@ def test_two_subjects_in_one_text(encoder: SentenceEncoder) -> None:
 
 
 def test_demonstrations_come_first(encoder: SentenceEncoder) -> None:
-    shown = [Demonstration("Bo works for Io.", "The employer of Bo is", "Io")]
-    retriever = Retriever(encoder, shown, RetrieverSettings(ike=IkeSettings(demonstrations=1)))
+    demonstrations = [Demonstration("Bo works for Io.", "The employer of Bo is", "Io")]
+    retriever = Retriever(
+        encoder, demonstrations, RetrieverSettings(ike=IkeSettings(demonstrations=1))
+    )
     retriever.add(ADA)
     decision = retriever.route(QUESTION)
     assert isinstance(decision, Rewrite)

@@ -138,23 +138,24 @@ def test_calls_that_wait_are_answered_in_one_batch() -> None:
         go_on.wait(30)
         return [key * key for key in keys]
 
-    asked: Batched[int, int] = Batched(answer, size=2)
+    batched: Batched[int, int] = Batched(answer, size=2)
     found: dict[int, list[int]] = {}
     threads = [
-        threading.Thread(target=lambda n=n: found.update({n: asked.ask([n, 7])})) for n in range(6)
+        threading.Thread(target=lambda n=n: found.update({n: batched.ask([n, 7])}))
+        for n in range(6)
     ]
     threads[0].start()
     assert entered.wait(30)
     for thread in threads[1:]:
         thread.start()
-    while len(asked._waiting) < 6:
+    while len(batched._waiting) < 6:
         assert threads[1].is_alive()
     go_on.set()
     for thread in threads:
         thread.join(30)
     assert found == {n: [n * n, 49] for n in range(6)}
     assert [len(batch) for batch in batches] == [2, 6]
-    assert len(asked) == 2
+    assert len(batched) == 2
 
 
 def test_a_failure_reaches_all_who_wait_and_is_not_kept() -> None:
@@ -165,7 +166,7 @@ def test_a_failure_reaches_all_who_wait_and_is_not_kept() -> None:
             raise InvalidClassifierError("broken")
         return keys
 
-    asked: Batched[str, str] = Batched(answer, size=8)
+    batched: Batched[str, str] = Batched(answer, size=8)
     with pytest.raises(InvalidClassifierError):
-        asked.ask(["a"])
-    assert asked.ask(["a", "b", "a"]) == ["a", "b", "a"]
+        batched.ask(["a"])
+    assert batched.ask(["a", "b", "a"]) == ["a", "b", "a"]

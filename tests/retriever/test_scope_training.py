@@ -217,17 +217,17 @@ def test_a_pair_that_names_nobody_has_no_reading() -> None:
 
 def test_a_memory_has_the_edits_of_its_pairs_and_is_filled_up() -> None:
     pairs = on_side(tiny_pairs(), "test")
-    asked = {pair.edit for pair in pairs}
+    pair_edits = {pair.edit for pair in pairs}
     edits, kept = memory_of(pairs, [pair.edit for pair in tiny_pairs()], 30, seed=0)
     assert len(set(edits)) == 30
-    assert asked < set(edits)
+    assert pair_edits < set(edits)
     assert kept == pairs
     edits, kept = memory_of(pairs, [], 2, seed=0)
     assert len(edits) == 2
     assert {pair.edit for pair in kept if pair.kind != "easy"} == set(edits)
     fillers = (TrainingEdit(f"The mayor of Made-up {n} is", f"Made-up {n}", "Kim") for n in count())
-    edits, kept = memory_of(pairs, [OSLO], len(asked) + 5, seed=0, fillers=fillers)
-    assert len(edits) == len(asked) + 5
+    edits, kept = memory_of(pairs, [OSLO], len(pair_edits) + 5, seed=0, fillers=fillers)
+    assert len(edits) == len(pair_edits) + 5
     assert kept == pairs
 
 
@@ -235,11 +235,13 @@ def test_training_gives_a_classifier_that_routes(tmp_path: Path, encoder: Senten
     run = Run(tiny_pairs(), encoder)
     settings = TrainingSettings(rank=4, epochs=0.06, batch_size=8, save_every=4)
     seen: list[int] = []
-    told = train(run, HUB_NAME, settings, tmp_path, lambda done, _of, _loss: seen.append(done))
+    training_report = train(
+        run, HUB_NAME, settings, tmp_path, lambda done, _of, _loss: seen.append(done)
+    )
     description = describe(tmp_path)
     assert description.base == HUB_NAME
-    assert description.threshold == told["validation"]["threshold"]
-    assert description.report["examples"] == told["examples"]
+    assert description.threshold == training_report["validation"]["threshold"]
+    assert description.report["examples"] == training_report["examples"]
     classifier = ScopeClassifier(tmp_path)
     _, outcomes = measure(run, classifier, "test", 20)
     assert {outcome.pair.source for outcome in outcomes} == {"tiny", "conversations"}
@@ -249,10 +251,10 @@ def test_training_gives_a_classifier_that_routes(tmp_path: Path, encoder: Senten
     assert isinstance(retriever.route("Who is the mayor of Oslo?"), Rewrite)
     # The same command again goes on from the state kept, of which little or nothing is left.
     assert (tmp_path / "training" / "state.safetensors").exists()
-    before, again = len(seen), dict(told)
+    before, again = len(seen), dict(training_report)
     again |= train(run, HUB_NAME, settings, tmp_path, lambda done, _of, _loss: seen.append(done))
     assert len(seen) - before <= before
-    assert again["examples"] == told["examples"]
+    assert again["examples"] == training_report["examples"]
 
 
 def test_training_needs_several_subjects(tmp_path: Path, encoder: SentenceEncoder) -> None:
@@ -281,6 +283,6 @@ def test_outcomes_and_the_threshold_they_ask_for(encoder: SentenceEncoder) -> No
     assert [outcome.found(0.5, 3) for outcome in outcomes[:2]] == [True, False]
     assert [outcome.disturbed(0.2) for outcome in outcomes[2:]] == [True, True, False]
     assert choose_threshold(outcomes) == 0.4
-    told = report(outcomes, 0.4, 2)
-    assert told["all"] == {"in_scope": 0.5, "hard": 0.0, "easy": 0.0}
-    assert json.loads(json.dumps(told)) == told
+    evaluation = report(outcomes, 0.4, 2)
+    assert evaluation["all"] == {"in_scope": 0.5, "hard": 0.0, "easy": 0.0}
+    assert json.loads(json.dumps(evaluation)) == evaluation

@@ -54,26 +54,26 @@ def exact(*changes: ParameterChange) -> float:
 )
 def test_the_norm_is_that_of_the_sum_of_all_changes(changes: tuple[ParameterChange, ...]) -> None:
     base = torch.randn(D_OUT, D_IN, generator=torch.Generator().manual_seed(9))
-    found = relative_norms([delta(first=change) for change in changes], {FIRST: base})
-    wanted = exact(*changes) / float(np.linalg.norm(base.double().numpy()))
-    assert found == {FIRST: pytest.approx(wanted, rel=1e-6)}
+    measured = relative_norms([delta(first=change) for change in changes], {FIRST: base})
+    expected = exact(*changes) / float(np.linalg.norm(base.double().numpy()))
+    assert measured == {FIRST: pytest.approx(expected, rel=1e-6)}
 
 
 def test_each_matrix_has_a_norm_of_its_own() -> None:
     base = {FIRST: torch.ones(D_OUT, D_IN), SECOND: torch.full((D_IN, D_OUT), 2.0)}
     one, both = low(1, 0), low(2, 1)
-    found = relative_norms([delta(first=one, second=both), delta(second=full(2))], base)
+    measured = relative_norms([delta(first=one, second=both), delta(second=full(2))], base)
     size = math.sqrt(D_OUT * D_IN)
-    assert found[FIRST] == pytest.approx(exact(one) / size, rel=1e-6)
-    assert found[SECOND] == pytest.approx(exact(both, full(2)) / (2 * size), rel=1e-6)
+    assert measured[FIRST] == pytest.approx(exact(one) / size, rel=1e-6)
+    assert measured[SECOND] == pytest.approx(exact(both, full(2)) / (2 * size), rel=1e-6)
 
 
 def test_changes_that_cancel_leave_nothing() -> None:
     change = low(2, 0)
     back = LowRank(-change.u, change.v)
     deltas = [delta(first=change), delta(first=back)]
-    found = relative_norms(deltas, {FIRST: torch.ones(D_OUT, D_IN)})
-    assert found[FIRST] == pytest.approx(0, abs=1e-6)
+    measured = relative_norms(deltas, {FIRST: torch.ones(D_OUT, D_IN)})
+    assert measured[FIRST] == pytest.approx(0, abs=1e-6)
     assert relative_norms([], {}) == {}
 
 
@@ -104,7 +104,7 @@ def test_a_figure_is_warned_of_above_its_bound(
 
 
 @pytest.mark.parametrize(
-    ("norm", "drift", "said"),
+    ("norm", "drift", "message"),
     [
         (2.01, 0.0, rf"{SECOND} by 2\.01 times its norm, and norm_refuse is 2: take edits back"),
         (math.inf, 0.0, "by inf times"),
@@ -112,8 +112,8 @@ def test_a_figure_is_warned_of_above_its_bound(
         (0.0, math.nan, "drift nan nats"),
     ],
 )
-def test_an_edit_is_refused_above_a_bound(norm: float, drift: float, said: str) -> None:
-    with pytest.raises(GovernorRefused, match=said) as raised:
+def test_an_edit_is_refused_above_a_bound(norm: float, drift: float, message: str) -> None:
+    with pytest.raises(GovernorRefused, match=message) as raised:
         judge(BOUNDS, {FIRST: 0.1, SECOND: norm}, {"mean": drift, "max": drift})
     assert raised.value.code == "governor_refused"
 

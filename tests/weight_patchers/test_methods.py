@@ -79,21 +79,21 @@ def test_targets_become_likely(
     model = build_model(family).eval()
     delta = _compute(name, model, tokenizer, [PARIS], collected(model))
     assert delta.method == name
-    (told,) = delta.diagnostics["edits"]
-    assert told["probability_after"] != told["probability_before"]
-    if "probability_reached" in told:
-        assert told["probability_reached"] > 1.5 * told["probability_before"]
-    assert 0 <= told["greedy_after"] <= 1
+    (report,) = delta.diagnostics["edits"]
+    assert report["probability_after"] != report["probability_before"]
+    if "probability_reached" in report:
+        assert report["probability_reached"] > 1.5 * report["probability_before"]
+    assert 0 <= report["greedy_after"] <= 1
     assert delta.diagnostics["drift"]["max"] >= delta.diagnostics["drift"]["mean"] > 0
     assert delta.diagnostics["relative_norm"].keys() == delta.changes.keys()
-    wanted = [projection(model, layer).name for layer in _hparams(METHODS[name]).layers]
-    assert list(delta.changes) == wanted
+    parameters = [projection(model, layer).name for layer in _hparams(METHODS[name]).layers]
+    assert list(delta.changes) == parameters
     assert all(c.transposed == (family == "gpt2") for c in delta.changes.values())
     # The diagnostics are those of the model that the delta makes.
     _apply(model, delta)
     again = _compute(name, model, tokenizer, [PARIS], collected(model), steps=1)
     (now,) = again.diagnostics["edits"]
-    assert now["probability_before"] == pytest.approx(told["probability_after"], rel=0.02)
+    assert now["probability_before"] == pytest.approx(report["probability_after"], rel=0.02)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -155,9 +155,11 @@ def test_the_order_of_edits_does_not_matter(
     for key, change in one.changes.items():
         difference = change.dense() - other.changes[key].dense()
         assert float(difference.norm() / change.dense().norm()) < 1e-3
-    told, also = (delta.diagnostics["edits"] for delta in (one, other))
+    reports, other_reports = (delta.diagnostics["edits"] for delta in (one, other))
     for i, j in ((0, 1), (1, 2), (2, 0)):
-        assert told[i]["probability_after"] == pytest.approx(also[j]["probability_after"], rel=0.01)
+        assert reports[i]["probability_after"] == pytest.approx(
+            other_reports[j]["probability_after"], rel=0.01
+        )
 
 
 @pytest.mark.parametrize("share_subjects", [True, False])
@@ -174,8 +176,8 @@ def test_a_subject_with_several_edits_gets_one_value_or_several(
     )  # fmt: skip
     ranks = {change.rank for change in delta.changes.values() if isinstance(change, LowRank)}
     assert ranks == {2 if share_subjects else 3}
-    shared = [told["probability_after"] for told in delta.diagnostics["edits"]]
-    before = [told["probability_before"] for told in delta.diagnostics["edits"]]
+    shared = [report["probability_after"] for report in delta.diagnostics["edits"]]
+    before = [report["probability_before"] for report in delta.diagnostics["edits"]]
     assert all(now > was for now, was in zip(shared, before, strict=True))
 
 
@@ -240,7 +242,7 @@ def test_values_that_are_known_are_not_sought_again(
 ) -> None:
     model, statistics = build_model("llama").eval(), collected(build_model("llama").eval())
     method, hparams = METHODS[name], _hparams(METHODS[name])
-    known: dict[tuple[Edit, ...], Any] = {}
+    cache: dict[tuple[Edit, ...], Any] = {}
     sought: list[int] = []
 
     def counting(model: Any, site: Any, problem: Any, hp: Any) -> TargetValues:
@@ -253,16 +255,16 @@ def test_values_that_are_known_are_not_sought_again(
         given = {"contexts": CONTEXTS, "controls": ["Anna lives in"], **more}
         return method.compute(model, tokenizer, list(edits), hparams, statistics, **given)
 
-    first = compute(PARIS, BERG, WORK, value_cache=known)
-    again = compute(BERG, PARIS, WORK, value_cache=known)
+    first = compute(PARIS, BERG, WORK, value_cache=cache)
+    again = compute(BERG, PARIS, WORK, value_cache=cache)
     assert sought == [3]
     for key, change in first.changes.items():
         expected = change.dense()
         assert float((again.changes[key].dense() - expected).norm() / expected.norm()) < 1e-3
     added = Edit("Novatech is based in", "Novatech", "Paris")
-    without = compute(PARIS, added, value_cache=known)
+    without = compute(PARIS, added, value_cache=cache)
     assert sought == [3, 1]
-    assert sorted(group[0].subject for group in known) == ["France", "Novatech"]
+    assert sorted(group[0].subject for group in cache) == ["France", "Novatech"]
     for key, change in compute(PARIS, added).changes.items():
         expected = change.dense()
         assert float((without.changes[key].dense() - expected).norm() / expected.norm()) < 1e-3
@@ -288,10 +290,12 @@ def test_each_edit_alone_gets_the_delta_of_a_call_of_its_own(
         for key, change in delta.changes.items():
             expected = alone.changes[key].dense()
             assert float((change.dense() - expected).norm() / expected.norm()) < 1e-3
-        told, wanted = delta.diagnostics, alone.diagnostics
-        assert told.keys() == wanted.keys()
-        assert told["drift"]["mean"] == pytest.approx(wanted["drift"]["mean"], rel=0.01)
-        assert told["edits"][0].keys() == wanted["edits"][0].keys()
+        diagnostics, expected_diagnostics = delta.diagnostics, alone.diagnostics
+        assert diagnostics.keys() == expected_diagnostics.keys()
+        assert diagnostics["drift"]["mean"] == pytest.approx(
+            expected_diagnostics["drift"]["mean"], rel=0.01
+        )
+        assert diagnostics["edits"][0].keys() == expected_diagnostics["edits"][0].keys()
     assert method.compute_each(model, tokenizer, [], hparams, statistics) == []
 
 

@@ -22,9 +22,9 @@ EDITS = (
 def test_passes_are_measured_in_every_family(build_model: BuildModel, family: str) -> None:
     model = build_model(family)
     random = torch.get_rng_state()
-    found = measure(model, 1, tokens=4)
+    estimate = measure(model, 1, tokens=4)
     assert torch.equal(torch.get_rng_state(), random)
-    for pace in (found.forward, found.step):
+    for pace in (estimate.forward, estimate.step):
         assert pace.fixed >= 0 <= pace.row
         assert pace.seconds(1, 32) > 0
     for module in model.modules():
@@ -52,8 +52,8 @@ def test_edits_that_share_a_pass_share_its_fixed_time(build_model: BuildModel) -
     values = {"steps": 9, "context_count": 0, "kept_samples": 0, "pass_tokens": 4096}
     memit = override(find(METHODS["memit"].hparams, "memit", model.config), values)
     passes = 2 + len(memit.layers)
-    found = cost(model, METHODS["memit"], memit, 10, SPEED)
-    assert found.seconds == pytest.approx(10 * (2.0 + 20 * 0.5) + passes * 1.0)
+    estimate = cost(model, METHODS["memit"], memit, 10, SPEED)
+    assert estimate.seconds == pytest.approx(10 * (2.0 + 20 * 0.5) + passes * 1.0)
     # 128 edits of 2 rows of 16 tokens fill a pass.
     full = cost(model, METHODS["memit"], memit, 128, SPEED)
     twice = cost(model, METHODS["memit"], memit, 256, SPEED)
@@ -74,17 +74,17 @@ def test_a_delta_is_as_large_as_estimated(
     values = {"steps": 1}
     hparams = override(find(METHODS[method].hparams, method, model.config), values)
     texts = (f"{i} Anna Berg was born in Oslo {i * 31 % 97}" for i in range(1000))
-    known = statistics.collect(
+    collected = statistics.collect(
         model, tokenizer, texts, layers=hparams.layers, fingerprint=FINGERPRINT, source="lines"
     )
-    delta = METHODS[method].compute(model, tokenizer, EDITS, hparams, known)
+    delta = METHODS[method].compute(model, tokenizer, EDITS, hparams, collected)
     tensors = [*delta.keys.values()]
     for change in delta.changes.values():
         tensors += [change.u, change.v] if isinstance(change, LowRank) else [change.update]
     estimated = cost(model, METHODS[method], hparams, len(EDITS), SPEED)
     assert estimated.delta_bytes == sum(4 * tensor.numel() for tensor in tensors)
     assert estimated.device_bytes > model_bytes(model)
-    held = sum(m.numel() * 4 for m in known.moments.values())
+    held = sum(m.numel() * 4 for m in collected.moments.values())
     assert estimated.host_bytes > held if hparams.covariance else estimated.host_bytes == 0
     assert (preparation(model, hparams) > 0) == hparams.covariance
 

@@ -6,29 +6,31 @@ from weight_patchers.errors import InvalidEdit, UnsupportedTokenizer
 
 
 def test_a_fact_becomes_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
-    found = state(tokenizer, KnownFact("The capital of Anna Berg is ", "Anna Berg", " Paris "))
-    decoded = [tokenizer.decode([token]) for token in found.ids]
-    subject = decoded[found.subject_first : found.subject_last + 1]
+    statement = state(tokenizer, KnownFact("The capital of Anna Berg is ", "Anna Berg", " Paris "))
+    decoded = [tokenizer.decode([token]) for token in statement.ids]
+    subject = decoded[statement.subject_first : statement.subject_last + 1]
     assert "".join(subject).strip() == "Anna Berg"
-    assert found.subject_last > found.subject_first > 0
-    assert "".join(decoded[: found.prompt_last + 1]) == "<s>The capital of Anna Berg is"
-    assert tokenizer.decode(list(found.answer)) == " Paris"
-    assert found.ids[found.prompt_last + 1 :] == found.answer[:-1]
+    assert statement.subject_last > statement.subject_first > 0
+    assert "".join(decoded[: statement.prompt_last + 1]) == "<s>The capital of Anna Berg is"
+    assert tokenizer.decode(list(statement.answer)) == " Paris"
+    assert statement.ids[statement.prompt_last + 1 :] == statement.answer[:-1]
 
 
 def test_of_two_occurrences_the_last_counts(tokenizer: PreTrainedTokenizerFast) -> None:
-    found = state(tokenizer, KnownFact("Oslo is Oslo in Peru", "Oslo", "Lima"))
-    decoded = [tokenizer.decode([token]) for token in found.ids]
-    assert "".join(decoded[found.subject_first : found.subject_last + 1]).strip() == "Oslo"
-    assert "".join(decoded[: found.subject_first]).strip() == "<s>Oslo is"
+    statement = state(tokenizer, KnownFact("Oslo is Oslo in Peru", "Oslo", "Lima"))
+    decoded = [tokenizer.decode([token]) for token in statement.ids]
+    assert "".join(decoded[statement.subject_first : statement.subject_last + 1]).strip() == "Oslo"
+    assert "".join(decoded[: statement.subject_first]).strip() == "<s>Oslo is"
 
 
 def test_a_subject_that_shares_tokens_with_its_neighbours(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    found = state(tokenizer, KnownFact("NovatechParis is in", "Novatech", "Lima"))
-    decoded = [tokenizer.decode([token]) for token in found.ids]
-    assert "".join(decoded[found.subject_first : found.subject_last + 1]).startswith("Novatech")
+    statement = state(tokenizer, KnownFact("NovatechParis is in", "Novatech", "Lima"))
+    decoded = [tokenizer.decode([token]) for token in statement.ids]
+    assert "".join(decoded[statement.subject_first : statement.subject_last + 1]).startswith(
+        "Novatech"
+    )
 
 
 @pytest.mark.parametrize(

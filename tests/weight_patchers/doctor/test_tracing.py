@@ -20,7 +20,7 @@ BuildModel = Callable[..., PreTrainedModel]
 DTYPES = (torch.float32, torch.bfloat16)
 
 
-def _said(
+def _recalled_facts(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tokens: int = 1
 ) -> Iterator[KnownFact]:
     """Facts whose answers are what the model goes on to say."""
@@ -46,15 +46,15 @@ def test_what_must_hold_of_every_model(
 ) -> None:
     for dtype in DTYPES:
         model = build_model(family, dtype).eval()
-        fact = next(_said(model, tokenizer))
-        found = trace(model, tokenizer, [fact], samples=2)
-        assert (found.given, found.recalled, found.traced, found.window) == (1, 1, 1, 1)
-        assert 0 < found.clean <= 1
+        fact = next(_recalled_facts(model, tokenizer))
+        result = trace(model, tokenizer, [fact], samples=2)
+        assert (result.given, result.recalled, result.traced, result.window) == (1, 1, 1, 1)
+        assert 0 < result.clean <= 1
         # Nothing reads the subject's state after the last layer, and everything the last token's.
-        assert found.hidden_at_subject[-1] == pytest.approx(0, abs=1e-3)
-        assert found.mlp_at_subject[-1] == pytest.approx(0, abs=1e-3)
-        assert found.hidden_at_last[-1] == pytest.approx(found.total_effect, abs=1e-3)
-        assert len(found.mlp_at_subject) == len(found.hidden_at_subject) == 3
+        assert result.hidden_at_subject[-1] == pytest.approx(0, abs=1e-3)
+        assert result.mlp_at_subject[-1] == pytest.approx(0, abs=1e-3)
+        assert result.hidden_at_last[-1] == pytest.approx(result.total_effect, abs=1e-3)
+        assert len(result.mlp_at_subject) == len(result.hidden_at_subject) == 3
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "gptj"])
@@ -62,19 +62,19 @@ def test_effects_equal_a_direct_computation(
     build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, family: str
 ) -> None:
     model = build_model(family).eval()
-    fact = next(_said(model, tokenizer, tokens=2))
-    found = trace(model, tokenizer, [fact], samples=2, seed=3)
+    fact = next(_recalled_facts(model, tokenizer, tokens=2))
+    result = trace(model, tokenizer, [fact], samples=2, seed=3)
     statement = state(tokenizer, fact)
     last, end = statement.subject_last, statement.prompt_last
     direct = _Direct(model, statement, samples=2, seed=3)
-    assert found.clean == pytest.approx(direct.clean, rel=1e-4)
-    assert found.corrupted == pytest.approx(direct.corrupted, rel=1e-4)
+    assert result.clean == pytest.approx(direct.clean, rel=1e-4)
+    assert result.corrupted == pytest.approx(direct.corrupted, rel=1e-4)
     for layer in range(3):
         whole, mlp = layers(model)[layer], projection(model, layer).module
         pairs = (
-            (found.mlp_at_subject, direct.effect(mlp, last)),
-            (found.hidden_at_subject, direct.effect(whole, last)),
-            (found.hidden_at_last, direct.effect(whole, end)),
+            (result.mlp_at_subject, direct.effect(mlp, last)),
+            (result.hidden_at_subject, direct.effect(whole, last)),
+            (result.hidden_at_last, direct.effect(whole, end)),
         )
         for effects, expected in pairs:
             assert effects[layer] == pytest.approx(expected, abs=1e-5)
@@ -113,14 +113,16 @@ class _Direct:
 
     def _mean(self, hooks: dict[nn.Module, Any]) -> float:
         span = slice(self._fact.subject_first, self._fact.subject_last + 1)
-        found = []
+        probabilities = []
         for noise in self._noise:
 
             def corrupt(_module: nn.Module, _args: Any, out: Tensor, noise: Tensor = noise) -> None:
                 out[0, span] += noise
 
-            found.append(self._probability({self._model.get_input_embeddings(): corrupt} | hooks))
-        return sum(found) / len(found)
+            probabilities.append(
+                self._probability({self._model.get_input_embeddings(): corrupt} | hooks)
+            )
+        return sum(probabilities) / len(probabilities)
 
     def _probability(self, hooks: dict[nn.Module, Any]) -> float:
         with torch.no_grad(), ExitStack() as undo:
@@ -133,25 +135,25 @@ class _Direct:
 
 
 def _first(output: Any) -> Tensor:
-    found: Tensor = output[0] if isinstance(output, tuple) else output
-    return found
+    result: Tensor = output[0] if isinstance(output, tuple) else output
+    return result
 
 
 def test_mlps_are_restored_in_windows(
     build_model: BuildModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     model = build_model("llama", num_hidden_layers=10).eval()
-    fact = next(_said(model, tokenizer))
-    found = trace(model, tokenizer, [fact], samples=1)
-    assert found.window == 2
-    assert len(found.mlp_at_subject) == 10
+    fact = next(_recalled_facts(model, tokenizer))
+    result = trace(model, tokenizer, [fact], samples=1)
+    assert result.window == 2
+    assert len(result.mlp_at_subject) == 10
 
 
 def test_the_same_seed_gives_the_same_trace(
     build_model: BuildModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     model = build_model("llama").eval()
-    facts = [fact for fact, _ in zip(_said(model, tokenizer), range(2), strict=False)]
+    facts = [fact for fact, _ in zip(_recalled_facts(model, tokenizer), range(2), strict=False)]
 
     def again(seed: int) -> Trace:
         return trace(model, tokenizer, facts, samples=2, seed=seed)
@@ -163,19 +165,19 @@ def test_what_is_not_recalled_or_ends_with_its_subject_is_not_traced(
     build_model: BuildModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     model = build_model("llama").eval()
-    known = [fact for fact, _ in zip(_said(model, tokenizer), range(3), strict=False)]
-    wrong = KnownFact(known[0].prompt, known[0].subject, "something else")
-    ending = KnownFact(known[0].prompt, known[0].prompt, known[0].answer)
+    recalled = [fact for fact, _ in zip(_recalled_facts(model, tokenizer), range(3), strict=False)]
+    wrong = KnownFact(recalled[0].prompt, recalled[0].subject, "something else")
+    ending = KnownFact(recalled[0].prompt, recalled[0].prompt, recalled[0].answer)
     seen: list[tuple[int, int]] = []
-    found = trace(
+    result = trace(
         model,
         tokenizer,
-        [wrong, ending, *known],
+        [wrong, ending, *recalled],
         samples=1,
         most=2,
         progress=lambda done, of: seen.append((done, of)),
     )
-    assert (found.given, found.recalled, found.traced) == (5, 4, 2)
+    assert (result.given, result.recalled, result.traced) == (5, 4, 2)
     assert seen == [(1, 2), (2, 2)]
     nothing = trace(model, tokenizer, [wrong])
     assert (nothing.given, nothing.recalled, nothing.traced) == (1, 0, 0)
@@ -187,7 +189,7 @@ def test_the_model_is_left_as_it_was_found(
     build_model: BuildModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     model = build_model("llama").eval()
-    fact = next(_said(model, tokenizer))
+    fact = next(_recalled_facts(model, tokenizer))
     model.train()
     state_before = {name: value.clone() for name, value in model.state_dict().items()}
     trace(model, tokenizer, [fact], samples=1)
@@ -203,7 +205,7 @@ def test_values_that_are_not_finite_are_an_error(
     build_model: BuildModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     model = build_model("llama").eval()
-    fact = next(_said(model, tokenizer))
+    fact = next(_recalled_facts(model, tokenizer))
     with pytest.raises(ComputationFailed, match="not finite"):
         trace(model, tokenizer, [fact], samples=1, noise=float("inf"))
 

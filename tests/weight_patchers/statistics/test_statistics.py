@@ -57,14 +57,14 @@ def test_moments_equal_a_direct_computation(
     build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, family: str
 ) -> None:
     model = build_model(family).eval()
-    found = statistics.collect(
+    result = statistics.collect(
         model, tokenizer, TEXTS, layers=[0, 2], fingerprint="f", source="texts", tokens=10**6
     )
     for layer in (0, 2):
         keys = _keys(model, tokenizer, layer, TEXTS)
-        assert found.count == len(keys)
+        assert result.count == len(keys)
         expected = keys.T @ keys / len(keys)
-        assert torch.allclose(found.moments[layer].double(), expected, rtol=1e-4, atol=1e-5)
+        assert torch.allclose(result.moments[layer].double(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_sample_is_exactly_as_large_as_wanted(
@@ -79,7 +79,7 @@ def test_the_sample_is_exactly_as_large_as_wanted(
             yield TEXTS[drawn % 2]
 
     seen: list[tuple[int, int]] = []
-    found = statistics.collect(
+    result = statistics.collect(
         build_model("llama"),
         tokenizer,
         endless(),
@@ -88,8 +88,8 @@ def test_the_sample_is_exactly_as_large_as_wanted(
         source="endless",
         progress=lambda done, of: seen.append((done, of)),
     )
-    assert found.count == 480
-    assert not found.whole
+    assert result.count == 480
+    assert not result.whole
     assert drawn < 50
     assert (seen[0], seen[-1]) == ((0, 480), (480, 480))
     assert len(seen) > 16
@@ -116,7 +116,7 @@ def test_long_texts_are_cut_not_lost(
     build_model: BuildModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     text = " ".join(TEXTS)
-    found = statistics.collect(
+    result = statistics.collect(
         build_model("opt"),
         tokenizer,
         [text],
@@ -125,8 +125,8 @@ def test_long_texts_are_cut_not_lost(
         source="texts",
         tokens=10**6,
     )
-    assert found.count == len(tokenizer(text)["input_ids"]) > 128
-    assert found.whole
+    assert result.count == len(tokenizer(text)["input_ids"]) > 128
+    assert result.whole
 
 
 def test_the_error_foretells_the_distance_to_a_larger_sample(
@@ -158,35 +158,35 @@ def test_the_error_foretells_the_distance_to_a_larger_sample(
 def test_stored_statistics_are_found_by_everything_that_identifies_them(
     tmp_path: Path, build_model: BuildModel, collected: Collect
 ) -> None:
-    found = collected(build_model("llama"))
-    found.save(tmp_path)
+    result = collected(build_model("llama"))
+    result.save(tmp_path)
     (name,) = (path.name for path in tmp_path.glob("*layer1*"))
-    assert name == f"{found.fingerprint[:16]}-layer1-lines-500-float32.safetensors"
-    key = (found.fingerprint, [1], "lines", "float32")
+    assert name == f"{result.fingerprint[:16]}-layer1-lines-500-float32.safetensors"
+    key = (result.fingerprint, [1], "lines", "float32")
     loaded = statistics.load(tmp_path, *key, count=500)
     assert loaded is not None
-    assert torch.equal(loaded.moments[1], found.moments[1])
-    assert (loaded.count, loaded.errors[1]) == (500, found.errors[1])
+    assert torch.equal(loaded.moments[1], result.moments[1])
+    assert (loaded.count, loaded.errors[1]) == (500, result.errors[1])
     assert statistics.load(tmp_path, *key, count=501) is None
-    assert statistics.load(tmp_path, found.fingerprint, [0], "lines", "float32", 1) is None
+    assert statistics.load(tmp_path, result.fingerprint, [0], "lines", "float32", 1) is None
     assert statistics.load(tmp_path, "e" * 64, [1], "lines", "float32", 1) is None
-    assert statistics.load(tmp_path, found.fingerprint, [1], "lines", "bfloat16", 1) is None
-    assert statistics.load(tmp_path, found.fingerprint, [1], "line", "float32", 1) is None
+    assert statistics.load(tmp_path, result.fingerprint, [1], "lines", "bfloat16", 1) is None
+    assert statistics.load(tmp_path, result.fingerprint, [1], "line", "float32", 1) is None
 
 
 def test_the_largest_stored_sample_is_taken(
     tmp_path: Path, build_model: BuildModel, collected: Collect
 ) -> None:
-    found = collected(build_model("llama"))
+    result = collected(build_model("llama"))
     for count in (600, 9000, 1000):
-        replace(found, count=count).save(tmp_path)
-    replace(found, count=20000, source="lines-2").save(tmp_path)
-    replace(found, count=30000, source="a/b: c").save(tmp_path)
+        replace(result, count=count).save(tmp_path)
+    replace(result, count=20000, source="lines-2").save(tmp_path)
+    replace(result, count=30000, source="a/b: c").save(tmp_path)
     # As files were once named, without a count.
-    (tmp_path / f"{found.fingerprint[:16]}-layer1-lines-float32.safetensors").touch()
+    (tmp_path / f"{result.fingerprint[:16]}-layer1-lines-float32.safetensors").touch()
 
     def largest(source: str | None, layers: tuple[int, ...] = (1, 2)) -> int:
-        loaded = statistics.load(tmp_path, found.fingerprint, layers, source, "float32", 700)
+        loaded = statistics.load(tmp_path, result.fingerprint, layers, source, "float32", 700)
         assert loaded is not None
         return loaded.count
 
@@ -239,19 +239,19 @@ def test_only_layers_that_lack_statistics_are_collected(
 def test_a_damaged_file_is_refused(
     tmp_path: Path, build_model: BuildModel, collected: Collect
 ) -> None:
-    found = collected(build_model("llama"))
-    found.save(tmp_path)
+    result = collected(build_model("llama"))
+    result.save(tmp_path)
     (path,) = tmp_path.glob("*layer1*")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UnusableStatistics, match="delete it"):
-        statistics.load(tmp_path, found.fingerprint, [1], "lines", "float32", 1)
+        statistics.load(tmp_path, result.fingerprint, [1], "lines", "float32", 1)
 
 
 def test_a_file_of_another_model_is_refused(
     tmp_path: Path, build_model: BuildModel, collected: Collect
 ) -> None:
-    found = replace(collected(build_model("llama")), fingerprint="0" * 16 + "1" * 48)
-    found.save(tmp_path)
+    result = replace(collected(build_model("llama")), fingerprint="0" * 16 + "1" * 48)
+    result.save(tmp_path)
     with pytest.raises(UnusableStatistics, match="another model"):
         statistics.load(tmp_path, "0" * 64, [1], "lines", "float32", 1)
 
@@ -265,8 +265,8 @@ def test_a_folder_that_takes_no_files_is_named(
 
 
 def test_a_layer_without_statistics_is_named(build_model: BuildModel, collected: Collect) -> None:
-    found = collected(build_model("llama"))
-    for ask in (found.factor, found.moment):
+    result = collected(build_model("llama"))
+    for ask in (result.factor, result.moment):
         with pytest.raises(UnusableStatistics, match=r"layer 0 \(there are: 1, 2\)"):
             ask(0)
 
@@ -312,7 +312,7 @@ def test_a_killed_collection_goes_on_where_it_stopped(
 
     def collect(folder: Path | None) -> tuple[Statistics, list[int]]:
         done: list[int] = []
-        found = statistics.collect(
+        result = statistics.collect(
             model,
             tokenizer,
             (f"{n} The capital of Peru is Lima. {n * 31 % 97}" for n in range(400)),
@@ -323,7 +323,7 @@ def test_a_killed_collection_goes_on_where_it_stopped(
             progress=lambda count, _: done.append(count),
             folder=folder,
         )
-        return found, done
+        return result, done
 
     (resumed, went_on), (straight, all_of_it) = collect(folder), collect(None)
     assert 0 < went_on[0] < 4000
@@ -404,12 +404,12 @@ def test_what_a_killed_save_left_is_removed(
 ) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    found = collected(build_model("llama"))
-    found.save(tmp_path)
+    result = collected(build_model("llama"))
+    result.save(tmp_path)
     (path,) = tmp_path.glob("*layer1*")
     left, busy = (path.with_name(f"{path.name}.{pid}.tmp") for pid in (gone.pid, 1))
     left.touch()
     busy.touch()
-    found.save(tmp_path)
+    result.save(tmp_path)
     assert not left.exists()
     assert busy.exists()
