@@ -102,7 +102,7 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "server.log"
 
 
-SHARED = ("server", "zygote", "client")
+SHARED = ("server", "zygote", "shared_engine")
 """Fixtures of the session that start an engine: one worker runs all tests that use one of them."""
 
 

@@ -11,11 +11,17 @@ from vllm_edit.engine.swap import Swapper
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session", params=[1, 2], ids=["tp1", "tp2"])
-async def client(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+async def shared_engine(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     """An engine on one rank, and then on two, whose steps a test can break."""
     async with engine(request.param, worker_extension_cls="tests.engine.faults.Faults") as running:
         running.base = await served(running)
         yield running
+
+
+@pytest.fixture
+def client(shared_engine: Any) -> Any:
+    """The engine client of the shared engine."""
+    return shared_engine
 
 
 @pytest_asyncio.fixture(loop_scope="session")
