@@ -9,11 +9,16 @@ from tests.cases import MODEL
 
 AT_ONCE = 16
 
+TIMEOUT = 180.0
+"""Seconds that a client waits, for a connection too: the machine may be busy."""
+
 
 async def completions(url: str, prompts: Sequence[str], **more: object) -> list[str]:
     """Greedy completions, in the order of the prompts; ``more`` goes into the requests' bodies."""
     turn = asyncio.Semaphore(AT_ONCE)
-    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="-", max_retries=0) as client:
+    async with openai.AsyncOpenAI(
+        base_url=f"{url}/v1", api_key="-", max_retries=0, timeout=TIMEOUT
+    ) as client:
 
         async def ask(prompt: str) -> str:
             async with turn:

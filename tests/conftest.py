@@ -11,6 +11,7 @@ import openai
 import pytest
 import torch
 
+from tests.asking import TIMEOUT
 from tests.cases import Case, known_cases
 from tests.crash.servers import Zygote
 from vllm_edit import factworld
@@ -60,7 +61,7 @@ def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
 @pytest.fixture
 def http(server: ServerProcess) -> Iterator[httpx.Client]:
     """A plain HTTP client of the shared server; takes back every edit the test left active."""
-    with httpx.Client(base_url=server.url, timeout=180.0) as client:
+    with httpx.Client(base_url=server.url, timeout=TIMEOUT) as client:
         yield client
         client.delete("/v1/edit-split")
         for edit_set in client.get("/v1/edit-sets").json()["data"]:
@@ -74,7 +75,9 @@ def http(server: ServerProcess) -> Iterator[httpx.Client]:
 @pytest.fixture
 def chat(server: ServerProcess, http: httpx.Client) -> Iterator[openai.OpenAI]:
     """OpenAI's own client on the shared server."""
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="-", max_retries=0) as client:
+    with openai.OpenAI(
+        base_url=f"{server.url}/v1", api_key="-", max_retries=0, timeout=TIMEOUT
+    ) as client:
         yield client
 
 
@@ -102,25 +105,25 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "server.log"
 
 
-SHARED = ("server", "zygote", "shared_engine")
-"""Fixtures of the session that start an engine: one worker runs all tests that use one of them."""
+ENGINES = {"server", "zygote", "shared_engine"}
+"""Fixtures of the session that start engines."""
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> None:
     """Put tests into groups, each for one worker, and into an order.
 
-    Workers take the groups in this order: the long ones come first, so that none is left alone at
-    the end. A single process runs the quick tests first, so that a plain mistake shows before an
-    engine has started.
+    One worker runs all tests that share engines: each engine is started once, and none slows
+    another down. It takes them first, since they take longest. A single process runs the quick
+    tests first, so that a plain mistake shows before an engine has started.
     """
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     parallel = hasattr(config, "workerinput")
-    items.sort(key=lambda item: (_group(item) in SHARED) != parallel)
+    items.sort(key=lambda item: (_group(item) == "engines") != parallel)
 
 
 def _group(item: Any) -> str:
-    """The shared engine that a test uses, or else its file."""
-    used = getattr(item, "fixturenames", ())
-    return next((name for name in SHARED if name in used), item.location[0])
+    """The tests that share engines, or those of one file."""
+    shares = not ENGINES.isdisjoint(getattr(item, "fixturenames", ()))
+    return "engines" if shares else item.location[0]

@@ -2,12 +2,14 @@
 
 import secrets
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cases import MODEL, Case, complete, post, roll_back
 
@@ -91,6 +93,20 @@ def test_running_streams_survive_a_swap(
     assert int(old) <= int(before) < int(new) == int(after)
     assert end == TOKENS
     assert 0 < middle < TOKENS
+
+
+def await_running(http: httpx.Client, count: int) -> None:
+    """Wait until the engine computes that many requests at once."""
+    deadline = time.monotonic() + 60
+    while running(http) != count:
+        assert time.monotonic() < deadline
+
+
+def running(http: httpx.Client) -> float:
+    """Requests that the engine computes, as `/metrics` has them."""
+    families = text_string_to_metric_families(http.get("/metrics").text)
+    (gauge,) = (family for family in families if family.name == "vllm:num_requests_running")
+    return sum(sample.value for sample in gauge.samples)
 
 
 def versions(http: httpx.Client, prompt: str) -> list[dict[str, Any]]:
