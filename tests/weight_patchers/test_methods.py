@@ -13,7 +13,7 @@ from weight_patchers.errors import ConflictingEdits, InvalidHyperparameters, Pat
 from weight_patchers.hyperparameters import build, find, override
 from weight_patchers.model import hooks
 from weight_patchers.model.layers import layers, projection
-from weight_patchers.values.optimisation import Site, TargetValues, optimise_delta
+from weight_patchers.values.optimisation import Site, TargetValues, optimise_delta, target_outcome
 from weight_patchers.values.workload import compute_z, keys_and_states, plan_workload
 
 BuildModel = Callable[..., PreTrainedModel]
@@ -312,6 +312,40 @@ def test_an_early_stop_is_each_edits_own(
     assert int(values.steps.max()) < 60
 
 
+def test_a_target_that_was_first_for_two_steps_is_not_sought_further(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = build_model("llama").eval()
+    long = _hparams(METHODS["memit"], steps=60, stop_probability=1.0, step=0.2)
+    site = Site(1, (layers(model)[1],))
+    edits = [Edit("Lima and France", "France", "is"), Edit("In Anna Berg", "Anna Berg", "works")]
+
+    def firsts(steps: int) -> list[bool]:
+        """For each edit, whether its target is first in every context after so many steps."""
+        found = []
+        with hooks.frozen(model):
+            for edit in edits:
+                hp = override(long, {"steps": steps})
+                work = plan_workload(model, tokenizer, [edit], CONTEXTS, hp)
+                (problem,) = work.problems
+                values = compute_z(model, site, work, hp).delta[0][problem.owners]
+                with hooks.added(site.modules[0], problem.subjects, values):
+                    found.append(bool((target_outcome(model, problem)[1] == 1).all()))
+        return found
+
+    with hooks.frozen(model):
+        work = plan_workload(model, tokenizer, edits, CONTEXTS, long)
+        stopped = {
+            n: compute_z(model, site, work, override(long, {"stop_first": n})).steps.tolist()
+            for n in (1, 2)
+        }
+        assert compute_z(model, site, work, long).steps.tolist() == [60, 60]
+    assert [two - one for one, two in zip(stopped[1], stopped[2], strict=True)] == [1, 1]
+    for edit, steps in enumerate(stopped[1]):
+        assert 1 < steps < 59
+        assert [firsts(n)[edit] for n in (steps - 1, steps)] == [False, True]
+
+
 def test_alphaedit_spares_the_keys_of_live_edits_and_forgets_them_with_their_delta(
     build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect
 ) -> None:
@@ -371,6 +405,7 @@ def test_hyperparameters_are_found_for_every_model(build_model: BuildModel, name
         ("memit", {"layers": ()}),
         ("memit", {"layers": (2, 1)}),
         ("memit", {"covariance_weight": 0.0}),
+        ("memit", {"stop_first": 0}),
         ("emmet", {"ridge": -1.0}),
         ("alphaedit", {"null_share": None}),
         ("alphaedit", {"null_threshold": 0.02}),

@@ -26,6 +26,9 @@ class ValueHparams:
     """Maximum number of steps."""
     stop_probability: float = 0.95
     """Stop once the target has this probability, the geometric mean over tokens and contexts."""
+    stop_first: int | None = None
+    """Stop also once the target was the most probable at each of its tokens, in every context, at
+    this many evaluations in a row; null: only at `stop_probability`."""
     kl_factor: float = 0.0625
     """Weight of keeping the next-token distribution after each of `kl_prompts`."""
     kl_prompts: tuple[str, ...] = ("{subject} is a",)
@@ -57,6 +60,9 @@ class ValueHparams:
         self._require(self.step > 0, "step", "above 0")
         self._require(1 <= self.steps <= 1000, "steps", "between 1 and 1000")
         self._require(0 < self.stop_probability <= 1, "stop_probability", "in (0, 1]")
+        self._require(
+            self.stop_first is None or self.stop_first >= 1, "stop_first", "at least 1, or null"
+        )
         self._require(self.kl_factor >= 0, "kl_factor", "at least 0")
         self._require(0 <= self.kept_samples <= 100, "kept_samples", "between 0 and 100")
         self._require(1 <= self.kept_length <= 100, "kept_length", "between 1 and 100")

@@ -90,8 +90,10 @@ def optimise_delta(
     Kept places where the old answer is the most probable are left free: sampled texts about the
     subject may state the fact that changes.
     After each step ||delta|| is cut to clamp * ||v0||. A group stops early when each of its
-    edits has `stop_probability`, and gets the delta of its lowest NLL. The parameters must not
-    require gradients. Raises ComputationFailed on values that are not finite.
+    edits has `stop_probability`, or with `stop_first` once all their target tokens were the most
+    probable in every context that many times in a row (ENCORE, Gupta et al. 2025, arXiv
+    2502.01636). It gets the delta of its lowest NLL. The parameters must not require gradients.
+    Raises ComputationFailed on values that are not finite.
     """
     run = _Run.begin(model, site, problem, hp)
     for step in range(hp.steps + 1):
@@ -132,6 +134,7 @@ class _Run:
         self._kept = self._free = torch.empty(0, device=device)
         self._best = torch.zeros_like(v0)
         self._lowest = torch.full((groups,), math.inf, device=device)
+        self._streak = torch.zeros(groups, dtype=torch.int64, device=device)
         self._steps = torch.zeros(groups, dtype=torch.int64)
         self._before = torch.zeros(len(self._edits))
         self._reached = torch.zeros(len(self._edits))
@@ -177,6 +180,10 @@ class _Run:
             0, self._problem.edit_groups, nll.detach(), "amax"
         )
         going = worst > -math.log(self._hp.stop_probability)
+        if self._hp.stop_first is not None:
+            first = _always_first(logits[:split].detach(), self._problem)
+            self._streak = (self._streak + 1) * first
+            going &= self._streak < self._hp.stop_first
         if last or not bool(going.any()):
             return True
         drift = self._divergence(logits[split:])
@@ -232,6 +239,7 @@ class _Run:
         self._suffix = self._suffix.only(rows, self._problem.batch.ids.shape[1])
         self._active = self._active[going]
         self._delta = self._delta[:, going]
+        self._streak = self._streak[going]
         self._stepper.drop(going)
 
 
@@ -286,6 +294,15 @@ def target_nll(logits: Tensor, problem: Problem) -> Tensor:
     """
     each = F.cross_entropy(logits.float(), problem.targets, reduction="none")
     return _mean(each, problem.target_edits)
+
+
+def _always_first(logits: Tensor, problem: Problem) -> Tensor:
+    """Groups all of whose target tokens are the most probable ones, in every context."""
+    wrong = logits.argmax(-1) != problem.targets
+    groups = problem.edit_groups[problem.target_edits]
+    number = torch.zeros(problem.groups, dtype=torch.int64, device=wrong.device)
+    first: Tensor = number.index_add_(0, groups, wrong.long()) == 0
+    return first
 
 
 def _old_answers(logits: Tensor, kept: Tensor, problem: Problem) -> Tensor:
