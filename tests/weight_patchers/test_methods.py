@@ -13,6 +13,7 @@ from weight_patchers.errors import ConflictingEdits, InvalidHyperparameters, Pat
 from weight_patchers.hyperparameters import build, find, override
 from weight_patchers.model import hooks
 from weight_patchers.model.layers import layers, projection
+from weight_patchers.spreading.aims import own_aims
 from weight_patchers.values.optimisation import Site, TargetValues, optimise_delta, target_outcome
 from weight_patchers.values.workload import compute_z, keys_and_states, plan_workload
 
@@ -213,6 +214,40 @@ def test_layers_take_their_shares_of_what_is_missing(
             found = delta.changes[target.name].dense().double()
             assert float((found - update).norm() / update.norm()) < 1e-4
             target.write(target.matrix() + update.float())
+
+
+# What is added to a projection's output is normed or scaled before it is in the residual stream.
+BETWEEN = ["gemma2", "gemma3", "granite", "olmo2"]
+
+
+@pytest.mark.parametrize("family", BETWEEN)
+@pytest.mark.parametrize("name", SPREADING)
+def test_what_was_optimised_is_what_is_written(
+    build_model: BuildModel,
+    tokenizer: PreTrainedTokenizerFast,
+    collected: Collect,
+    name: str,
+    family: str,
+) -> None:
+    """With next to nothing to weigh it against, an update meets the value of each layer."""
+    model, method = build_model(family).eval(), METHODS[name]
+    exact = {"alphaedit": {"null_share": 1.0, "ridge": 1e-9}, "emmet": {"ridge": 0.0}}
+    hparams = _hparams(method, layers=(0, 1), **exact.get(name, {"covariance_weight": 1e-9}))
+    targets = {layer: projection(model, layer) for layer in (0, 1)}
+    values: dict[tuple[Edit, ...], TargetValues] = {}
+    delta = method.compute(
+        model, tokenizer, [PARIS, BERG], hparams, collected(model), contexts=[Context()],
+        value_cache=values,
+    )  # fmt: skip
+    for report in delta.diagnostics["edits"]:
+        assert report["probability_reached"] > 1.5 * report["probability_before"]
+    work = plan_workload(model, tokenizer, [PARIS, BERG], [Context()], hparams)
+    joined = TargetValues.joined(list(values.values()))
+    aims = own_aims(model, targets, work, joined)
+    _apply(model, delta)
+    modules = {layer: target.module for layer, target in targets.items()}
+    for layer, state in keys_and_states(model, {}, modules, work.problems)[1].items():
+        assert torch.allclose(state, aims[layer].value, rtol=1e-3, atol=1e-3)
 
 
 def test_values_do_not_depend_on_the_company(

@@ -18,6 +18,10 @@ class Batch:
         """Keyword arguments of a Transformers forward pass."""
         return {"input_ids": self.ids, "attention_mask": self.mask, "use_cache": False}
 
+    def rows(self, count: int) -> "Batch":
+        """The first `count` rows."""
+        return Batch(self.ids[:count], self.mask[:count])
+
     def columns_from(self, first: Tensor) -> Tensor:
         """Columns [rows, longest] of each row's tokens from `first[row]` on; past the row's end,
         that of its last token."""

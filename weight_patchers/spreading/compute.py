@@ -4,8 +4,9 @@ Meng et al. 2023, "Mass-editing memory in a transformer" (arXiv 2210.07229), sec
 algorithm 1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,15 @@ from weight_patchers.errors import ComputationFailed
 from weight_patchers.job import Job
 from weight_patchers.model import hooks
 from weight_patchers.model.layers import Projection, layers
+from weight_patchers.spreading.aims import (
+    Aim,
+    Aims,
+    Targets,
+    arrives_unchanged,
+    at_projections,
+    common_aims,
+    own_aims,
+)
 from weight_patchers.values.optimisation import Site, TargetValues
 from weight_patchers.values.workload import (
     Workload,
@@ -26,9 +36,6 @@ from weight_patchers.values.workload import (
     keys_and_states,
     plan_workload,
 )
-
-Targets = dict[int, Projection]
-"""The matrices to write, by layer."""
 
 
 def layer_output(job: Job, target: Projection) -> Site:
@@ -49,6 +56,11 @@ class SpreadMethod:
     `site` says where values are optimised at the last layer; the residual is measured at its last
     module. `share(left)` is the part of the residual that a layer takes when `left` layers are to
     come, itself included. `keep_keys` puts the edits' keys in the delta.
+
+    Where what is added to a projection's output does not arrive unchanged in the residual stream
+    (Gemma 2 and 3 norm it, Granite scales it), a residual of the stream cannot be written into a
+    projection. There each layer has a value of its own, at its projection's output, which it takes
+    whole.
     """
 
     name: str
@@ -68,8 +80,8 @@ class SpreadMethod:
         if not job.edits:
             return job.nothing(self.name)
         with job.writable() as (targets, controls):
-            work, values = self._values(job, targets, job.hparams.share_subjects)
-            return self._write(job, targets, controls, work, values)
+            work, aims, values = self._values(job, targets, job.hparams.share_subjects)
+            return self._write(job, targets, controls, work, values, aims)
 
     def compute_each(self, job: Job) -> list[Delta]:
         """A delta for each edit alone, equal to one call of `compute` per edit up to rounding.
@@ -81,15 +93,15 @@ class SpreadMethod:
         if not job.edits:
             return deltas
         with job.writable() as (targets, controls):
-            work, values = self._values(job, targets, share_subjects=False)
+            work, aims, values = self._values(job, targets, share_subjects=False)
             for own, own_work, own_values in job.each(work, values):
                 with hooks.restored([target.weight for target in targets.values()]):
-                    deltas.append(self._write(own, targets, controls, own_work, own_values))
+                    deltas.append(self._write(own, targets, controls, own_work, own_values, aims))
         return deltas
 
     def _values(
         self, job: Job, targets: Targets, share_subjects: bool
-    ) -> tuple[Workload, TargetValues]:
+    ) -> tuple[Workload, Aims, TargetValues]:
         model, hparams = job.model, job.hparams
         work = plan_workload(
             model,
@@ -101,13 +113,24 @@ class SpreadMethod:
             bare_share=hparams.bare_share,
         )
         site = self.site(job, targets[hparams.layers[-1]])
-        return work, compute_z(model, site, work, hparams, job.progress, job.value_cache)
+        aims: Aims = partial(common_aims, model, targets, site, self.share)
+        if not all(arrives_unchanged(model, t, work.problems[0]) for t in targets.values()):
+            site = at_projections(site, targets)
+            aims = partial(own_aims, model, targets)
+        values = compute_z(model, site, work, hparams, job.progress, job.value_cache)
+        return work, aims, values
 
     def _write(
-        self, job: Job, targets: Targets, controls: Controls, work: Workload, values: TargetValues
+        self,
+        job: Job,
+        targets: Targets,
+        controls: Controls,
+        work: Workload,
+        values: TargetValues,
+        aims: Aims,
     ) -> Delta:
         """Write the values into the model, where they stay, and report what that does."""
-        changes, norms, numerics = self._write_layers(job, targets, work, values)
+        changes, norms, numerics = self._write_layers(job, targets, work, aims(work, values))
         keys = {}
         if self.keep_keys:
             by_layer = keys_and_states(job.model, targets, {}, work.problems)[0]
@@ -121,20 +144,17 @@ class SpreadMethod:
         return job.delta(self.name, changes, diagnostics, keys)
 
     def _write_layers(
-        self, job: Job, targets: Targets, work: Workload, values: TargetValues
+        self, job: Job, targets: Targets, work: Workload, aims: Mapping[int, Aim]
     ) -> tuple[dict[str, LowRank], dict[str, float], dict[str, Any]]:
         """The changes and relative norms by parameter, and the solutions' numbers by layer."""
         changes, norms, numerics = {}, {}, {}
-        site = self.site(job, targets[job.hparams.layers[-1]])
-        z = None
-        for number, (layer, target) in enumerate(targets.items()):
+        for layer, target in targets.items():
+            aim = aims[layer]
             keys, states = keys_and_states(
-                job.model, {layer: target}, {0: site.modules[-1]}, work.problems
+                job.model, {layer: target}, {0: aim.module}, work.problems
             )
-            if z is None:
-                z = states[0] + values.delta[-1]
             v, numerics[str(layer)] = self.solve(job, layer, keys[layer].T.double())
-            residual = (z - states[0]).T * self.share(len(targets) - number)
+            residual = (aim.value - states[0]).T * aim.share
             v = v.float()
             if not (bool(torch.isfinite(residual).all()) and bool(torch.isfinite(v).all())):
                 raise ComputationFailed("the update is not finite: lower the clamp or the step")

@@ -19,7 +19,7 @@ from weight_patchers.values.problem import Problem
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """Where a value is added: to the outputs of these modules of decoder layer `layer`.
+    """Where a value is added: to the outputs of these modules, of decoder layer `layer` or above.
 
     `paces` are their step lengths, relative to the hyperparameters' step; by default 1.
     """

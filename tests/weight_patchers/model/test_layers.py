@@ -23,22 +23,25 @@ BuildModel = Callable[..., PreTrainedModel]
 DOWN = "model.layers.1.mlp.down_proj"
 OUT = "model.layers.1.self_attn.o_proj"
 NAMES = {
+    "cohere": (DOWN, OUT),
     "gemma": (DOWN, OUT),
     "gemma2": (DOWN, OUT),
     "gemma3": (DOWN, OUT),
+    "granite": (DOWN, OUT),
     "gpt2": ("transformer.h.1.mlp.c_proj", "transformer.h.1.attn.c_proj"),
     "gptj": ("transformer.h.1.mlp.fc_out", "transformer.h.1.attn.out_proj"),
     "llama": (DOWN, OUT),
     "mistral": (DOWN, OUT),
     "neox": ("gpt_neox.layers.1.mlp.dense_4h_to_h", "gpt_neox.layers.1.attention.dense"),
+    "olmo2": (DOWN, OUT),
     "opt": ("model.decoder.layers.1.fc2", "model.decoder.layers.1.self_attn.out_proj"),
     "phi": ("model.layers.1.mlp.fc2", "model.layers.1.self_attn.dense"),
     "phi3": (DOWN, OUT),
     "qwen2": (DOWN, OUT),
     "qwen3": (DOWN, OUT),
 }
-# They normalise what attention and MLP give before it joins the residual stream.
-SANDWICHED = {"gemma2", "gemma3"}
+# They norm or scale what attention and MLP give before it joins the residual stream.
+SANDWICHED = {"gemma2", "gemma3", "granite", "olmo2"}
 
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -123,9 +126,7 @@ def test_a_written_matrix_reads_back_in_both_orientations(build_model: BuildMode
     [
         ("BloomConfig", {}, "mlp.dense_4h_to_h", "self_attention.dense"),
         ("FalconConfig", {}, "mlp.dense_4h_to_h", "self_attention.dense"),
-        ("GraniteConfig", LLAMA, "mlp.down_proj", "self_attn.o_proj"),
         ("MptConfig", {"expansion_ratio": 2}, "ffn.down_proj", "attn.out_proj"),
-        ("Olmo2Config", LLAMA, "mlp.down_proj", "self_attn.o_proj"),
         ("StableLmConfig", LLAMA, "mlp.down_proj", "self_attn.o_proj"),
         ("Starcoder2Config", LLAMA, "mlp.c_proj", "self_attn.o_proj"),
     ],
