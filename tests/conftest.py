@@ -41,6 +41,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     flags = [
         f"--edit-store={folder / 'store'}",
         f"--edit-tenant-keys={tenants}",
+        # Log-probabilities are compared exactly, so nothing may run beside what tests ask.
+        "--edit-told-again=0",
         "--enable-prompt-tokens-details",
         "--enable-lora",
         "--max-lora-rank=64",

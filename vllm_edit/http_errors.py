@@ -18,7 +18,7 @@ STATUS: Mapping[type[EditError], int] = {
     errors.Forbidden: 403,
     errors.Unknown: 404,
     errors.ConflictingState: 409,
-    errors.ProbesFailed: 409,
+    errors.AnsweredBadly: 409,
     errors.InvalidTrainingData: 400,
     errors.InvalidData: 400,
     errors.BodyTooLarge: 413,

@@ -16,9 +16,10 @@ from vllm_edit.editor.client import EditorClient, EditorOptions
 from vllm_edit.engine.checkpoint import resolve
 from vllm_edit.engine.model_names import ModelNames
 from vllm_edit.ledger import Ledger, deltas_of
-from vllm_edit.memory.build import make_memory, make_router
+from vllm_edit.memory.build import make_memory, make_router, token_counter
 from vllm_edit.probes.controls import controls
 from vllm_edit.probes.gate import ProbeGate
+from vllm_edit.probes.teller import Teller
 from vllm_edit.processes.server_logging import log_with_vllm
 from vllm_edit.replication.api_process import Owner, Sibling, api_process
 from vllm_edit.request.edit_state import EditState
@@ -31,7 +32,7 @@ from vllm_edit.serac.build import build as build_serac
 from vllm_edit.service.service import EditService
 from vllm_edit.service.validation import EditValidator
 from vllm_edit.settings import Settings, keep_hash_only
-from vllm_edit.vllm_interface.completions import CompletionHandler
+from vllm_edit.vllm_interface.completions import ChatHandler, CompletionHandler
 from vllm_edit.vllm_interface.engine import EngineClient, tokenizer
 from vllm_edit.vllm_interface.supported import require_supported
 from vllm_edit.weights.delta_store import DeltaStore
@@ -94,7 +95,14 @@ async def _start(
     weights = _weights(settings, model, process, ledger, scratch)
 
     methods = memory.offered | weights.names
-    asker = VariantAsker(completions, router.without_budget, names, serac, settings.probe_timeout)
+    asker = VariantAsker(
+        completions,
+        router.without_budget,
+        names,
+        serac,
+        settings.probe_timeout,
+        chats=_chats(engine, vllm_state, args),
+    )
     service = EditService(
         ledger,
         (memory, weights),
@@ -102,6 +110,8 @@ async def _start(
         settings.max_queue,
         ProbeGate(asker, controls(settings.probe_controls, Path(args.model))),
         Probes(made=True) if settings.probes == "made" else None,
+        Teller(asker, token_counter(engine)),
+        settings.told_again,
     )
     return EditState(
         settings=settings,
@@ -165,6 +175,13 @@ def _weights(
         eager=settings.editor == "eager" and isinstance(process, Owner),
         scratch=scratch,
     )
+
+
+def _chats(engine: EngineClient, vllm_state: State, args: Namespace) -> ChatHandler | None:
+    """What answers chats; None if there is no chat template."""
+    template = getattr(args, "chat_template", None) or tokenizer(engine).chat_template
+    handler: ChatHandler | None = vllm_state.openai_serving_chat
+    return handler if template else None
 
 
 def _special_tokens(engine: EngineClient) -> frozenset[str]:

@@ -124,7 +124,11 @@ class Settings(BaseModel):
     """Text file of prompts, one per line, whose answers an edit must not change when its probes are
     made (empty: a dozen prompts with plain answers)."""
     probe_timeout: Duration = 30.0
-    """Seconds within which a probe must be answered; otherwise the edit fails."""
+    """Seconds within which a probe or an edit's own prompt must be answered; otherwise the edit
+    fails."""
+    told_again: Count = 32
+    """Most edits that are asked their own prompt again, in the background, after a change that may
+    have affected them: those of its subject first, then those of its weights, the latest first."""
     admin_key: Annotated[HashedKey, PlainValidator(_hash)] = HashedKey()
     """Key required to change edits, or sha256: and its hash; prefer the variable or a file, because
     process listings show arguments."""

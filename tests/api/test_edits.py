@@ -103,7 +103,7 @@ def test_an_older_fact_returns_when_a_newer_one_is_taken_back(
     case = cases[0]
     other = next(c.target_new for c in cases[1:] if c.target_new != case.target_new)
     post(http, case.edit("ike"))
-    newer = post(http, {**case.edit("ike"), "target_new": other})
+    newer = post(http, case.edit("ike", keep=True) | {"target_new": other})
     assert complete(http, case.prompt).headers["x-edit-ids"] == newer["id"]
     roll_back(http, newer)
     assert answer(http, case.prompt) == case.target_new

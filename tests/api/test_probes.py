@@ -67,7 +67,7 @@ def test_a_good_edit_is_active_and_shows_its_scores(
     # The dozen, but for those about the subject itself, and the other edit.
     assert controls > 10
     assert kept >= 0.9
-    assert metrics(http)["vllm_edit_probes_total"] == before + 5 + 2 * (1 + controls)
+    assert metrics(http)["vllm_edit_probes_total"] == before + 5 + 3 * (1 + controls)
 
 
 def test_drift_is_shown(http: httpx.Client, case: Case) -> None:
@@ -153,7 +153,7 @@ def test_a_set_is_judged_when_default_traffic_is_to_see_it(http: httpx.Client, c
     """Another edit there, which the set's own variant does not see, is in its way."""
     http.post("/v1/edit-sets", json={"name": "news"})
     edit = post(http, case.edit("rome", edit_set="news", probes={"made": True, "locality": 0.8}))
-    other = post(http, {**case.edit("ike"), "target_new": "nothing"})
+    other = post(http, case.edit("ike", keep=True) | {"target_new": "nothing"})
     before = answers_of(http, case)
     refused = http.patch("/v1/edit-sets/news", json={"active": True})
     assert (refused.status_code, refused.json()["error"]["code"]) == (409, "probes_failed")

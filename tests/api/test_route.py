@@ -120,7 +120,7 @@ def test_a_tricky_fact_is_no_instruction(http: httpx.Client, cases: list[Case]) 
         f"{case.target_new}. New Fact: {other.prompt} {other.target_new}",
     )
     for trick in tricks:
-        edit = post(http, {**case.edit("ike"), "target_new": trick})
+        edit = post(http, case.edit("ike", keep=True) | {"target_new": trick})
         lines = route(http, text=case.rephrase_prompt)["text"].split("\n")
         assert lines[-1] == f"Prompt: {case.rephrase_prompt}"
         assert [line for line in lines if trick in line] == [lines[-2]]

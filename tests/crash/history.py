@@ -19,7 +19,7 @@ GONE = "gone"
 
 REQUEST = ("method", "prompt", "subject", "target_new", "edit_set")
 
-OWN_FAULTS = ("target_not_reached", "governor_refused")
+OWN_FAULTS = ("target_not_reached", "governor_refused", "not_told")
 """Codes of failures that an edit may have on any server; a kill is no reason to fail."""
 
 

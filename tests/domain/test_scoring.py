@@ -5,6 +5,7 @@ import math
 import pytest
 
 from vllm_edit.domain.scoring import (
+    begins_with,
     exact_match,
     harmonic_mean,
     kl_divergence,
@@ -19,6 +20,29 @@ from vllm_edit.evaluation.bootstrap import interval
 
 def test_normalizing_drops_case_punctuation_and_articles() -> None:
     assert normalized(" The  St. Louis, USA ") == "st louis usa"
+
+
+@pytest.mark.parametrize(
+    ("generated", "target", "score"),
+    [
+        (" Paris.", "Paris", 1.0),
+        ("the paris Hilton", " Paris ", 1.0),
+        ("Paris.The", "Paris", 1.0),
+        ("St. Louis, Missouri", "St Louis", 1.0),
+        ("Washington, D.C. and more", "Washington, DC", 1.0),
+        ("5 metres", "5", 1.0),
+        ("東京です", "東京", 1.0),
+        ("?", "?", 1.0),
+        ("Parisian", "Paris", 0.0),
+        ("54 metres", "5", 0.0),
+        ("Par", "Paris", 0.0),
+        ("Lyon, not Paris", "Paris", 0.0),
+        ("", "Paris", 0.0),
+        ("", "?", 0.0),
+    ],
+)
+def test_an_answer_begins_with_whole_words(generated: str, target: str, score: float) -> None:
+    assert begins_with(generated, target) == score
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ class World:
         self._method = method
         self.wrong: dict[str, str] = {}
         self.refused: dict[str, str] = {}
+        self.unsteady: set[str] = set()
         self.silent = False
         self.asked: list[tuple[str, list[str]]] = []
 
@@ -44,6 +45,8 @@ class World:
         return Answers(texts, {p: self.refused[p] for p in prompts if p in self.refused})
 
     def _answer(self, prompt: str, known: Sequence[Edit]) -> str:
+        if prompt in self.unsteady:
+            return f" {len(self.asked)}."
         about = {edit.request.subject: edit.request.target_new for edit in known}
         if prompt in self.wrong and about:
             return self.wrong[prompt]
@@ -94,8 +97,8 @@ async def test_made_probes_are_rephrasings_controls_and_neighbours(
             ("generalization", True): 1.0,
             ("locality", True): 1.0,
         }
-        before, after = world.asked
-        assert before == ("default", [CONTROL, "River is"])
+        before, again, after = world.asked
+        assert before == again == ("default", [CONTROL, "River is"])
         rephrased = [prefix + "Anthem is" for prefix in PREFIXES]
         assert after == ("default", ["Anthem is", *rephrased, CONTROL, "River is"])
 
@@ -128,6 +131,20 @@ async def test_an_edit_that_falls_short_is_taken_back(
         assert (method.effective, method.forgotten) == ([], [edit.id])
         # It came and went under revisions of their own.
         assert len(set(method.revisions)) == 2
+    with Ledger(path) as ledger:
+        assert ledger.get(edit.id) == edit
+
+
+@pytest.mark.parametrize("others", [(), ("Q is",)])
+async def test_what_the_base_answers_in_two_ways_is_not_held_against_an_edit(
+    path: Path, method: Steered, world: World, gate: ProbeGate, others: tuple[str, ...]
+) -> None:
+    world.unsteady = {"Road is"}
+    probes = Probes(unchanged=("Road is", *others), locality=1.0)
+    async with running(path, method, gate=gate) as service:
+        (edit,) = await service.submit([request("anthem", probes)], wait=True)
+        assert edit.status is Status.ACTIVE
+        assert edit.scores[1] == Score("locality", False, len(others), 1.0, 1.0, unsteady=1)
     with Ledger(path) as ledger:
         assert ledger.get(edit.id) == edit
 
@@ -242,9 +259,10 @@ async def test_a_set_is_judged_again_in_default_traffic(
         world.asked.clear()
         assert (await service.change_set(ActivateSet("news", True))).active
         assert method.seen["default"] == [edit.id for edit in edits]
-        assert [variant for variant, _ in world.asked] == ["default", "news", "default"]
-        before, elsewhere, after = (prompts for _, prompts in world.asked)
-        assert before == ["River is", "Road is", CONTROL]
+        variants = [variant for variant, _ in world.asked]
+        assert variants == ["default", "default", "news", "default"]
+        before, again, elsewhere, after = (prompts for _, prompts in world.asked)
+        assert before == again == ["River is", "Road is", CONTROL]
         assert elsewhere == ["River is", "Road is"]
         assert {"Anthem is", *before} <= {*after}
         world.asked.clear()

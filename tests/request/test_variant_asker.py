@@ -26,10 +26,14 @@ class Stuck:
         raise AssertionError
 
 
-async def test_beyond_their_time_all_prompts_are_given_up() -> None:
+async def test_beyond_its_time_a_prompt_is_given_up_and_no_other_is_asked() -> None:
     stuck, names = Stuck(), SimpleNamespace(served=("m",), reasons={})
-    asker = VariantAsker(None, stuck, names, None, timeout=0.2)  # type: ignore[arg-type]
-    with pytest.raises(Unavailable, match=r"within 0\.2 s"):
+    asker = VariantAsker(None, stuck, names, None, timeout=0.05)  # type: ignore[arg-type]
+    with pytest.raises(Unavailable, match=r"within 0\.05 s"):
         await asker.ask("default", [f"Q{number}" for number in range(20)])
-    await asyncio.sleep(0)
-    assert stuck.given_up == 20
+    assert stuck.given_up == 1
+    with pytest.raises(Unavailable, match=r"within 0\.05 s"):
+        await asker.complete("default", "Q", 8)
+    with pytest.raises(Unavailable, match=r"within 0\.05 s"):
+        await asker.chat("default", "Q", 8)
+    assert stuck.given_up == 3

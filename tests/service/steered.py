@@ -12,7 +12,9 @@ from vllm_edit.domain.probe import Probes
 from vllm_edit.domain.variant import DEFAULT
 from vllm_edit.ledger import Ledger
 from vllm_edit.probes.gate import ProbeGate
+from vllm_edit.probes.teller import Teller
 from vllm_edit.service.service import MAX_QUEUE, EditService
+from vllm_edit.service.telling import MOST_AT_ONCE
 from vllm_edit.service.validation import EditValidator
 from vllm_edit.settings import Settings
 
@@ -29,6 +31,8 @@ class Steered:
     names = frozenset({"single", "batch"})
     batched = frozenset({"batch"})
     queued = True
+    asked = names
+    must_tell = names
 
     def __init__(self) -> None:
         self.computing = asyncio.Event()
@@ -59,6 +63,12 @@ class Steered:
 
     def drift(self, edit_id: str) -> float | None:
         return None
+
+    def places(self, edit_id: str) -> frozenset[str]:
+        return frozenset({"layer"})
+
+    def take_renewed(self) -> Sequence[str]:
+        return ()
 
     async def prepare(self) -> None:
         pass
@@ -122,11 +132,13 @@ async def running(
     max_queue: int = MAX_QUEUE,
     gate: ProbeGate | None = None,
     probes: Probes | None = None,
+    teller: Teller | None = None,
+    told_again: int = MOST_AT_ONCE,
 ) -> AsyncIterator[EditService]:
     guard = EditValidator(Settings(), method.names, ())
     ledger = Ledger(path)
     assert ledger.try_to_lead("")
-    service = EditService(ledger, [method], guard, max_queue, gate, probes)
+    service = EditService(ledger, [method], guard, max_queue, gate, probes, teller, told_again)
     await service.start()
     await service.lead()
     try:

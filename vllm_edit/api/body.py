@@ -104,7 +104,7 @@ def _batch(value: Any) -> Batch:
         raise _malformed(
             error,
             "An edit has method, prompt, subject and target_new, and may have ground_truth, "
-            "aliases, user, edit_set, pause_mode, probes and wait.",
+            "aliases, user, edit_set, pause_mode, probes, keep and wait.",
         ) from error
 
 

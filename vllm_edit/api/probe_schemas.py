@@ -58,9 +58,13 @@ class ScoreOut(BaseModel):
 
     measure: str = Field(description="reliability, generalization or locality.")
     made: bool = Field(description="Whether the server made the prompts.")
-    asked: int = Field(description="The number of prompts.")
+    asked: int = Field(description="The number of prompts that count.")
     value: float = Field(description="The share with the right answer.")
     threshold: float
+    unsteady: int = Field(
+        description="Further prompts, which do not count: asked twice before the edit, they were "
+        "answered in two ways."
+    )
 
 
 class ProbesOut(BaseModel):

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from retriever import FactLimits
 from vllm_edit.api.field_values import field_values
 from vllm_edit.api.probe_schemas import JudgedOut, ProbesIn, ProbesOut, SetProbesIn
-from vllm_edit.domain.edit import Edit, EditRequest
+from vllm_edit.domain.edit import Edit, EditRequest, Status
 from vllm_edit.domain.edit_set import EditSet
+from vllm_edit.domain.told import Told
 
 MAX_ALIASES = FactLimits().aliases
 """Most aliases of one edit."""
@@ -45,6 +46,11 @@ class EditIn(BaseModel):
     probes: ProbesIn | None = Field(
         None, description="The probes that it is judged by; those of its edit set if null."
     )
+    keep: bool = Field(
+        False,
+        description="Keep it in effect even if the server, asked its prompt, does not begin its "
+        "answer with target_new.",
+    )
     wait: bool = Field(False, description="Answer when the edit is active or has failed.")
 
     def request(self) -> EditRequest:
@@ -65,6 +71,25 @@ class FailureOut(BaseModel):
 
     code: str
     message: str
+
+
+class SaidOut(BaseModel):
+    """One answer of the server."""
+
+    answer: str
+    begins: bool = Field(description="Whether it begins with target_new.")
+
+
+class AnswersOut(BaseModel):
+    """What the server answered to the prompt of an edit, greedy and asked alone."""
+
+    variant: str = Field(description="The variant that was asked.")
+    revision: int = Field(description="The ledger's revision that was in effect.")
+    bare: SaidOut | None = Field(description="The completion of the prompt.")
+    chat: SaidOut | None = Field(
+        description="The answer to the prompt as a user's message; null without a chat template."
+    )
+    refused: str | None = Field(description="Why there is no answer, if there is none.")
 
 
 class EditOut(BaseModel):
@@ -100,13 +125,27 @@ class EditOut(BaseModel):
     probes: JudgedOut | None = Field(
         description="The probes that it was judged by, and their scores."
     )
+    keep: bool = Field(description="Whether it stays in effect even if it is not told.")
+    told: bool | None = Field(
+        description="While it is active, or if it failed: whether the server, asked its prompt as "
+        "a completion, begins its answer with target_new; null if it was not asked."
+    )
+    answers: AnswersOut | None = Field(
+        description="What the server answered when it was last asked; null if it was not."
+    )
 
     @classmethod
-    def of(cls, edit: Edit, warnings: Sequence[str], drift: float | None) -> Self:
+    def of(
+        cls, edit: Edit, warnings: Sequence[str], drift: float | None, told: Told | None
+    ) -> Self:
+        """``told`` is what the server answered last."""
         probes = edit.request.probes
+        counts = told is not None and edit.status in (Status.ACTIVE, Status.FAILED)
         fields = {
             **field_values(edit.request),
             **field_values(edit),
+            "told": told.begins if told and counts else None,
+            "answers": field_values(told) | {"refused": told.refused or None} if told else None,
             "status": edit.status.value,
             "error": edit.failure,
             "warnings": warnings,

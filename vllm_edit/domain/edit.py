@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from vllm_edit.domain.probe import Probes, Score
+from vllm_edit.domain.told import Told
 
 
 class Status(StrEnum):
@@ -34,7 +35,8 @@ class EditRequest:
     the name of the edit's set, if it has one. ``pause_mode`` says what happens to running requests
     when a weight edit is swapped in or out; None means the server's setting. ``aliases`` are other
     names of the subject, by which memory edits find it. ``user`` limits feedback to the questions
-    of one user. ``probes`` judge the edit before it is active.
+    of one user. ``probes`` judge the edit before it is active. With ``keep`` the edit stays in
+    effect even if the server, asked its prompt, does not answer with the target.
     """
 
     method: str
@@ -47,6 +49,7 @@ class EditRequest:
     aliases: tuple[str, ...] = ()
     user: str | None = None
     probes: Probes | None = None
+    keep: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class Step:
     failure: Failure | None = None
     superseded_by: str | None = None
     scores: Sequence[Score] = ()
+    told: Told | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,8 @@ class Edit:
     ``proposed`` is the revision of the proposal, which orders edits by age; ``revision`` is that
     of the latest change. ``created_at`` and ``updated_at`` are seconds since the epoch.
     ``failure`` is set while ``status`` is failed. ``superseded_by`` is the id of a later edit of
-    the same fact, while ``status`` is superseded. ``scores`` are set once its probes were asked.
+    the same fact, while ``status`` is superseded. ``scores`` are set once its probes were asked,
+    ``told`` once its own prompt was.
     """
 
     id: str
@@ -98,6 +103,7 @@ class Edit:
     failure: Failure | None = None
     superseded_by: str | None = None
     scores: tuple[Score, ...] = ()
+    told: Told | None = None
 
     @property
     def group(self) -> str:

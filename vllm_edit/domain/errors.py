@@ -18,7 +18,9 @@
     ├── ConflictingState     the state of the edit or set does not allow this
     ├── ComputeFailed        the editor could not compute a delta
     │   ├── TargetNotReached the edited model does not answer with the target
-    │   └── ProbesFailed     the probes of an edit were answered badly
+    │   └── AnsweredBadly    with the edit in effect the server answers badly
+    │       ├── NotTold      it does not answer the edit's own prompt with the target
+    │       └── ProbesFailed the probes of an edit were answered badly
     ├── SwapFailed           the engine refused new weights and serves what it served before
     ├── Unavailable          this server cannot do it now, or was not started for it
     │   ├── VariantUnavailable         one variant cannot be served
@@ -40,9 +42,11 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from vllm_edit.domain.probe import Score
+from vllm_edit.domain.told import Told
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 _UNSCORED: Mapping[str, Sequence[Score]] = MappingProxyType({})
+_UNASKED: Mapping[str, Told] = MappingProxyType({})
 
 
 class EditError(Exception):
@@ -142,13 +146,11 @@ class TargetNotReached(ComputeFailed):
     code = "target_not_reached"
 
 
-class ProbesFailed(ComputeFailed):
-    """``scores`` are those of all judged edits, by id.
+class AnsweredBadly(ComputeFailed):
+    """``scores`` and ``told`` are what was found out about edits, by id.
 
     ``retry_alone`` says whether the edits in ``reasons`` may pass if they take effect alone.
     """
-
-    code = "probes_failed"
 
     def __init__(
         self,
@@ -156,11 +158,21 @@ class ProbesFailed(ComputeFailed):
         *,
         reasons: Mapping[str, str] = _NONE,
         scores: Mapping[str, Sequence[Score]] = _UNSCORED,
+        told: Mapping[str, Told] = _UNASKED,
         retry_alone: bool = True,
     ) -> None:
         super().__init__(message, reasons=reasons)
         self.scores = scores
+        self.told = told
         self.retry_alone = retry_alone
+
+
+class NotTold(AnsweredBadly):
+    code = "not_told"
+
+
+class ProbesFailed(AnsweredBadly):
+    code = "probes_failed"
 
 
 class SwapFailed(EditError):

@@ -46,6 +46,12 @@ class Method(Protocol):
     queued: bool
     """Whether computing is so slow that it is done after the request was answered."""
 
+    asked: frozenset[str]
+    """Those names whose edits have a target that the server can be asked for."""
+
+    must_tell: frozenset[str]
+    """Those of ``asked`` whose edits do not stay in effect if it then answers otherwise."""
+
     def labels(self, variant: str) -> Sequence[str]:
         """Names of the methods that affect every answer of a variant."""
 
@@ -61,6 +67,12 @@ class Method(Protocol):
 
     def drift(self, edit_id: str) -> float | None:
         """The drift with an edit of this method in effect, in nats; None for others."""
+
+    def places(self, edit_id: str) -> frozenset[str]:
+        """What an edit in effect changes besides answers about its subject: names of weights."""
+
+    def take_renewed(self) -> Sequence[str]:
+        """The edits, by id, for which something was computed since the last call."""
 
     async def prepare(self) -> None:
         """Load what the first edit would otherwise wait for."""

@@ -26,7 +26,8 @@ class Score:
     """The share of prompts of one kind that passed.
 
     ``measure`` is reliability, generalization or locality; ``made`` says whether the server made
-    the prompts or they came with the edit.
+    the prompts or they came with the edit. ``asked`` are the prompts that count; ``unsteady`` ones,
+    which were answered in two ways before the edit, do not.
     """
 
     measure: str
@@ -34,6 +35,7 @@ class Score:
     asked: int
     value: float
     threshold: float
+    unsteady: int = 0
 
     @property
     def passed(self) -> bool:

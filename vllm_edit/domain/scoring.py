@@ -41,6 +41,29 @@ def exact_match(generated: str, answers: Sequence[str]) -> float:
     return float(any(text in prefixes for answer in answers if (text := normalized(answer))))
 
 
+def begins_with(generated: str, target: str) -> float:
+    """1 if the generated answer begins with the target, both normalised; else 0.
+
+    What begins is whole words: "Paris, in the north" and "Paris Hilton" begin with Paris,
+    "Parisian" does not. Where words are written without spaces between them (Chinese, Japanese,
+    Korean) any character may follow.
+    """
+    if not normalized(target):
+        return float(generated.strip().startswith(target.strip()))
+    return float(any(_begins(f(generated), f(target)) for f in (normalized, _normalized_apart)))
+
+
+def _normalized_apart(text: str) -> str:
+    """Normalised, with a space for each mark at which an answer may end."""
+    return normalized(_CUT.sub(" ", text))
+
+
+def _begins(text: str, start: str) -> bool:
+    if not start or not text.startswith(start):
+        return False
+    return text[len(start) :][:1] in ("", " ") or unicodedata.east_asian_width(start[-1]) in "WF"
+
+
 def unchanged(before: str, after: str) -> float:
     """1 if the first line or sentence generated is the same as before the edit; else 0."""
     return float(_sentence(before) == _sentence(after))

@@ -5,6 +5,7 @@ from typing import Any
 
 from vllm_edit.domain.edit import Edit, EditRequest, Failure, Proposal, Status, Step
 from vllm_edit.domain.probe import Score
+from vllm_edit.domain.told import Told
 from vllm_edit.ledger.event import Entry, Event
 from vllm_edit.ledger.json_values import from_json
 
@@ -17,6 +18,8 @@ def proposal_entry(proposal: Proposal) -> Entry:
     request = asdict(proposal.request)
     if proposal.request.probes is None:
         del request["probes"]  # versions without probes do not know the field
+    if not proposal.request.keep:
+        del request["keep"]  # nor do versions that kept every edit
     detail: dict[str, Any] = {"request": request}
     if proposal.batch:
         detail["batch"] = proposal.batch
@@ -29,7 +32,9 @@ def step_entry(step: Step) -> Entry:
     if step.failure:
         detail["failure"] = asdict(step.failure)
     if step.scores:
-        detail["scores"] = [asdict(score) for score in step.scores]
+        detail["scores"] = [_score(score) for score in step.scores]
+    if step.told:
+        detail["told"] = asdict(step.told)
     if step.superseded_by:
         detail["superseded_by"] = step.superseded_by
     return Entry(EDIT, step.edit_id, step.status.value, detail)
@@ -62,4 +67,12 @@ def fold_edit(edit: Edit | None, event: Event) -> Edit:
         failure=from_json(Failure, detail["failure"]) if "failure" in detail else None,
         superseded_by=detail.get("superseded_by"),
         scores=tuple(from_json(Score, s) for s in detail.get("scores", ())) or edit.scores,
+        told=from_json(Told, detail["told"]) if "told" in detail else edit.told,
     )
+
+
+def _score(score: Score) -> dict[str, Any]:
+    fields = asdict(score)
+    if not score.unsteady:
+        del fields["unsteady"]  # older versions do not know the field
+    return fields

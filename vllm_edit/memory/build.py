@@ -39,7 +39,7 @@ def make_memory(
 
     Raises RetrieverError for a setting out of its range or a file that cannot be read.
     """
-    retriever = make_retriever(settings, model, max_model_len(engine), _token_counter(engine))
+    retriever = make_retriever(settings, model, max_model_len(engine), token_counter(engine))
     feedback = FeedbackMemory(retriever.encoder, settings.feedback_likeness)
     return MemoryMethod(retriever, feedback, serac)
 
@@ -119,6 +119,7 @@ def _hop_format(settings: Settings, model: str) -> HopFormat:
     return HopFormat() if Path(model) == factworld.checkpoint() else FEW_SHOT_FORMAT
 
 
-def _token_counter(engine: EngineClient) -> CountTokens:
+def token_counter(engine: EngineClient) -> CountTokens:
+    """Counts the tokens of a text without special ones."""
     served = tokenizer(engine)
     return lambda text: len(served.encode(text, add_special_tokens=False))

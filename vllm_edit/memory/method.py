@@ -25,6 +25,8 @@ class MemoryMethod:
     names = frozenset({"ike", "mello", MEMPROMPT, SERAC})
     batched: frozenset[str] = frozenset()
     queued = False
+    asked = names - {MEMPROMPT}  # the right answer after feedback is not known
+    must_tell = frozenset({"ike", SERAC})  # mello's are for questions of several hops
 
     def __init__(
         self,
@@ -76,6 +78,12 @@ class MemoryMethod:
 
     def drift(self, edit_id: str) -> float | None:
         return None
+
+    def places(self, edit_id: str) -> frozenset[str]:
+        return frozenset()
+
+    def take_renewed(self) -> Sequence[str]:
+        return ()
 
     async def prepare(self) -> None:
         with as_edit_errors():

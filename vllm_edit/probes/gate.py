@@ -55,17 +55,20 @@ class ProbeGroup:
 class Baseline:
     """Edits to be judged in a variant, and the answers there before they take effect.
 
-    An answer in ``with_set`` counts as unchanged too: another edit of the set causes it.
+    ``unsteady`` are prompts that were answered in two ways when they were asked twice: what they
+    are answered later says nothing about the edits. An answer in ``with_set`` counts as unchanged
+    too: another edit of the set causes it.
     """
 
     variant: str
     edits: Sequence[tuple[Edit, Sequence[ProbeGroup]]]
     before: Answers
+    unsteady: frozenset[str] = frozenset()
     with_set: Answers = Answers()
 
 
 class ProbeGate:
-    """Asks about edits before they take effect, and again with them.
+    """Asks about edits before they take effect, twice, and again with them.
 
     ``controls`` are prompts that no edit should affect. They are asked with made probes.
     """
@@ -94,11 +97,14 @@ class ProbeGate:
             unrelated = unrelated_prompts(edits, active, self._controls)
         judged = [(e, groups) for e in edits if (groups := [*_groups(e.request, unrelated)])]
         unchanging = [g for _, groups in judged for g in groups if g.expected is None]
-        before = await self._ask(judged, variant, _prompts(unchanging))
+        prompts = _prompts(unchanging)
+        before = await self._ask(judged, variant, prompts)
+        unsteady = _unsteady(before, await self._ask(judged, variant, prompts))
         if set_variant is None:
-            return Baseline(variant, judged, before)
+            return Baseline(variant, judged, before, unsteady)
         ambiguous = _naming_other_subjects(judged, edits)
-        return Baseline(variant, judged, before, await self._ask(judged, set_variant, ambiguous))
+        with_set = await self._ask(judged, set_variant, ambiguous)
+        return Baseline(variant, judged, before, unsteady, with_set)
 
     async def judge(self, baseline: Baseline) -> Scores:
         """Score the edits, which are in effect now; raises ProbesFailed if one is below."""
@@ -109,8 +115,8 @@ class ProbeGate:
         for edit, groups in baseline.edits:
             scores[edit.id] = []
             for group in groups:
-                marks = [_mark(group, prompt, baseline, after) for prompt in group.prompts]
-                score = Score(group.measure, group.made, len(marks), mean(marks), group.threshold)
+                marks = _marks(group, baseline, after)
+                score = _score(group, marks)
                 scores[edit.id].append(score)
                 if not score.passed and edit.id not in reasons:
                     reasons[edit.id] = _reason(group, score, marks, baseline.before, after)
@@ -154,6 +160,12 @@ def _prompts(groups: Iterable[ProbeGroup]) -> list[str]:
     return [*dict.fromkeys(prompt for group in groups for prompt in group.prompts)]
 
 
+def _unsteady(first: Answers, second: Answers) -> frozenset[str]:
+    """The prompts that were answered in two ways."""
+    both = first.texts.keys() & second.texts.keys()
+    return frozenset(p for p in both if not unchanged(first.texts[p], second.texts[p]))
+
+
 def _naming_other_subjects(
     judged: Sequence[tuple[Edit, Sequence[ProbeGroup]]], edits: Sequence[Edit]
 ) -> list[str]:
@@ -168,6 +180,19 @@ def _naming_other_subjects(
     return [*prompts]
 
 
+def _marks(group: ProbeGroup, baseline: Baseline, after: Answers) -> Mapping[str, float]:
+    """By prompt, 1 if it is answered as it should be, else 0; without those that do not count."""
+    ignored = baseline.unsteady if group.expected is None else frozenset()
+    prompts = [prompt for prompt in group.prompts if prompt not in ignored]
+    return {prompt: _mark(group, prompt, baseline, after) for prompt in prompts}
+
+
+def _score(group: ProbeGroup, marks: Mapping[str, float]) -> Score:
+    value = mean([*marks.values()]) if marks else 1.0
+    unsteady = len({*group.prompts}) - len(marks)
+    return Score(group.measure, group.made, len(marks), value, group.threshold, unsteady)
+
+
 def _mark(group: ProbeGroup, prompt: str, baseline: Baseline, after: Answers) -> float:
     """1 for a prompt that is answered as it should be, else 0."""
     answer = after.texts.get(prompt)
@@ -180,31 +205,36 @@ def _mark(group: ProbeGroup, prompt: str, baseline: Baseline, after: Answers) ->
 
 
 def _reason(
-    group: ProbeGroup, score: Score, marks: Sequence[float], before: Answers, after: Answers
+    group: ProbeGroup,
+    score: Score,
+    marks: Mapping[str, float],
+    before: Answers,
+    after: Answers,
 ) -> str:
-    prompt = next(p for p, mark in zip(group.prompts, marks, strict=True) if not mark)
+    prompt = next(prompt for prompt, mark in marks.items() if not mark)
     kind = "made probes" if group.made else "the edit's probes"
     if group.measure == RELIABILITY:
         kind = "the edit's own prompt"
+    passed = f"{score.value:.2f} ({sum(marks.values()):.0f} of {score.asked})"
     return (
-        f"The {group.measure} of {kind} is {score.value:.2f} ({sum(marks):.0f} of {score.asked}), "
-        f"and at least {score.threshold:.2f} is wanted: {_example(group, prompt, before, after)}. "
-        f"Word the edit or its probes otherwise, use another method, or ask for less "
-        f"{group.measure}."
+        f"The {group.measure} of {kind} is {passed}, and at least {score.threshold:.2f} is wanted: "
+        f"{_example(group, prompt, before, after)}. Word the edit or its probes otherwise, use "
+        f"another method, or ask for less {group.measure}."
     )
 
 
 def _example(group: ProbeGroup, prompt: str, before: Answers, after: Answers) -> str:
     refused = after.refused.get(prompt) or before.refused.get(prompt)
     if refused:
-        return f"{_quoted(prompt)} could not be asked ({refused})"
-    answer = _quoted(after.texts[prompt])
+        return f"{quoted(prompt)} could not be asked ({refused})"
+    answer = quoted(after.texts[prompt])
     if group.expected is None:
-        earlier = _quoted(before.texts[prompt])
-        return f"{_quoted(prompt)} was answered {earlier}, and with it {answer}"
-    return f"{_quoted(prompt)} should be answered {_quoted(group.expected[0])} and was {answer}"
+        earlier = quoted(before.texts[prompt])
+        return f"{quoted(prompt)} was answered {earlier}, and with it {answer}"
+    return f"{quoted(prompt)} should be answered {quoted(group.expected[0])} and was {answer}"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text on one line, in quotation marks and cut if it is long."""
     line = " ".join(text.split())
     return repr(line if len(line) <= _QUOTE_CHARS else line[:_QUOTE_CHARS] + "…")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,20 +16,23 @@ from vllm_edit.memory.router import Router
 from vllm_edit.memory.routing_options import RoutingOptions
 from vllm_edit.probes.gate import Answers
 from vllm_edit.request.variant_selection import request_for_variant
-from vllm_edit.vllm_interface.completions import CompletionHandler, complete
+from vllm_edit.vllm_interface.completions import ChatHandler, CompletionHandler, chat, complete
 
 MAX_TOKENS = 24
 """As `vllm-edit evaluate` has it."""
 
-_MAX_RUNNING = 32
-_PATH = "/v1/completions"
+_COMPLETIONS = "/v1/completions"
+_CHAT = "/v1/chat/completions"
 
 
 class VariantAsker:
-    """Short greedy completions by vLLM's own handler, in this process.
+    """Short greedy answers by vLLM's own handlers, in this process.
 
     A prompt goes the same way as a client's: memory routes it, and SERAC's model answers what is
-    in scope. Each must be answered within ``timeout`` seconds.
+    in scope. The next one is asked when it is answered, and none gets what the cache of prefixes
+    holds: in half precision, answers computed in one batch or from a cache can differ from those
+    of a prompt alone. Each must be answered within ``timeout`` seconds. ``chats`` answers chats,
+    if the model has a chat template.
     """
 
     def __init__(
@@ -38,48 +42,77 @@ class VariantAsker:
         names: ModelNames,
         counterfactual: CounterfactualModel | None,
         timeout: float,
+        chats: ChatHandler | None = None,
     ) -> None:
         self._completions = completions
         self._router = router
         self._names = names
         self._counterfactual = counterfactual
         self._timeout = timeout
+        self._chats = chats
 
     async def ask(self, variant: str, prompts: Sequence[str]) -> Answers:
         """See `Asker.ask`."""
-        running = asyncio.Semaphore(_MAX_RUNNING)
         answers: dict[str, str] = {}
         refused: dict[str, str] = {}
-
-        async def ask_one(prompt: str) -> None:
-            async with running, asyncio.timeout(self._timeout):
-                try:
-                    answers[prompt] = await self._answer(variant, prompt)
-                except EditError as error:
-                    refused[prompt] = error.message
-
-        tasks = [asyncio.create_task(ask_one(prompt)) for prompt in prompts]
-        try:
-            await asyncio.gather(*tasks)
-        except TimeoutError as error:
-            raise Unavailable(
-                f"the model gave no answer within {self._timeout:g} s (--edit-probe-timeout)."
-            ) from error
-        finally:
-            for task in tasks:
-                task.cancel()
+        for prompt in prompts:
+            try:
+                answers[prompt] = await self._answer(variant, {"prompt": prompt}, MAX_TOKENS)
+            except EditError as error:
+                refused[prompt] = error.message
+            except TimeoutError as error:
+                raise self._too_late() from error
         return Answers(answers, refused)
 
-    async def _answer(self, variant: str, prompt: str) -> str:
-        """Raises EditError where a client would get no answer."""
-        greedy = {"prompt": prompt, "max_tokens": MAX_TOKENS, "temperature": 0.0}
-        request = {"model": self._names.served[0], **greedy}
-        routed = await self._router.route(
-            request_for_variant(self._names, request, variant), RoutingOptions(variant)
+    @property
+    def chats(self) -> bool:
+        """See `Speaker.chats`."""
+        return self._chats is not None
+
+    async def complete(self, variant: str, prompt: str, max_tokens: int) -> str:
+        """See `Speaker.complete`."""
+        return await self._in_time(variant, {"prompt": prompt}, max_tokens)
+
+    async def chat(self, variant: str, prompt: str, max_tokens: int) -> str:
+        """See `Speaker.chat`."""
+        messages = [{"role": "user", "content": prompt}]
+        return await self._in_time(variant, {"messages": messages}, max_tokens)
+
+    async def _in_time(self, variant: str, content: Mapping[str, Any], max_tokens: int) -> str:
+        try:
+            return await self._answer(variant, content, max_tokens)
+        except TimeoutError as error:
+            raise self._too_late() from error
+
+    async def _answer(self, variant: str, content: Mapping[str, Any], max_tokens: int) -> str:
+        """Raises EditError where a client would get no answer, and TimeoutError."""
+        limit = "max_completion_tokens" if "messages" in content else "max_tokens"
+        request = {
+            "model": self._names.served[0],
+            "temperature": 0.0,
+            "cache_salt": secrets.token_hex(8),
+            limit: max_tokens,
+            **content,
+        }
+        async with asyncio.timeout(self._timeout):
+            routed = await self._router.route(
+                request_for_variant(self._names, request, variant), RoutingOptions(variant)
+            )
+            return await self._generate(routed.request, routed.delegate)
+
+    async def _generate(self, request: Mapping[str, Any], delegate: Delegate | None) -> str:
+        if delegate is not None and self._counterfactual is not None:
+            return await _delegate(self._counterfactual, request, delegate)
+        if "messages" not in request:
+            return await complete(self._completions, request)
+        if self._chats is None:
+            raise Unavailable("The model has no chat template.")
+        return await chat(self._chats, request)
+
+    def _too_late(self) -> Unavailable:
+        return Unavailable(
+            f"the model gave no answer within {self._timeout:g} s (--edit-probe-timeout)."
         )
-        if routed.delegate is not None and self._counterfactual is not None:
-            return await _delegate(self._counterfactual, routed.request, routed.delegate)
-        return await complete(self._completions, routed.request)
 
 
 async def _delegate(
@@ -90,9 +123,12 @@ async def _delegate(
     async def send(message: Message) -> None:
         parts.append(message.get("body", b""))
 
-    await model.answer(_PATH, request, delegate.facts, send)
+    await model.answer(
+        _CHAT if "messages" in request else _COMPLETIONS, request, delegate.facts, send
+    )
     body = json.loads(b"".join(parts))
     if "choices" not in body:
         raise Unavailable(str(body))
-    text: str = body["choices"][0]["text"]
+    choice = body["choices"][0]
+    text: str = choice["text"] if "text" in choice else choice["message"]["content"] or ""
     return text

@@ -16,18 +16,28 @@ from vllm_edit.domain.edit import (
     Step,
 )
 from vllm_edit.domain.edit_set import EditSet, require_thawed
-from vllm_edit.domain.errors import ConflictingState, EditError, ProbesFailed, StoreError
+from vllm_edit.domain.errors import (
+    AnsweredBadly,
+    ConflictingState,
+    EditError,
+    NotTold,
+    ProbesFailed,
+    StoreError,
+)
 from vllm_edit.domain.method import EditsByVariant, Method, MethodChange, changes_between
 from vllm_edit.domain.probe import Scores
+from vllm_edit.domain.told import Told
 from vllm_edit.domain.variant import BASE, DEFAULT
 from vllm_edit.engine.progress import Progress
 from vllm_edit.ledger import Ledger
 from vllm_edit.probes.gate import Baseline, ProbeGate
-from vllm_edit.probes.metrics import FAILED
+from vllm_edit.probes.metrics import FAILED, NOT_TOLD_FAILED
+from vllm_edit.probes.teller import Teller
 from vllm_edit.service.fact_conflicts import FactConflicts
 from vllm_edit.service.jobs import group_by, reasons_of, retries
 from vllm_edit.service.judging import Judging
 from vllm_edit.service.supersession import Supersession
+from vllm_edit.service.telling import MOST_AT_ONCE, Telling
 
 logger = logging.getLogger(__name__)
 
@@ -36,16 +46,22 @@ class EditLifecycle:
     """Brings edits into effect and rolls them back.
 
     Every step is in the ledger before its effect. Slow computing runs without the lock. If its
-    result no longer fits what is in effect by then, it is computed again. Edits with probes are
+    result no longer fits what is in effect by then, it is computed again. Edits are asked and
     judged under the lock, so that nothing else changes meanwhile. Lives on one event loop.
     """
 
     def __init__(
-        self, ledger: Ledger, methods: Sequence[Method], gate: ProbeGate | None = None
+        self,
+        ledger: Ledger,
+        methods: Sequence[Method],
+        gate: ProbeGate | None = None,
+        teller: Teller | None = None,
+        told_again: int = MOST_AT_ONCE,
     ) -> None:
         self._ledger = ledger
         self._methods = tuple(methods)
         self._by_name: Mapping[str, Method] = {name: m for m in methods for name in m.names}
+        self.telling = Telling(ledger, self._by_name, teller, told_again)
         self._reset_indexes()
         self.judging = Judging(ledger, gate)
         self.lock = asyncio.Lock()
@@ -54,6 +70,7 @@ class EditLifecycle:
     def _reset_indexes(self) -> None:
         self.conflicts = FactConflicts(self._ledger, self._fact_of)
         self._supersession = Supersession(lambda e: (e.request.edit_set, self._fact_of(e.request)))
+        self.telling.reset()
 
     def method(self, name: str) -> Method:
         """The method that serves edits of this name, which this server must offer."""
@@ -89,6 +106,8 @@ class EditLifecycle:
         await self.apply_ledger()
         for method in self._methods:
             await method.tidy([e for e in edits if e.request.method in method.names])
+            self.telling.ask_later(method.take_renewed())
+        self.telling.ask_latest_unasked(edits)
         return self.jobs([edit for edit in edits if edit.status in UNFINISHED])
 
     async def propose(self, proposals: Sequence[Proposal]) -> Sequence[Edit]:
@@ -129,7 +148,7 @@ class EditLifecycle:
     async def _fail(self, job: Sequence[Edit], error: EditError) -> Sequence[Edit]:
         """Record that the edits which the error names failed, or all; returns the others."""
         reasons = reasons_of(error, job) or dict.fromkeys((e.id for e in job), error.message)
-        scores = error.scores if isinstance(error, ProbesFailed) else {}
+        bad = error if isinstance(error, AnsweredBadly) else AnsweredBadly("")
         async with self.lock:
             unfinished = self._unfinished(job)
             steps = [
@@ -137,7 +156,8 @@ class EditLifecycle:
                     edit.id,
                     Status.FAILED,
                     Failure(error.code, reasons[edit.id]),
-                    scores=scores.get(edit.id, ()),
+                    scores=bad.scores.get(edit.id, ()),
+                    told=bad.told.get(edit.id),
                 )
                 for edit in unfinished
                 if edit.id in reasons
@@ -145,6 +165,8 @@ class EditLifecycle:
             failed = await self._record(steps)
             if isinstance(error, ProbesFailed):
                 FAILED.inc(len(failed))
+            elif isinstance(error, NotTold):
+                NOT_TOLD_FAILED.inc(len(failed))
             await self._by_name[job[0].request.method].forget(failed)
         if failed:
             logger.warning("%s: %s", ", ".join(edit.id for edit in failed), error.message)
@@ -167,40 +189,69 @@ class EditLifecycle:
         baseline = await self.judging.take_baseline(change)
         job = await self._set_status(job, Status.APPLYING)
         method = self._by_name[job[0].request.method]
+        places = self.telling.places(change.leaving)
         await method.apply(change, computed, job[-1].revision)
-        scores = await self._judge(job, change, baseline)
+        scores, told = await self._examine(job, change, baseline)
         superseded = [
             Step(edit_id, Status.SUPERSEDED, superseded_by=later)
             for edit_id, later in successors.items()
         ]
         active = [
-            Step(edit.id, Status.ACTIVE, scores=scores.get(edit.id, ()))
+            Step(edit.id, Status.ACTIVE, scores=scores.get(edit.id, ()), told=told.get(edit.id))
             for edit in job
             if edit.id not in successors
         ]
         *_, last = await self._record([*superseded, *active])
         self.progress.advance(last.revision)
+        self.follow_up(method, change, places)
+        self.telling.ask_unasked(self._ledger.get(edit.id) for edit in change.coming)
 
-    async def _judge(
+    async def _examine(
         self, job: Sequence[Edit], change: MethodChange, baseline: Baseline | None
-    ) -> Scores:
-        """Judge a change; before ProbesFailed is raised, it is reversed.
+    ) -> tuple[Scores, Mapping[str, Told]]:
+        """Ask about and judge a change; before AnsweredBadly is raised, it is reversed.
 
-        If it cannot be reversed, the edits stay in effect and have bad scores.
+        If it cannot be reversed, the edits stay in effect with what was found out.
         """
+        told: Mapping[str, Told] = {}
         try:
-            return await self.judging.judge(baseline)
-        except ProbesFailed as failed:
+            told = await self.telling.ask(change, job[-1].revision)
+            return await self.judging.judge(baseline), told
+        except AnsweredBadly as bad:
+            bad.told = {**told, **bad.told}
             # The reversal needs a revision of its own: weights are named after it.
             job = await self._set_status(job, Status.COMPUTING)
             method, reverse = self._by_name[job[0].request.method], change.reverse
             try:
                 await method.apply(reverse, await method.compute(reverse), job[-1].revision)
             except EditError as error:
-                ids = ", ".join(failed.reasons)
+                ids = ", ".join(bad.reasons)
                 logger.error("%s cannot be taken back: %s", ids, error.message)  # noqa: TRY400
-                return failed.scores
+                return bad.scores, bad.told
             raise
+
+    def follow_up(self, method: Method, change: MethodChange, places: frozenset[str]) -> None:
+        """Have edits asked in the background after a change that is in effect.
+
+        ``places`` are those that the leaving edits had.
+        """
+        places |= self.telling.places(change.coming)
+        self.telling.changed(change, places)
+        coming = {edit.id for edit in change.coming}
+        self.telling.ask_later(i for i in method.take_renewed() if i not in coming)
+
+    async def ask_again(self) -> None:
+        """Ask again and again about edits that may be told no longer, one at a time."""
+        while True:
+            edit_id = await self.telling.next()
+            try:
+                async with self.lock:
+                    edit = self._ledger.get(edit_id)
+                    if told := await self.telling.ask_again(edit):
+                        (edit,) = await self._record([Step(edit_id, Status.ACTIVE, told=told)])
+                        self.progress.advance(edit.revision)
+            except EditError as error:
+                logger.warning("%s was not asked again: %s", edit_id, error.message)
 
     async def roll_back(self, edit_id: str) -> Edit:
         """Roll an edit back, and bring back those that it superseded.
@@ -235,6 +286,7 @@ class EditLifecycle:
 
     async def _roll_back_active(self, edit: Edit, computed: Any) -> Edit:
         change, method = self._change_removing(edit), self._by_name[edit.request.method]
+        places = self.telling.places([edit])
         restored = [Step(earlier.id, Status.ACTIVE) for earlier in change.coming]
         *_, rolled_back = await self._record([*restored, Step(edit.id, Status.ROLLED_BACK)])
         try:
@@ -245,6 +297,8 @@ class EditLifecycle:
             raise
         self.progress.advance(rolled_back.revision)
         await method.forget([rolled_back])
+        self.follow_up(method, change, places)
+        self.telling.ask_later(earlier.id for earlier in change.coming)
         return rolled_back
 
     def _change_adding(self, job: Sequence[Edit]) -> MethodChange:
@@ -329,3 +383,4 @@ class EditLifecycle:
         for edit in edits:
             self._supersession.update(edit)
             self.conflicts.update(edit)
+            self.telling.update(edit)

@@ -7,9 +7,10 @@ from typing import Any
 
 from vllm_edit.domain.edit import ENDED, Edit, Status, Step
 from vllm_edit.domain.edit_set import EditSet, check_name, require_thawed
-from vllm_edit.domain.errors import ConflictingState, EditError, ProbesFailed
+from vllm_edit.domain.errors import AnsweredBadly, ConflictingState, EditError, ProbesFailed
 from vllm_edit.domain.method import Method, MethodChange
 from vllm_edit.domain.probe import Probes
+from vllm_edit.domain.told import Told
 from vllm_edit.domain.variant import DEFAULT
 from vllm_edit.ledger import Ledger
 from vllm_edit.probes.gate import Baseline
@@ -64,12 +65,13 @@ class EditSetLifecycle:
     async def activate(self, name: str, active: bool) -> EditSet:
         """Show the set's edits to default traffic, or hide them from it.
 
-        Edits with probes are judged there, beside what else default traffic sees.
+        Edits are asked and judged there, beside what else default traffic sees.
 
         Raises:
             UnknownEditSet: there is no such set.
             ConflictingState: it has an owner, or default traffic sees edits of the same facts.
-            ProbesFailed: an edit's probes were answered badly; everything is as it was.
+            AnsweredBadly: an edit is not told or its probes were answered badly; everything is as
+                it was.
             EditError: the engine refused; everything is as it was.
         """
         while True:
@@ -85,18 +87,35 @@ class EditSetLifecycle:
                 changes = self._changes(name, (DEFAULT,), adding=active)
                 if not _ready(changes, computed):
                     continue
-                if baseline := await self._take_baseline(changes, name):
-                    await self._apply_and_judge(before, changes, computed, baseline)
-                    after = await self._edits.record_set(replace(before, active=active))
-                else:
-                    after = await self._edits.record_set(replace(before, active=active))
-                    try:
-                        await self._apply(changes, computed, after.revision)
-                    except EditError:
-                        await self._edits.record_set(before)
-                        raise
+                after = await self._change_default(before, changes, computed, active)
                 self._edits.progress.advance(after.revision)
                 return after
+
+    async def _change_default(
+        self, before: EditSet, changes: Changes, computed: Computed, active: bool
+    ) -> EditSet:
+        leaving = [edit for _, change in changes for edit in change.leaving]
+        places = self._edits.telling.places(leaving)
+        changed = replace(before, active=active)
+        if active:
+            baseline = await self._take_baseline(changes, before.name)
+            told = await self._apply_and_examine(before, changes, computed, baseline)
+            steps = [Step(edit_id, Status.ACTIVE, told=said) for edit_id, said in told.items()]
+            after = await self._edits.record_set(changed, steps)
+            coming = (edit.id for _, change in changes for edit in change.coming)
+            self._edits.telling.ask_later(edit_id for edit_id in coming if edit_id not in told)
+        else:
+            after = await self._edits.record_set(changed)
+            try:
+                await self._apply(changes, computed, after.revision)
+            except EditError:
+                await self._edits.record_set(before)
+                raise
+            # From now on they are asked as the set's variant.
+            self._edits.telling.ask_later(edit.id for edit in leaving)
+        for method, change in changes:
+            self._edits.follow_up(method, change, places)
+        return after
 
     async def _take_baseline(self, changes: Changes, name: str) -> Baseline | None:
         change = MethodChange([edit for _, change in changes for edit in change.coming])
@@ -105,19 +124,23 @@ class EditSetLifecycle:
         except ProbesFailed as failed:
             raise _set_failed(name, failed) from failed
 
-    async def _apply_and_judge(
-        self, before: EditSet, changes: Changes, computed: Computed, baseline: Baseline
-    ) -> None:
-        """Apply the changes and judge them; before ProbesFailed is raised, they are reversed.
+    async def _apply_and_examine(
+        self, before: EditSet, changes: Changes, computed: Computed, baseline: Baseline | None
+    ) -> Mapping[str, Told]:
+        """Apply the changes, ask about them and judge them; before AnsweredBadly is raised, they
+        are reversed. Returns the answers to the edits' own prompts.
 
         Until then the set is not active in the ledger: edits that were not judged must not be in
         effect after a restart.
         """
         revision = (await self._edits.record_set(before)).revision
         await self._apply(changes, computed, revision)
+        told: dict[str, Told] = {}
         try:
+            for _, change in changes:
+                told |= await self._edits.telling.ask(change, revision, settled=True)
             await self._edits.judging.judge(baseline)
-        except ProbesFailed as failed:
+        except AnsweredBadly as bad:
             reverse = [(method, change.reverse) for method, change in reversed(changes)]
             computed = {method: await method.compute(change) for method, change in reverse}
             try:
@@ -125,8 +148,9 @@ class EditSetLifecycle:
                 await self._apply(reverse, computed, revision)
             except EditError as error:
                 logger.error("%s stays active: %s", before.name, error.message)  # noqa: TRY400
-                return
-            raise _set_failed(before.name, failed) from failed
+                return {**told, **bad.told}
+            raise _set_failed(before.name, bad) from bad
+        return told
 
     async def delete(self, name: str) -> EditSet:
         """Roll back all edits of the set, in one step, and delete it.
@@ -143,6 +167,7 @@ class EditSetLifecycle:
             edits = [edit for edit in self._edits_of(name) if edit.status not in ENDED]
             changes = self._changes(name, edit_set.variants, adding=False)
             computed = {method: await method.compute(change) for method, change in changes}
+            places = self._edits.telling.places(e for e in edits if e.status is Status.ACTIVE)
             steps = [Step(edit.id, Status.ROLLED_BACK) for edit in edits]
             after = await self._edits.record_set(edit_set, steps, deleted=True)
             try:
@@ -152,6 +177,9 @@ class EditSetLifecycle:
                 await self._edits.record_set(edit_set, undone)
                 raise
             self._edits.progress.advance(after.revision)
+            for method, change in changes:
+                others = [variant for variant in change.variants if variant != name]
+                self._edits.follow_up(method, replace(change, variants=others), places)
             for method in self._methods:
                 await method.drop(name)
                 await method.forget([e for e in edits if e.request.method in method.names])
@@ -197,14 +225,15 @@ def _ready(changes: Changes, computed: Computed) -> bool:
     return all(m in computed and m.ready(change, computed[m]) for m, change in changes)
 
 
-def _set_failed(name: str, failed: ProbesFailed) -> ProbesFailed:
-    (edit_id, reason), *others = failed.reasons.items()
+def _set_failed(name: str, bad: AnsweredBadly) -> AnsweredBadly:
+    (edit_id, reason), *others = bad.reasons.items()
     more = f" So it is with {len(others)} more." if others else ""
-    return ProbesFailed(
+    return type(bad)(
         f"The edit set {name!r} is not active: in default traffic {edit_id} falls short. "
         f"{reason}{more}",
-        reasons=failed.reasons,
-        scores=failed.scores,
+        reasons=bad.reasons,
+        scores=bad.scores,
+        told=bad.told,
     )
 
 

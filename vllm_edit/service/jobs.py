@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import chain, groupby
 
 from vllm_edit.domain.edit import Edit
-from vllm_edit.domain.errors import ComputeFailed, EditError, ProbesFailed
+from vllm_edit.domain.errors import AnsweredBadly, ComputeFailed, EditError
 
 
 def group_by(edits: Sequence[Edit], key: Callable[[Edit], Hashable]) -> list[list[Edit]]:
@@ -25,8 +25,9 @@ def reasons_of(error: EditError, job: Sequence[Edit]) -> Mapping[str, str]:
 def retries(job: Sequence[Edit], error: EditError) -> list[list[Edit]]:
     """The smaller jobs that a failed one is to be tried as; empty if that is no use.
 
-    If the error names no edits, every batch and every single edit is tried by itself. If probes
-    failed, each one with a named edit is tried by itself and the others in runs between them.
+    If the error names no edits, every batch and every single edit is tried by itself. If the
+    server answered badly, each one with a named edit is tried by itself and the others in runs
+    between them.
     """
     parts = group_by(job, lambda edit: edit.group)
     if len(parts) == 1:
@@ -34,7 +35,7 @@ def retries(job: Sequence[Edit], error: EditError) -> list[list[Edit]]:
     reasons = reasons_of(error, job)
     if not reasons:
         return parts
-    if not isinstance(error, ProbesFailed) or not error.retry_alone:
+    if not isinstance(error, AnsweredBadly) or not error.retry_alone:
         return []
     jobs: list[list[Edit]] = []
     for faulty, run in groupby(parts, lambda part: any(edit.id in reasons for edit in part)):

@@ -12,11 +12,13 @@ from vllm_edit.domain.edit_set import EditSet
 from vllm_edit.domain.errors import EditError, InvalidSplit, QueueFull, StoreError, UnknownVariant
 from vllm_edit.domain.method import Method
 from vllm_edit.domain.probe import Probes
+from vllm_edit.domain.told import Told
 from vllm_edit.domain.traffic_split import TrafficSplit
 from vllm_edit.domain.variant import BASE, DEFAULT, RESERVED
 from vllm_edit.ledger import Ledger
 from vllm_edit.memory.variant_memory import MEMPROMPT
 from vllm_edit.probes.gate import ProbeGate
+from vllm_edit.probes.teller import Teller
 from vllm_edit.service.commands import (
     ActivateSet,
     CreateSet,
@@ -29,6 +31,7 @@ from vllm_edit.service.commands import (
 )
 from vllm_edit.service.edit_lifecycle import EditLifecycle
 from vllm_edit.service.edit_set_lifecycle import EditSetLifecycle
+from vllm_edit.service.telling import MOST_AT_ONCE
 from vllm_edit.service.validation import EditValidator
 from vllm_edit.settings import Settings
 
@@ -46,7 +49,8 @@ class EditService:
     Every step is in the ledger before its effect, and in effect before the answer, so that an
     acknowledged edit survives a killed process. A command runs to its end even if its caller is
     cancelled. At most ``max_queue`` edits wait or are computed. ``gate`` judges edits with probes;
-    ``probes`` are those of weight edits that have no others. Lives on one event loop.
+    ``probes`` are those of weight edits that have no others. ``teller`` asks edits in effect their
+    own prompts; at most ``told_again`` are asked again after a change. Lives on one event loop.
     """
 
     def __init__(
@@ -57,13 +61,15 @@ class EditService:
         max_queue: int = MAX_QUEUE,
         gate: ProbeGate | None = None,
         probes: Probes | None = None,
+        teller: Teller | None = None,
+        told_again: int = MOST_AT_ONCE,
     ) -> None:
         self._ledger = ledger
         self._methods = tuple(methods)
         self._validator = validator
         self._max_queue = max_queue
         self._probes = probes
-        self._lifecycle = EditLifecycle(ledger, methods, gate)
+        self._lifecycle = EditLifecycle(ledger, methods, gate, teller, told_again)
         self._sets = EditSetLifecycle(ledger, self._lifecycle, methods)
         self._proposing = asyncio.Lock()
         self._finished: dict[str, asyncio.Event] = {}
@@ -94,7 +100,10 @@ class EditService:
         """
         for job in await self._lifecycle.resume():
             await self._lifecycle.activate(job)
-        self._tasks.append(asyncio.create_task(self._work()))
+        self._tasks += [
+            asyncio.create_task(self._work()),
+            asyncio.create_task(self._lifecycle.ask_again()),
+        ]
 
     @property
     def revision(self) -> int:
@@ -134,7 +143,12 @@ class EditService:
 
     def warnings(self, edit_id: str) -> list[str]:
         """What a user should know about an edit in effect; empty for others."""
-        return [warning for method in self._methods for warning in method.warnings(edit_id)]
+        warnings = [warning for method in self._methods for warning in method.warnings(edit_id)]
+        return warnings + self._lifecycle.telling.warnings(self._ledger.get(edit_id))
+
+    def told(self, edit_id: str) -> Told | None:
+        """What the server answered to the edit's prompt when it was last asked."""
+        return self._lifecycle.telling.told(self._ledger.get(edit_id))
 
     def drift(self, edit_id: str) -> float | None:
         """The drift of weight edits with this one, in nats; None unless it is one in effect."""

@@ -58,6 +58,8 @@ class WeightMethod:
     names = frozenset(METHODS)
     batched = frozenset(name for name, method in METHODS.items() if method.batch)
     queued = True
+    asked = names
+    must_tell = names
 
     def __init__(
         self,
@@ -78,6 +80,8 @@ class WeightMethod:
         self._live: Mapping[DeltaKey, Delta] = {}
         self._warnings: Mapping[str, Sequence[str]] = {}
         self._drifts: Mapping[str, float | None] = {}
+        self._places: Mapping[str, frozenset[str]] = {}
+        self._renewed: list[str] = []
 
     def labels(self, variant: str) -> Sequence[str]:
         return sorted({edit.request.method for edit in self._views.get(variant, ())})
@@ -96,6 +100,13 @@ class WeightMethod:
 
     def drift(self, edit_id: str) -> float | None:
         return self._drifts.get(edit_id)
+
+    def places(self, edit_id: str) -> frozenset[str]:
+        return self._places.get(edit_id, frozenset())
+
+    def take_renewed(self) -> Sequence[str]:
+        renewed, self._renewed = self._renewed, []
+        return renewed
 
     async def prepare(self) -> None:
         if self._eager:
@@ -162,6 +173,7 @@ class WeightMethod:
         self._views = {v: [e for g in groups.values() for e in g] for v, groups in views.items()}
         self._live = live
         self._warnings = {i: _warnings(delta) for key, delta in live.items() for i in key.edit_ids}
+        self._places = {i: frozenset(d.changes) for key, d in live.items() for i in key.edit_ids}
         self._drifts = {i: drift.drift_of(d) for key, d in live.items() for i in key.edit_ids}
         drift.publish({v: [live[key] for key in groups] for v, groups in views.items()})
 
@@ -219,6 +231,7 @@ class WeightMethod:
             hyperparameters=self._hyperparameters.get(method, {}),
             bounds=bounds,
         )
+        self._renewed += key.edit_ids
         COMPUTING.labels(method).observe(computed.seconds)
         logger.info("%s was computed in %.2f s.", key.group, computed.seconds)
         delta = await self._store.load_new(key)
@@ -252,13 +265,16 @@ def _warnings(delta: Delta) -> Sequence[str]:
 
 
 def _require_reached(edits: Sequence[Edit], diagnostics: Mapping[str, Any]) -> None:
-    """Raise TargetNotReached if the edited copy of the model does not say what it should."""
+    """Raise TargetNotReached if the edited copy of the model does not say what it should.
+
+    Edits that are kept whatever is answered need not reach it.
+    """
     reasons = {
         edit.id: f"After {edit.request.prompt!r} the edited model still answers otherwise behind "
         f"{1 - report['greedy_after']:.0%} of the texts the edit was tried behind. Reword the "
         "prompt, or use another method."
         for edit, report in zip(edits, diagnostics["edits"], strict=True)
-        if report["greedy_after"] < LEAST_GREEDY
+        if report["greedy_after"] < LEAST_GREEDY and not edit.request.keep
     }
     if reasons:
         first = next(iter(reasons.values()))
