@@ -55,7 +55,7 @@ def test_emmet(n: int, ridge: float) -> None:
 def test_emmet_with_one_edit_is_rome() -> None:
     c, k, r = (torch.tensor(x) for x in (_moment(0), _normal(0, D_IN, 1), _normal(1, D_OUT)))
     factor = factorize(c)
-    u, v = rank_one(k[:, 0], r, factor.solve(k[:, 0]))
+    u, v = rank_one(k.T, r, factor.solve(k[:, 0])[None])
     one = torch.outer(r, emmet.adjusted_keys(factor, k, 1.0, 0.0)[:, 0])
     assert torch.allclose(one, torch.outer(u, v).double(), rtol=1e-5, atol=1e-6)
 

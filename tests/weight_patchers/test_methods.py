@@ -1,6 +1,7 @@
 """What every weight method promises, on random models of several families."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,8 @@ from weight_patchers.model import hooks
 from weight_patchers.model.layers import layers, projection
 from weight_patchers.spreading.aims import own_aims
 from weight_patchers.values.optimisation import Site, TargetValues, optimise_delta, target_outcome
-from weight_patchers.values.workload import compute_z, keys_and_states, plan_workload
+from weight_patchers.values.problem import Problem
+from weight_patchers.values.workload import Mean, compute_z, keys_and_states, plan_workload
 
 BuildModel = Callable[..., PreTrainedModel]
 Collect = Callable[..., Statistics]
@@ -163,25 +165,29 @@ def test_the_order_of_edits_does_not_matter(
         )
 
 
+@pytest.mark.parametrize(("keys", "each"), [("both", 2), ("averaged", 1)])
 @pytest.mark.parametrize("share_subjects", [True, False])
 def test_a_subject_with_several_edits_gets_one_value_or_several(
     build_model: BuildModel,
     tokenizer: PreTrainedTokenizerFast,
     collected: Collect,
     share_subjects: bool,
+    keys: str,
+    each: int,
 ) -> None:
     model = build_model("llama").eval()
     delta = _compute(
         "memit", model, tokenizer, [BERG, PARIS, WORK], collected(model),
-        share_subjects=share_subjects,
+        share_subjects=share_subjects, keys=keys,
     )  # fmt: skip
     ranks = {change.rank for change in delta.changes.values() if isinstance(change, LowRank)}
-    assert ranks == {2 if share_subjects else 3}
+    assert ranks == {each * (2 if share_subjects else 3)}
     shared = [report["probability_after"] for report in delta.diagnostics["edits"]]
     before = [report["probability_before"] for report in delta.diagnostics["edits"]]
-    assert all(now > was for now, was in zip(shared, before, strict=True))
+    assert math.prod(shared) > math.prod(before)
 
 
+@pytest.mark.parametrize(("keys", "mean"), [("both", Problem.apart), ("averaged", Problem.average)])
 @pytest.mark.parametrize(("name", "power"), [("memit", 1.0), ("pmet", 0.5)])
 def test_layers_take_their_shares_of_what_is_missing(
     build_model: BuildModel,
@@ -189,12 +195,14 @@ def test_layers_take_their_shares_of_what_is_missing(
     collected: Collect,
     name: str,
     power: float,
+    keys: str,
+    mean: Mean,
 ) -> None:
     """The whole of the spreading, redone with dense float64 matrices and plain inverses."""
     model = build_model("llama").eval()
     statistics = collected(model)
     hparams = _hparams(METHODS[name])
-    delta = _compute(name, model, tokenizer, [PARIS, BERG], statistics)
+    delta = _compute(name, model, tokenizer, [PARIS, BERG], statistics, keys=keys)
     targets = {layer: projection(model, layer) for layer in (0, 1)}
     block = layers(model)[1]
     modules = (block.self_attn.o_proj, block.mlp.down_proj) if name == "pmet" else (block,)
@@ -204,11 +212,13 @@ def test_layers_take_their_shares_of_what_is_missing(
     with hooks.frozen(model), hooks.restored([t.weight for t in targets.values()]):
         values = compute_z(model, Site(1, modules), work, hparams)
         last = {0: modules[-1]}
-        goal = keys_and_states(model, {}, last, work.problems)[1][0] + values.delta[-1]
+        goal = keys_and_states(model, {}, last, work.problems, mean=mean)[1][0] + values.delta[-1]
         for left, (layer, target) in zip((2, 1), targets.items(), strict=True):
-            keys, state = keys_and_states(model, {layer: target}, last, work.problems)
-            k = keys[layer].T.double()
-            r = (goal - state[0]).T.double() / left**power
+            found_keys, state = keys_and_states(
+                model, {layer: target}, last, work.problems, mean=mean
+            )
+            k = found_keys[layer].flatten(0, 1).T.double()
+            r = (goal - state[0]).flatten(0, 1).T.double() / left**power
             c = hparams.covariance_weight * statistics.moments[layer].double()
             update = r @ k.T @ torch.linalg.inv(c + k @ k.T)
             found = delta.changes[target.name].dense().double()
@@ -243,7 +253,7 @@ def test_what_was_optimised_is_what_is_written(
         assert report["probability_reached"] > 1.5 * report["probability_before"]
     work = plan_workload(model, tokenizer, [PARIS, BERG], [Context()], hparams)
     joined = TargetValues.joined(list(values.values()))
-    aims = own_aims(model, targets, work, joined)
+    aims = own_aims(model, targets, work, joined, Problem.average)
     _apply(model, delta)
     modules = {layer: target.module for layer, target in targets.items()}
     for layer, state in keys_and_states(model, {}, modules, work.problems)[1].items():
@@ -444,7 +454,7 @@ def test_hyperparameters_are_found_for_every_model(build_model: BuildModel, name
         ("emmet", {"ridge": -1.0}),
         ("alphaedit", {"null_share": None}),
         ("alphaedit", {"null_threshold": 0.02}),
-        ("rome", {"keys": "both"}),
+        ("rome", {"keys": "all"}),
         ("ft-l", {"norm_bound": 0.0}),
     ],
 )

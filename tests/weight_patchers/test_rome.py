@@ -1,6 +1,6 @@
 """ROME on random models: its constraint, its keys, and edits one after another."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -18,9 +18,10 @@ from weight_patchers.rome import RomeHparams
 from weight_patchers.rome.compute import rank_one
 from weight_patchers.statistics.factor import factorize
 from weight_patchers.values.contexts import sample_contexts
-from weight_patchers.values.problem import kept_texts
-from weight_patchers.values.workload import keys_and_states, plan_workload
+from weight_patchers.values.problem import Problem, kept_texts
+from weight_patchers.values.workload import Mean, keys_and_states, plan_workload
 
+Contexts = Sequence[Context]
 BuildModel = Callable[..., PreTrainedModel]
 Collect = Callable[..., Statistics]
 
@@ -38,7 +39,7 @@ def _apply(model: PreTrainedModel, delta: Delta) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_edited_matrix_maps_the_averaged_key_to_the_value(
+def test_the_edited_matrix_maps_both_keys_to_the_value(
     build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect, family: str
 ) -> None:
     model = build_model(family).eval()
@@ -47,14 +48,25 @@ def test_the_edited_matrix_maps_the_averaged_key_to_the_value(
         model, tokenizer, [EDIT], HPARAMS, collected(model), contexts=contexts
     )
     target = projection(model, 1)
+    bare, contextual = _keys(model, tokenizer, contexts, Problem.apart)
+    average = _keys(model, tokenizer, contexts, Problem.average)[0]
+    (report,) = delta.diagnostics["edits"]
+    with hooks.frozen(model):
+        length = report["delta_norm"] * target.module(average).norm()
+    change = delta.changes[target.name].dense()
+    assert float((change @ bare).norm()) == pytest.approx(float(length), rel=1e-3)
+    assert torch.allclose(change @ bare, change @ contextual, rtol=1e-2, atol=1e-4)
+    assert report["probability_reached"] > report["probability_before"]
+
+
+def _keys(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, contexts: Contexts, mean: Mean
+) -> torch.Tensor:
+    """The edit's keys [n, d_in]."""
     with hooks.frozen(model):
         work = plan_workload(model, tokenizer, [EDIT], contexts, HPARAMS)
-        k = keys_and_states(model, {0: target}, {}, work.problems)[0][0][0]
-        v0 = target.module(k)
-    (report,) = delta.diagnostics["edits"]
-    moved = (delta.changes[target.name].dense() @ k).norm() / v0.norm()
-    assert float(moved) == pytest.approx(report["delta_norm"], rel=1e-3)
-    assert report["probability_reached"] > report["probability_before"]
+        target = {0: projection(model, 1)}
+        return keys_and_states(model, target, {}, work.problems, mean=mean)[0][0][:, 0]
 
 
 @settings(deadline=None)
@@ -66,7 +78,7 @@ def test_the_closed_form_meets_its_constraint_and_is_the_smallest(
     w, k, delta = (torch.randn(*shape, generator=generator) for shape in ((5, 9), (9,), (5,)))
     samples = torch.randn(40, 9, generator=generator) * torch.logspace(0, -decades / 2, 9)
     moment = samples.T @ samples / 40
-    u, v = rank_one(k, delta, factorize(moment).solve(k))
+    u, v = rank_one(k[None], delta, factorize(moment).solve(k)[None])
     assert torch.allclose((w + torch.outer(u, v)) @ k, w @ k + delta, atol=1e-3)
     inverse = torch.linalg.inv(moment.double())
     direction = inverse @ k.double()
@@ -76,7 +88,33 @@ def test_the_closed_form_meets_its_constraint_and_is_the_smallest(
 
 def test_a_direction_across_the_key_is_an_error() -> None:
     with pytest.raises(ComputationFailed, match="orthogonal"):
-        rank_one(torch.tensor([1.0, 0.0]), torch.ones(2), torch.tensor([0.0, 1.0]).double())
+        rank_one(torch.tensor([[1.0, 0.0]]), torch.ones(2), torch.tensor([[0.0, 1.0]]).double())
+
+
+def test_two_keys_get_the_value_by_the_smallest_change() -> None:
+    generator = torch.Generator().manual_seed(0)
+    keys, delta, samples = (
+        torch.randn(*shape, generator=generator).double() for shape in ((2, 9), (5,), (40, 9))
+    )
+    moment = samples.T @ samples / 40
+    directions = factorize(moment).solve(keys.T).T
+    u, v = (factor.double() for factor in rank_one(keys, delta, directions))
+    assert torch.allclose(torch.outer(u, v) @ keys.T, delta[:, None].expand(-1, 2), atol=1e-4)
+    # A change that leaves both keys alone makes the whole larger in the metric of C.
+    free = torch.linalg.svd(keys).Vh[2:]
+    aside = torch.outer(u, torch.randn(7, generator=generator).double() @ free)
+    for sign in (1, -1):
+        other = torch.outer(u, v) + sign * 1e-3 * aside
+        assert (other @ moment * other).sum() > (
+            torch.outer(u, v) @ moment * torch.outer(u, v)
+        ).sum()
+
+
+def test_equal_keys_are_met_as_one() -> None:
+    key, delta = torch.tensor([1.0, 2.0, 0.0]), torch.ones(2)
+    once = rank_one(key[None], delta, key[None].double())
+    twice = rank_one(key.expand(2, -1), delta, key.expand(2, -1).double())
+    assert torch.allclose(torch.outer(*once), torch.outer(*twice), atol=1e-6)
 
 
 def test_later_edits_see_earlier_ones(
@@ -123,7 +161,7 @@ def test_without_covariance_the_update_goes_along_the_key(
     delta = METHODS["rome"].compute(model, tokenizer, [EDIT], hparams, none, contexts=BARE)
     with hooks.frozen(model):
         work = plan_workload(model, tokenizer, [EDIT], BARE, hparams)
-        k = keys_and_states(model, {0: projection(model, 1)}, {}, work.problems)[0][0][0]
+        k = keys_and_states(model, {0: projection(model, 1)}, {}, work.problems)[0][0][0, 0]
     (factor,) = delta.changes.values()
     assert torch.allclose(factor.v[:, 0], k / k.norm(), atol=1e-5)
 
@@ -163,10 +201,8 @@ def test_mixed_keys_miss_the_value_that_one_key_meets(
     statistics = collected(model)
     contexts = sample_contexts(model, tokenizer, HPARAMS)
     target = projection(model, 1)
-    with hooks.frozen(model):
-        work = plan_workload(model, tokenizer, [EDIT], contexts, HPARAMS)
-        averaged = keys_and_states(model, {0: target}, {}, work.problems)[0][0][0]
-        alone = keys_and_states(model, {0: target}, {}, work.problems, bare=True)[0][0][0]
+    (averaged,) = _keys(model, tokenizer, contexts, Problem.average)
+    (alone,) = _keys(model, tokenizer, contexts, Problem.alone)
     moved = {}
     for keys in ("averaged", "prompt", "mixed"):
         hparams = override(HPARAMS, {"keys": keys})

@@ -12,6 +12,7 @@ from weight_patchers.errors import ComputationFailed
 from weight_patchers.job import Job
 from weight_patchers.model.layers import Projection
 from weight_patchers.values.optimisation import Site, TargetValues
+from weight_patchers.values.problem import Problem
 from weight_patchers.values.workload import (
     Workload,
     compute_z,
@@ -21,6 +22,9 @@ from weight_patchers.values.workload import (
 )
 
 METHOD = "rome"
+
+# Keys closer to each other than this, in the metric of C, are met as one.
+_PARALLEL = 1e-8
 
 
 def compute(job: Job) -> Delta:
@@ -67,19 +71,21 @@ def compute_each(job: Job) -> list[Delta]:
     return deltas
 
 
-def rank_one(k: Tensor, delta: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-    """Factors u, v of the update with (W + u v^T) k* = W k* + delta (Meng et al. 2022, eq. 2).
+def rank_one(keys: Tensor, delta: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """Factors u, v of the update with (W + u v^T) k = W k + delta for each of the `keys` [n, d_in].
 
-    `direction` is C^-1 k*, float64 [d_in]; v is its unit vector and u = delta / (v . k*), so the
-    constraint holds whatever the direction, as long as v . k* is not zero. With a direction from
-    another key than k*, as first published, v . k* may be small and the edit breaks the model
-    (Gupta et al. 2024, arXiv 2403.07175).
+    `directions` S [n, d_in] are C^-1 k, float64. For one key, v is its unit vector and
+    u = delta / (v . k) (Meng et al. 2022, eq. 2), so the constraint holds whatever the direction,
+    as long as v . k is not zero. With a direction from another key, as first published, v . k may
+    be small and the edit breaks the model (Gupta et al. 2024, arXiv 2403.07175). For several,
+    v = S^T (K S^T)^-1 1: of all that meet the constraints, the smallest change in the metric of C.
     """
-    unit = direction / direction.norm()
-    overlap = float(unit @ k.double())
-    if overlap == 0:
+    metric = keys.double() @ directions.T
+    solved = directions.T @ torch.linalg.pinv(metric, rtol=_PARALLEL).sum(1)
+    length = solved.norm()
+    if not float(length):
         raise ComputationFailed("the key is orthogonal to its own direction: remake the statistics")
-    u, v = (delta.double() / overlap).float(), unit.float()
+    u, v = (delta.double() * length).float(), (solved / length).float()
     if not (bool(torch.isfinite(u).all()) and bool(torch.isfinite(v).all())):
         raise ComputationFailed("the update is not finite: lower the clamp or the step")
     return u, v
@@ -100,12 +106,13 @@ def _site(target: Projection) -> Site:
 
 def _update(job: Job, target: Projection, work: Workload, values: TargetValues) -> _Update:
     """The rank-one update of one edit; `RomeHparams.keys` chooses the keys."""
-    (averaged,) = keys_and_states(job.model, {0: target}, {}, work.problems)[0].values()
-    (alone,) = keys_and_states(job.model, {0: target}, {}, work.problems, bare=True)[0].values()
-    keys = {"averaged": (averaged, averaged), "mixed": (averaged, alone)}
-    direction_key, constraint_key = keys.get(job.hparams.keys, (alone, alone))
-    direction, numerics = _direction(job, direction_key[0])
-    u, v = rank_one(constraint_key[0], values.delta[0, 0], direction)
+    means = {"both": [Problem.apart], "averaged": [Problem.average], "prompt": [Problem.alone]}
+    found = [
+        keys_and_states(job.model, {0: target}, {}, work.problems, mean=mean)[0][0][:, 0]
+        for mean in means.get(job.hparams.keys, [Problem.average, Problem.alone])
+    ]
+    directions, numerics = _directions(job, found[0])
+    u, v = rank_one(found[-1], values.delta[0, 0], directions)
     return _Update(u, v, dict(numerics))
 
 
@@ -133,10 +140,10 @@ def _delta(
     return job.delta(METHOD, {target.name: change}, diagnostics)
 
 
-def _direction(job: Job, k: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """C^-1 k*, float64, and the numbers of the solution."""
+def _directions(job: Job, keys: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """C^-1 k for each of the keys [n, d_in], float64, and the numbers of the solution."""
     if not job.hparams.covariance:
-        return k.double(), {}
+        return keys.double(), {}
     factor = job.statistics.factor(job.hparams.layer)
-    direction = factor.solve(k.to(factor.lower.device)).to(k.device)
-    return direction, factor.diagnostics()
+    solved = factor.solve(keys.T.to(factor.lower)).T.to(keys.device)
+    return solved, factor.diagnostics()

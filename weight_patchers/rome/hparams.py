@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from weight_patchers.values.hparams import ValueHparams
 
-KEYS = ("averaged", "mixed", "prompt")
+KEYS = ("both", "averaged", "mixed", "prompt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +15,9 @@ class RomeHparams(ValueHparams):
     """Decoder layer whose MLP output projection is written, counted from 0."""
     covariance: bool = True
     """Weigh by the key statistics; without, C is the identity."""
-    keys: str = "averaged"
-    """Keys of direction and constraint: `averaged` over the contexts for both (r-ROME), `prompt`
+    keys: str = "both"
+    """Keys that get the value: `both` the bare prompt's and the mean of those in a context;
+    `averaged` over the contexts for both (r-ROME), `prompt`
     the bare prompt's for both (p-ROME), or `mixed` as first published."""
 
     def __post_init__(self) -> None:

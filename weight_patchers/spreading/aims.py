@@ -12,7 +12,7 @@ from weight_patchers.model import hooks
 from weight_patchers.model.layers import Projection, layers
 from weight_patchers.values.optimisation import Site, TargetValues
 from weight_patchers.values.problem import Problem
-from weight_patchers.values.workload import Workload, keys_and_states
+from weight_patchers.values.workload import Mean, Workload, keys_and_states
 
 Targets = Mapping[int, Projection]
 """The matrices to write, by layer."""
@@ -31,8 +31,9 @@ class Aim:
     share: float
 
 
-Aims = Callable[[Workload, TargetValues], dict[int, Aim]]
-"""The aims of the layers for the values of a workload, in the model as it is."""
+Aims = Callable[[Workload, TargetValues, Mean], dict[int, Aim]]
+"""The aims of the layers for the values of a workload, in the model as it is; the mean says over
+which of its rows."""
 
 
 def arrives_unchanged(model: PreTrainedModel, target: Projection, problem: Problem) -> bool:
@@ -81,13 +82,15 @@ def common_aims(
     share: Callable[[int], float],
     work: Workload,
     values: TargetValues,
+    mean: Mean,
 ) -> dict[int, Aim]:
     """One value for all layers: each takes its share of what the site's last module lacks.
 
     `share(left)` is the part that a layer takes when `left` layers are to come, itself included.
     """
     module = site.modules[-1]
-    value = keys_and_states(model, {}, {0: module}, work.problems)[1][0] + values.delta[-1]
+    states = keys_and_states(model, {}, {0: module}, work.problems, mean=mean)[1][0]
+    value = states + values.delta[-1]
     return {
         layer: Aim(module, value, share(len(targets) - number))
         for number, layer in enumerate(targets)
@@ -95,7 +98,7 @@ def common_aims(
 
 
 def own_aims(
-    model: PreTrainedModel, targets: Targets, work: Workload, values: TargetValues
+    model: PreTrainedModel, targets: Targets, work: Workload, values: TargetValues, mean: Mean
 ) -> dict[int, Aim]:
     """For a site of `at_projections`: each layer's projection gets the output that it has with
     the values of all layers added, so what a value in a lower layer does to it is included."""
@@ -110,7 +113,9 @@ def own_aims(
             for module, delta in zip(modules.values(), own, strict=True):
                 rows = delta[problem.owners]
                 undo.enter_context(hooks.added(module, problem.subjects, rows))
-            states = keys_and_states(model, {}, modules, [problem])[1]
+            states = keys_and_states(model, {}, modules, [problem], mean=mean)[1]
         for layer, state in states.items():
             parts[layer].append(state)
-    return {layer: Aim(modules[layer], torch.cat(states), 1.0) for layer, states in parts.items()}
+    return {
+        layer: Aim(modules[layer], torch.cat(states, dim=1), 1.0) for layer, states in parts.items()
+    }

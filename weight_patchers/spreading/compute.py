@@ -29,7 +29,9 @@ from weight_patchers.spreading.aims import (
     own_aims,
 )
 from weight_patchers.values.optimisation import Site, TargetValues
+from weight_patchers.values.problem import Problem
 from weight_patchers.values.workload import (
+    Mean,
     Workload,
     compute_z,
     edit_reports,
@@ -130,11 +132,13 @@ class SpreadMethod:
         aims: Aims,
     ) -> Delta:
         """Write the values into the model, where they stay, and report what that does."""
-        changes, norms, numerics = self._write_layers(job, targets, work, aims(work, values))
+        mean = Problem.apart if job.hparams.keys == "both" else Problem.average
+        aimed = aims(work, values, mean)
+        changes, norms, numerics = self._write_layers(job, targets, work, aimed, mean)
         keys = {}
         if self.keep_keys:
             by_layer = keys_and_states(job.model, targets, {}, work.problems)[0]
-            keys = {targets[layer].name: _by_edit(work, k) for layer, k in by_layer.items()}
+            keys = {targets[layer].name: _by_edit(work, k[0]) for layer, k in by_layer.items()}
         diagnostics = {
             "relative_norm": norms,
             "drift": controls.drift(job.model),
@@ -144,17 +148,18 @@ class SpreadMethod:
         return job.delta(self.name, changes, diagnostics, keys)
 
     def _write_layers(
-        self, job: Job, targets: Targets, work: Workload, aims: Mapping[int, Aim]
+        self, job: Job, targets: Targets, work: Workload, aims: Mapping[int, Aim], mean: Mean
     ) -> tuple[dict[str, LowRank], dict[str, float], dict[str, Any]]:
         """The changes and relative norms by parameter, and the solutions' numbers by layer."""
         changes, norms, numerics = {}, {}, {}
         for layer, target in targets.items():
             aim = aims[layer]
-            keys, states = keys_and_states(
-                job.model, {layer: target}, {0: aim.module}, work.problems
+            by_layer, states = keys_and_states(
+                job.model, {layer: target}, {0: aim.module}, work.problems, mean=mean
             )
-            v, numerics[str(layer)] = self.solve(job, layer, keys[layer].T.double())
-            residual = (aim.value - states[0]).T * aim.share
+            keys = by_layer[layer].flatten(0, 1)
+            v, numerics[str(layer)] = self.solve(job, layer, keys.T.double())
+            residual = (aim.value - states[0]).flatten(0, 1).T * aim.share
             v = v.float()
             if not (bool(torch.isfinite(residual).all()) and bool(torch.isfinite(v).all())):
                 raise ComputationFailed("the update is not finite: lower the clamp or the step")

@@ -14,6 +14,7 @@ from weight_patchers.errors import ComputationFailed
 from weight_patchers.model import hooks
 from weight_patchers.model.suffix import Suffix, logits_at, read
 from weight_patchers.values.hparams import ValueHparams
+from weight_patchers.values.lanes import Lane, lanes
 from weight_patchers.values.problem import Problem
 
 
@@ -124,6 +125,7 @@ class _Run:
         self, site: Site, problem: Problem, hp: ValueHparams, suffix: Suffix, v0: Tensor
     ) -> None:
         self._site, self._problem, self._hp, self._suffix = site, problem, hp, suffix
+        self._lanes = lanes(suffix, problem.batch, *_places(problem))
         groups = problem.groups
         device = v0.device
         self._scale = v0.norm(dim=-1)
@@ -200,12 +202,15 @@ class _Run:
         return TargetValues(self._best, self._scale, self._steps, self._before, self._reached)
 
     def _logits(self, delta: Tensor) -> Tensor:
-        problem = self._problem
+        order = torch.cat([lane.places for lane in self._lanes]).argsort()
+        return torch.cat([self._lane_logits(delta, lane) for lane in self._lanes])[order]
+
+    def _lane_logits(self, delta: Tensor, lane: Lane) -> Tensor:
+        owners, subjects = self._problem.owners[lane.rows], self._problem.subjects[lane.rows]
         with ExitStack() as undo:
             for module, values in zip(self._site.modules, delta, strict=True):
-                rows = values[problem.owners]
-                undo.enter_context(hooks.added(module, problem.subjects, rows))
-            return self._suffix.logits(problem.batch, *_places(problem))
+                undo.enter_context(hooks.added(module, subjects, values[owners]))
+            return lane.logits()
 
     def _note(self, step: int, nll: Tensor, group_nll: Tensor) -> None:
         better = group_nll < self._lowest[self._active]
@@ -237,6 +242,7 @@ class _Run:
         self._edits = self._edits[going[self._problem.edit_groups]]
         self._problem, rows = self._problem.only(going)
         self._suffix = self._suffix.only(rows, self._problem.batch.ids.shape[1])
+        self._lanes = lanes(self._suffix, self._problem.batch, *_places(self._problem))
         self._active = self._active[going]
         self._delta = self._delta[:, going]
         self._streak = self._streak[going]

@@ -59,10 +59,20 @@ class Problem:
 
     def alone(self, values: Tensor) -> Tensor:
         """Mean of `values` [rows, d] over the prompts without a context, float32 [groups, d]."""
-        count = torch.zeros(self.groups, device=self.bare.device).index_add_(
-            0, self.owners, self.bare.float()
+        return self._mean(values, self.bare)
+
+    def apart(self, values: Tensor) -> Tensor:
+        """Means of `values` [rows, d], float32 [n, groups, d]: over the prompts without a context,
+        and over those in one; n is 1 where all are of one kind."""
+        kinds = (self.bare, (self.shares > 0) & ~self.bare)
+        return torch.stack([self._mean(values, rows) for rows in kinds if bool(rows.any())])
+
+    def _mean(self, values: Tensor, rows: Tensor) -> Tensor:
+        """Mean of `values` over the rows that the mask marks, by group."""
+        count = torch.zeros(self.groups, device=rows.device).index_add_(
+            0, self.owners, rows.float()
         )
-        return self._weighted(values, self.bare / count[self.owners])
+        return self._weighted(values, rows / count[self.owners])
 
     def _weighted(self, values: Tensor, weights: Tensor) -> Tensor:
         total = torch.zeros(self.groups, values.shape[-1], device=values.device)

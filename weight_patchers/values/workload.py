@@ -19,6 +19,9 @@ from weight_patchers.values.problem import Problem, build_problem, kept_texts
 
 Progress = Callable[[int, int], None]
 
+Mean = Callable[[Problem, Tensor], Tensor]
+"""Takes a mean over a problem's rows, by group: [groups, d], or [n, groups, d] for n of them."""
+
 ValueCache = MutableMapping[tuple[Edit, ...], TargetValues]
 """Values by group of edits, all computed in one model under the same conditions."""
 
@@ -121,13 +124,14 @@ def keys_and_states(
     modules: Mapping[int, nn.Module],
     problems: Sequence[Problem],
     *,
-    bare: bool = False,
+    mean: Mean = Problem.average,
 ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
     """Keys and states at the subject's last token, float32.
 
-    The key k* [groups, d_in] is a projection's input there, the state [groups, d] a module's
-    output; each is averaged over the group's contexts by their shares (Meng et al. 2022, eq. 3)
-    or, with `bare`, over its prompts without one. The pass ends after the last module needed.
+    The key k* [n, groups, d_in] is a projection's input there, the state [n, groups, d] a module's
+    output; `mean` takes both over a problem's rows. n is 1 for `Problem.average`, over the group's
+    contexts by their shares (Meng et al. 2022, eq. 3), and for `Problem.alone`. The pass ends after
+    the last module needed.
     """
     targets = {layer: projection.module for layer, projection in projections.items()}
     keys: dict[int, list[Tensor]] = {layer: [] for layer in targets}
@@ -136,15 +140,15 @@ def keys_and_states(
         index = torch.arange(len(problem.subjects), device=problem.subjects.device)
         with torch.no_grad(), hooks.captured(targets, modules, len(index)) as captured:
             model(**problem.batch.arguments())
-        average = problem.alone if bare else problem.average
         for parts, values in zip((keys, states), captured, strict=True):
             for key, value in values.items():
-                parts[key].append(average(value[index, problem.subjects]))
+                taken = mean(problem, value[index, problem.subjects])
+                parts[key].append(taken[None] if taken.dim() == 2 else taken)
     return _joined(keys), _joined(states)
 
 
 def _joined(parts: Mapping[int, Sequence[Tensor]]) -> dict[int, Tensor]:
-    return {key: torch.cat(list(tensors)) for key, tensors in parts.items()}
+    return {key: torch.cat(list(tensors), dim=1) for key, tensors in parts.items()}
 
 
 def edit_reports(
