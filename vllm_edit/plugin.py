@@ -179,9 +179,9 @@ def _weights(
 
 def _chats(engine: EngineClient, vllm_state: State, args: Namespace) -> ChatHandler | None:
     """What answers chats; None if there is no chat template."""
-    template = getattr(args, "chat_template", None) or tokenizer(engine).chat_template
-    handler: ChatHandler | None = vllm_state.openai_serving_chat
-    return handler if template else None
+    template = getattr(args, "chat_template", None)
+    template = template or getattr(tokenizer(engine), "chat_template", None)
+    return getattr(vllm_state, "openai_serving_chat", None) if template else None
 
 
 def _special_tokens(engine: EngineClient) -> frozenset[str]:

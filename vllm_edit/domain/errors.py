@@ -152,6 +152,8 @@ class AnsweredBadly(ComputeFailed):
     ``retry_alone`` says whether the edits in ``reasons`` may pass if they take effect alone.
     """
 
+    code = "answered_badly"
+
     def __init__(
         self,
         message: str,
