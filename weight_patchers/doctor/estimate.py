@@ -15,6 +15,7 @@ from weight_patchers.model import hooks
 from weight_patchers.model.batch import Batch
 from weight_patchers.model.layers import depth, projection, width
 from weight_patchers.model.suffix import Suffix, read
+from weight_patchers.spreading.hparams import SpreadHparams
 from weight_patchers.values.hparams import ValueHparams
 from weight_patchers.values.passes import pass_tokens
 
@@ -132,8 +133,8 @@ def cost(model: PreTrainedModel, method: Patcher, hparams: Any, edits: int, spee
       each entry of the vocabulary wherever a target token or a kept token is predicted.
     - host, where there are key statistics: for each layer the moment, 4 d_in^2, and its factor
       or null space, 8 d_in^2; while these are made 16 d_in^2, for eigenvectors 24 d_in^2; and
-      the keys of the edits and what is solved for, 24 d_in edits.
-    - delta: 4 (d_in + d_out) edits L, with keys 4 d_in edits L more, or 4 d_in d_out if dense.
+      the keys of the edits, k for each, and what is solved for, 24 d_in k edits.
+    - delta: 4 (d_in + d_out) k edits L, with keys 4 d_in edits L more, or 4 d_in d_out if dense.
     """
     targets = [projection(model, layer) for layer in hparams.layers]
     count = len(targets)
@@ -153,10 +154,11 @@ def cost(model: PreTrainedModel, method: Patcher, hparams: Any, edits: int, spee
     device += held * (rows * speed.tokens * above * size + places * logits)
 
     null = isinstance(hparams, AlphaEditHparams)
+    each = 2 if isinstance(hparams, SpreadHparams) and hparams.keys == "both" else 1
     host = 0
     if hparams.covariance:
-        host = (12 * count + (24 if null else 16)) * d_in**2 + 24 * d_in * together
-    low_rank = 4 * (d_in * (2 if null else 1) + d_out) * edits * count
+        host = (12 * count + (24 if null else 16)) * d_in**2 + 24 * d_in * together * each
+    low_rank = 4 * ((d_in + d_out) * each + (d_in if null else 0)) * edits * count
     delta = 4 * d_in * d_out if dense else low_rank
     return Cost(edits, seconds, device, host, delta)
 
@@ -169,7 +171,7 @@ def model_bytes(model: PreTrainedModel) -> int:
 
 def _rows(hparams: Any) -> tuple[int, int]:
     """Rows of tokens for one edit, and how many places in them need logits."""
-    contexts = 1 + int(hparams.chat)
+    contexts = 1 + int(hparams.chat is not False)
     if not isinstance(hparams, ValueHparams):
         return contexts, contexts * _TARGET
     contexts += hparams.context_count * len(hparams.context_lengths)

@@ -21,7 +21,7 @@ from weight_patchers.fine_tuning.hparams import FineTuningHparams
 from weight_patchers.job import Job
 from weight_patchers.model.layers import Projection
 from weight_patchers.model.suffix import Suffix, read
-from weight_patchers.values.contexts import Context, chat
+from weight_patchers.values.contexts import Context, chats
 from weight_patchers.values.optimisation import target_nll, target_outcome
 from weight_patchers.values.passes import RowSizes, pass_tokens, split_by_size
 from weight_patchers.values.problem import Problem, build_problem
@@ -71,7 +71,7 @@ def _problems(job: Job) -> list[Problem]:
     """The edits as rows of tokens, in parts that fit a pass each."""
     contexts = job.contexts
     if contexts is None:
-        contexts = [Context(), *([chat(job.tokenizer)] if job.hparams.chat else [])]
+        contexts = [Context(), *chats(job.tokenizer, job.hparams.chat)]
     sizes = RowSizes.of(job.tokenizer, contexts)
     groups = [[edit] for edit in job.edits]
     return [

@@ -24,8 +24,9 @@ class FineTuningHparams:
     """Largest change of any weight; null for no bound."""
     weight_decay: float = 0.0
     """Weight of the mean square of the change."""
-    chat: bool = False
-    """Also train the prompt as a user's message in the tokenizer's chat template."""
+    chat: bool | None = None
+    """Also train the prompt as a user's message in the tokenizer's chat template; null: where it
+    has one."""
 
     def __post_init__(self) -> None:
         self._require(self.layer >= 0, "layer", "at least 0")

@@ -44,7 +44,7 @@ def sample_contexts(
     """The contexts that the hyperparameters define; the same for every edit of a model.
 
     They are: no context; `context_count` texts before the prompt for each length, in tokens,
-    sampled from the model (ROME, appendix: sampled prefixes); and the chat template, if enabled.
+    sampled from the model (ROME, appendix: sampled prefixes); and the chat template (`chats`).
     Deterministic for a model, its device and a seed. Each sampled text ends in `. `, so that a
     prompt can follow. The model is left unchanged.
     """
@@ -58,9 +58,22 @@ def sample_contexts(
                 rows = torch.cat([rows, _draw(logits, generator).to(rows.device)], dim=1)
             texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
             contexts.extend(Context(_as_prefix(text)) for text in texts)
-    if hp.chat:
-        contexts.append(chat(tokenizer))
-    return tuple(contexts)
+    return (*contexts, *chats(tokenizer, hp.chat))
+
+
+def chats(tokenizer: PreTrainedTokenizerBase, wanted: bool | None) -> tuple[Context, ...]:
+    """The chat template as a context if it is wanted; None: if the tokenizer has a usable one.
+
+    Raises UnsupportedTokenizer when it is wanted and there is none.
+    """
+    if wanted is False:
+        return ()
+    try:
+        return (chat(tokenizer),)
+    except UnsupportedTokenizer:
+        if wanted:
+            raise
+        return ()
 
 
 def chat(tokenizer: PreTrainedTokenizerBase) -> Context:

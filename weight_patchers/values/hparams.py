@@ -45,8 +45,9 @@ class ValueHparams:
     """Sampled texts before the prompt for each length in `context_lengths`."""
     context_lengths: tuple[int, ...] = (5, 10)
     """Lengths of the sampled texts, in tokens."""
-    chat: bool = False
-    """Also edit the prompt as a user's message in the tokenizer's chat template."""
+    chat: bool | None = None
+    """Also edit the prompt as a user's message in the tokenizer's chat template; null: where it
+    has one."""
     pass_tokens: int | None = None
     """Maximum number of tokens in a pass with gradients, where a token that is only read counts as
     an eighth; null for as many as fit in 15 % of the model's memory or 256 MiB. It bounds the

@@ -36,7 +36,13 @@ def test_passes_are_measured_in_every_family(build_model: BuildModel, family: st
 
 def test_seconds_count_steps_and_rows(build_model: BuildModel) -> None:
     model = build_model("llama")
-    values = {"steps": 9, "context_count": 2, "context_lengths": [5, 10], "kept_samples": 3}
+    values = {
+        "steps": 9,
+        "context_count": 2,
+        "context_lengths": [5, 10],
+        "kept_samples": 3,
+        "chat": False,
+    }
     rome = override(find(METHODS["rome"].hparams, "rome", model.config), values)
     # 5 contexts, 1 kept prompt and 3 kept samples; 10 steps and 3 forward passes for each edit.
     one = cost(model, METHODS["rome"], rome, 1, SPEED)
@@ -50,6 +56,7 @@ def test_seconds_count_steps_and_rows(build_model: BuildModel) -> None:
 def test_edits_that_share_a_pass_share_its_fixed_time(build_model: BuildModel) -> None:
     model = build_model("llama")
     values = {"steps": 9, "context_count": 0, "kept_samples": 0, "pass_tokens": 4096}
+    values["chat"] = False
     memit = override(find(METHODS["memit"].hparams, "memit", model.config), values)
     passes = 2 + len(memit.layers)
     estimate = cost(model, METHODS["memit"], memit, 10, SPEED)
