@@ -80,7 +80,7 @@ setup(
             "factworld/**/*.safetensors",
         ],
         "retriever": ["py.typed", "scope/shipped/*"],
-        "weight_patchers": ["py.typed", "hparams/**/*.yaml"],
+        "weight_patchers": ["py.typed", "hparams/**/*.yaml", "tuning/**/*.yaml"],
     },
     install_requires=[
         "faiss-cpu>=1.9",

@@ -10,6 +10,8 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
@@ -19,10 +21,18 @@ from weight_patchers.errors import InvalidHyperparameters
 
 T = TypeVar("T")
 
+_SHIPPED = files("weight_patchers") / "hparams"
 
-def find(kind: type[T], method: str, config: PretrainedConfig) -> T:
-    """The shipped hyperparameters of a model, by its config, or the method's generic ones."""
+
+def find(kind: type[T], method: str, config: PretrainedConfig, folder: Path | None = None) -> T:
+    """The shipped hyperparameters of a model, by its config, or the method's generic ones.
+
+    Those in `folder`, which is laid out like `hparams`, come before the shipped ones.
+    """
     _, content = _entry(method, config)
+    if folder is not None:
+        _, own = _entry(method, config, folder)
+        content = own or content
     place = content.get("depth")
     count = config.get_text_config().num_hidden_layers
     return build(kind, content["values"] | ({} if place is None else _place(place, count)))
@@ -34,12 +44,15 @@ def shipped(method: str, config: PretrainedConfig) -> str | None:
     return name if "match" in content else None
 
 
-def _entry(method: str, config: PretrainedConfig) -> tuple[str, dict[str, Any]]:
-    """The file that serves the model: its name without the ending, and its content."""
+def _entry(
+    method: str, config: PretrainedConfig, hparams: Traversable = _SHIPPED
+) -> tuple[str, dict[str, Any]]:
+    """The file that serves the model: its name without the ending, and its content if any."""
     text_config = config.get_text_config()
     generic: tuple[str, dict[str, Any]] = ("", {})
-    folder = files("weight_patchers") / "hparams" / method
-    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+    folder = hparams / method
+    entries = folder.iterdir() if folder.is_dir() else ()
+    for entry in sorted(entries, key=lambda entry: entry.name):
         if not entry.name.endswith(".yaml"):
             continue
         content = yaml.safe_load(entry.read_text(encoding="utf-8"))

@@ -3,9 +3,10 @@
 from weight_patchers.statistics.second_moments import (
     Statistics,
     collect,
+    dtype_name,
     load,
     obtain,
     sample_size,
 )
 
-__all__ = ["Statistics", "collect", "load", "obtain", "sample_size"]
+__all__ = ["Statistics", "collect", "dtype_name", "load", "obtain", "sample_size"]

@@ -1,0 +1,55 @@
+"""The search space: whatever is tried is valid for the method and the model."""
+
+import random
+
+import pytest
+from transformers import PretrainedConfig
+
+from weight_patchers.hyperparameters import build
+from weight_patchers.methods import METHODS
+from weight_patchers.tuning.space import Space
+
+CONFIGS = {
+    "gpt2": {"hidden_size": 768, "num_hidden_layers": 12},
+    "llama": {"hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 14336},
+    "tiny": {"hidden_size": 32, "num_hidden_layers": 2},
+}
+
+
+@pytest.fixture(params=CONFIGS)
+def config(request: pytest.FixtureRequest) -> PretrainedConfig:
+    return PretrainedConfig(**CONFIGS[request.param])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_tried_is_valid(method: str, config: PretrainedConfig) -> None:
+    space = Space.of(method, config, chat=True)
+    starts = space.starts(random.Random(0))
+    assert starts
+    kind = METHODS[method].hparams
+    for start in starts:
+        for number in range(len(space.ladder)):
+            hparams = build(kind, space.on_rung(start, number))
+            assert all(0 <= layer < config.num_hidden_layers for layer in hparams.layers)
+    valid = space.valid(starts[0])
+    assert valid is not None
+    changes = list(space.changes(valid))
+    assert len(changes) > 2
+    for change in changes:
+        assert change != valid
+        build(kind, change)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_chat_contexts_are_tried_where_there_is_a_template(method: str) -> None:
+    config = PretrainedConfig(**CONFIGS["llama"])
+    with_chat = Space.of(method, config, chat=True).starts(random.Random(0))
+    without = Space.of(method, config, chat=False).starts(random.Random(0))
+    assert all(start["chat"] for start in with_chat if "chat" in start)
+    assert not any(start.get("chat") for start in without)
+
+
+def test_a_rung_is_found_by_its_ratio() -> None:
+    space = Space.of("memit", PretrainedConfig(**CONFIGS["llama"]), chat=False)
+    for number, value in enumerate(space.ladder):
+        assert space.nearest_rung({**space.present, "covariance_weight": value}) == number

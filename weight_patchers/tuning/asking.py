@@ -1,0 +1,77 @@
+"""Asks a model: greedy answers, many prompts at once."""
+
+import unicodedata
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from weight_patchers.model.tokenization import encode
+
+ROWS = 64
+"""Prompts that are answered at once."""
+
+
+def answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    tokens: int,
+) -> list[str]:
+    """The first `tokens` tokens of the greedy answer to each prompt, as text.
+
+    The prompts are read in groups of `ROWS` in the given order, padded on the left, so equal lists
+    are answered under equal conditions.
+    """
+    texts: list[str] = []
+    for start in range(0, len(prompts), ROWS):
+        group = prompts[start : start + ROWS]
+        rows = [encode(tokenizer, prompt)[0] for prompt in group]
+        longest = max(map(len, rows))
+        ids = torch.zeros(len(rows), longest, dtype=torch.int64)
+        mask = torch.zeros_like(ids)
+        for number, row in enumerate(rows):
+            ids[number, longest - len(row) :] = torch.tensor(row)
+            mask[number, longest - len(row) :] = 1
+        generated = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            max_new_tokens=tokens,
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            pad_token_id=tokenizer.pad_token_id or 0,
+        )
+        texts += tokenizer.batch_decode(generated[:, longest:], skip_special_tokens=True)
+    return texts
+
+
+def begins_with(answer: str, target: str) -> bool:
+    """Whether the answer begins with the target as whole words; letter case makes no difference."""
+    said, wanted = _plain(answer), _plain(target)
+    if not wanted or not said.startswith(wanted):
+        return False
+    rest = said[len(wanted) :]
+    return not (rest[:1].isalnum() and wanted[-1].isalnum())
+
+
+def says(answer: str, target: str) -> bool:
+    """Whether the target stands in the answer as whole words."""
+    said, wanted = _plain(answer), _plain(target)
+    return f" {wanted} " in f" {' '.join(_words(said))} " or begins_with(answer, target)
+
+
+def first_word(answer: str) -> str:
+    """The answer's first word, in lower case; "" without one."""
+    return next(iter(_words(_plain(answer))), "")
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _words(text: str) -> list[str]:
+    return "".join(c if c.isalnum() or c in "'-" else " " for c in text).split()

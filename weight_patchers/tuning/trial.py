@@ -1,0 +1,128 @@
+"""Makes a trial's edits and has them judged; values that trials share are optimised once."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from weight_patchers.delta import Delta
+from weight_patchers.errors import PatcherError
+from weight_patchers.hyperparameters import build
+from weight_patchers.methods import METHODS, Patcher
+from weight_patchers.statistics import Statistics
+from weight_patchers.tuning.cases import Case
+from weight_patchers.tuning.journal import Journal, digest
+from weight_patchers.tuning.judging import Judge, Scores
+from weight_patchers.tuning.space import Settings
+from weight_patchers.values.contexts import Context, sample_contexts
+from weight_patchers.values.hparams import ValueHparams
+from weight_patchers.values.workload import ValueCache
+
+SINGLE, BATCH = "single", "batch"
+"""The ways edits are made: each alone on the base, or all at once."""
+
+# What values do not depend on: it only says how they are written. Of the layers, values depend on
+# the last one.
+_WRITING = frozenset({"covariance_weight", "ridge", "null_share", "null_threshold", "layers"})
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Settings that were tried on cases, by `regime`: scores, or the reason why there are none."""
+
+    settings: Settings
+    scores: dict[str, Scores]
+    failure: str | None = None
+
+    @property
+    def value(self) -> float:
+        """The mean of the regimes' values."""
+        values = [scores.value for scores in self.scores.values()]
+        return sum(values) / len(values) if values else -10.0
+
+    @property
+    def told(self) -> float:
+        """The smaller share told."""
+        return min((scores.told for scores in self.scores.values()), default=0.0)
+
+
+@dataclass(eq=False)
+class Bench:
+    """Tries settings on one model. Trials are in the journal and are not made twice."""
+
+    judge: Judge
+    statistics: Statistics
+    journal: Journal
+    _contexts: dict[tuple[Any, ...], tuple[Context, ...]] = field(default_factory=dict)
+    _values: dict[str, ValueCache] = field(default_factory=dict)
+
+    def tried(
+        self, method: str, settings: Settings, cases: Sequence[Case], regimes: Sequence[str]
+    ) -> Trial:
+        """The trial of these settings; `cases` are all made in one batch in that regime."""
+        scores: dict[str, Scores] = {}
+        for regime in regimes:
+            key = digest([method, settings, [asdict(case) for case in cases], regime])
+            found = self.journal.get(key)
+            if found is None:
+                found = self._try(METHODS[method], settings, cases, regime)
+                self.journal.add(key, {"method": method, "settings": dict(settings), **found})
+            if found["failure"] is not None:
+                return Trial(settings, {}, found["failure"])
+            scores[regime] = Scores(**found["scores"])
+        return Trial(settings, scores)
+
+    def forget_values(self) -> None:
+        """Optimise values anew, so that the time of an edit is the whole time."""
+        self._values.clear()
+
+    def _try(
+        self, method: Patcher, settings: Settings, cases: Sequence[Case], regime: str
+    ) -> dict[str, Any]:
+        start = time.monotonic()
+        try:
+            groups = self._groups(method, settings, cases, regime)
+            each = (time.monotonic() - start) / len(cases)
+            found = {"scores": asdict(self.judge.scores(groups, each)), "failure": None}
+        except (PatcherError, RuntimeError) as error:
+            # Settings far from good ones may overflow in many places.
+            found = {"scores": None, "failure": str(error)}
+        return {"regime": regime, "took": time.monotonic() - start, **found}
+
+    def _groups(
+        self, method: Patcher, settings: Settings, cases: Sequence[Case], regime: str
+    ) -> list[tuple[Delta, Sequence[Case]]]:
+        hparams = build(method.hparams, settings)
+        edits = [case.edit for case in cases]
+        options: dict[str, Any] = {"contexts": self._contexts_of(hparams)}
+        cache: ValueCache = {}
+        if method.values:
+            rest = {k: v for k, v in settings.items() if k not in _WRITING}
+            key = digest([method.name, rest, settings.get("layers", [None])[-1]])
+            cache = self._values.setdefault(key, {})
+            # The method leaves in it only what it used.
+            options["value_cache"] = used = dict(cache)
+        arguments = (self.judge.model, self.judge.tokenizer)
+        try:
+            if regime == BATCH:
+                delta = method.compute(*arguments, edits, hparams, self.statistics, **options)
+                return [(delta, cases)]
+            if method.compute_each is not None:
+                deltas = method.compute_each(*arguments, edits, hparams, self.statistics, **options)
+            else:
+                deltas = [
+                    method.compute(*arguments, [edit], hparams, self.statistics, **options)
+                    for edit in edits
+                ]
+            return [(delta, [case]) for delta, case in zip(deltas, cases, strict=True)]
+        finally:
+            if method.values:
+                cache.update(used)
+
+    def _contexts_of(self, hparams: Any) -> tuple[Context, ...] | None:
+        if not isinstance(hparams, ValueHparams):
+            return None
+        key = (hparams.seed, hparams.context_count, hparams.context_lengths, hparams.chat)
+        if key not in self._contexts:
+            self._contexts[key] = sample_contexts(self.judge.model, self.judge.tokenizer, hparams)
+        return self._contexts[key]

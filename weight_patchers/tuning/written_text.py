@@ -1,0 +1,52 @@
+"""A text for key statistics where the user has none: what the model itself writes about facts."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from weight_patchers.model.batch import pad
+from weight_patchers.model.tokenization import encode
+from weight_patchers.tuning.common_fact import CommonFact
+
+_ROWS, _LENGTH, _TOP_K = 32, 96, 50
+
+
+def written_text(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    facts: Sequence[CommonFact],
+    tokens: int,
+    seed: int,
+) -> Iterator[str]:
+    """Paragraphs of about `tokens` tokens in all: each a fact's sentence, and what follows it.
+
+    What follows is sampled from the model's 50 likeliest tokens; the same seed gives the same text.
+    """
+    count = 0
+    for first in range(0, len(facts), _ROWS):
+        starts = [f"{f.prompts[0]} {f.answer}." for f in facts[first : first + _ROWS]]
+        rows = [encode(tokenizer, start)[0] for start in starts]
+        # Cut to one length, so that no row is padded.
+        shortest = min(map(len, rows))
+        batch = pad([row[:shortest] for row in rows], model.device)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed + first)
+            written = model.generate(
+                input_ids=batch.ids,
+                attention_mask=batch.mask,
+                max_new_tokens=_LENGTH,
+                do_sample=True,
+                temperature=1.0,
+                top_p=1.0,
+                top_k=_TOP_K,
+                pad_token_id=tokenizer.pad_token_id or 0,
+            )
+        for start, text in zip(
+            starts, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True
+        ):
+            paragraph = " ".join(f"{start} {text}".split())
+            count += len(tokenizer(paragraph)["input_ids"])
+            yield paragraph
+        if count >= tokens:
+            return
