@@ -2,13 +2,16 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from weight_patchers.delta import Delta
+from weight_patchers.edit import Edit
 from weight_patchers.errors import PatcherError
 from weight_patchers.hyperparameters import build
 from weight_patchers.methods import METHODS, Patcher
+from weight_patchers.model.layers import projection
+from weight_patchers.spreading.aims import arrives_unchanged
 from weight_patchers.statistics import Statistics
 from weight_patchers.tuning.cases import Case
 from weight_patchers.tuning.journal import Journal, digest
@@ -16,14 +19,13 @@ from weight_patchers.tuning.judging import Judge, Scores
 from weight_patchers.tuning.space import Settings
 from weight_patchers.values.contexts import Context, sample_contexts
 from weight_patchers.values.hparams import ValueHparams
-from weight_patchers.values.workload import ValueCache
+from weight_patchers.values.workload import ValueCache, plan_workload
 
 SINGLE, BATCH = "single", "batch"
 """The ways edits are made: each alone on the base, or all at once."""
 
-# What values do not depend on: it only says how they are written. Of the layers, values depend on
-# the last one.
-_WRITING = frozenset({"covariance_weight", "ridge", "null_share", "null_threshold", "layers"})
+# What values do not depend on: it only says how they are written.
+_WRITING = frozenset({"covariance_weight", "ridge", "null_share", "null_threshold", "keys"})
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Bench:
     journal: Journal
     _contexts: dict[tuple[Any, ...], tuple[Context, ...]] = field(default_factory=dict)
     _values: dict[str, ValueCache] = field(default_factory=dict)
+    _plain: dict[int, bool] = field(default_factory=dict)
 
     def tried(
         self, method: str, settings: Settings, cases: Sequence[Case], regimes: Sequence[str]
@@ -98,7 +101,10 @@ class Bench:
         cache: ValueCache = {}
         if method.values:
             rest = {k: v for k, v in settings.items() if k not in _WRITING}
-            key = digest([method.name, rest, settings.get("layers", [None])[-1]])
+            if self._arrive_unchanged(hparams, edits[0]):
+                # Then they are optimised at the last layer, whichever others are written.
+                rest["layers"] = rest["layers"][-1:]
+            key = digest([method.name, rest])
             cache = self._values.setdefault(key, {})
             # The method leaves in it only what it used.
             options["value_cache"] = used = dict(cache)
@@ -118,6 +124,17 @@ class Bench:
         finally:
             if method.values:
                 cache.update(used)
+
+    def _arrive_unchanged(self, hparams: Any, edit: Edit) -> bool:
+        """Whether values reach the residual stream unchanged from all layers that are written."""
+        plain = replace(hparams, kept_samples=0, chat=False)
+        model, tokenizer = self.judge.model, self.judge.tokenizer
+        for layer in hparams.layers:
+            if layer not in self._plain:
+                (problem,) = plan_workload(model, tokenizer, [edit], [Context()], plain).problems
+                target = projection(model, layer)
+                self._plain[layer] = arrives_unchanged(model, target, problem)
+        return all(self._plain[layer] for layer in hparams.layers)
 
     def _contexts_of(self, hparams: Any) -> tuple[Context, ...] | None:
         if not isinstance(hparams, ValueHparams):
