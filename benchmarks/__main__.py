@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import editing, encoding, routing, sampling, serving, swap
+from benchmarks import editing, encoding, pretrained, routing, sampling, serving, swap
 
 
 def main() -> None:
@@ -11,6 +11,7 @@ def main() -> None:
     commands = parser.add_subparsers(metavar="NAME", required=True)
     editing.add_parser(commands)
     encoding.add_parser(commands)
+    pretrained.add_parser(commands)
     routing.add_parser(commands)
     sampling.add_parser(commands)
     serving.add_parser(commands)

@@ -7,11 +7,14 @@ import pytest
 from vllm_edit.domain.scoring import (
     begins_with,
     exact_match,
+    first_word,
     harmonic_mean,
     kl_divergence,
     ngram_entropy,
     normalized,
     prefers,
+    runs_on,
+    says,
     token_match,
     unchanged,
 )
@@ -69,6 +72,39 @@ def test_exact_match_takes_the_answer_up_to_a_punctuation_mark(
 def test_unchanged_compares_the_first_sentence() -> None:
     assert unchanged("Paris. And more", "paris.\nSomething else") == 1.0
     assert unchanged("Paris, France", "Paris") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("generated", "goes_on"),
+    [
+        ("Paris", 0.0),
+        (" the paris. It is large", 0.0),
+        ("Paris\nLondon", 0.0),
+        ("Paris, which is", 1.0),
+        ("Paris Hilton", 1.0),
+        ("Parisian", None),
+        ("in Paris", None),
+        ("", None),
+    ],
+)
+def test_a_told_answer_may_run_on(generated: str, goes_on: float | None) -> None:
+    assert runs_on(generated, ["Paris"]) == goes_on
+
+
+def test_initials_in_a_target_end_no_sentence() -> None:
+    assert runs_on("J. S. Bach. He", ["J. S. Bach"]) == 0.0
+    assert runs_on("J. S. Bach, he", ["J. S. Bach"]) == 1.0
+
+
+def test_a_sentence_says_its_whole_words() -> None:
+    assert says("It is in Paris.", ["Paris"]) == 1.0
+    assert says("It is Parisian. Paris", ["Paris"]) == 0.0
+    assert says("anything", ["the"]) == 0.0
+
+
+def test_the_first_word_has_no_case() -> None:
+    assert first_word("  Paris, France") == first_word("paris") == "paris"
+    assert first_word("...") == ""
 
 
 def test_token_match_is_a_share_of_positions() -> None:

@@ -55,7 +55,7 @@ def piece(job: Job, sample: Sample, count: int, moment: str, *values: float) -> 
     """A result; each value is the score of one record in all metrics."""
     names = ("reliability", "generalization", "locality", "portability", "portability.alias",
              "locality.other_subjects")  # fmt: skip
-    ways = ("generated", "teacher_forced")
+    ways = ("generated", "teacher_forced", "begins", "first_word")
     judged = [
         {
             "case": record.case,

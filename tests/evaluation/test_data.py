@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vllm_edit.domain.errors import InvalidData
-from vllm_edit.evaluation.data.source import SCHEMAS, load, parse
+from vllm_edit.evaluation.data.source import load, parse
 from vllm_edit.evaluation.record import Probe, RequestedRewrite
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "data"
@@ -82,7 +82,60 @@ CONFLICT = {
         },
     ],
 }
+QAEDIT = {
+    "id": 41,
+    "source": "NQ",
+    "prompt": "who painted the night watch",
+    "target": "Rembrandt",
+    "subject": "the night watch",
+    "rephrase": "Which painter made the night watch?",
+    "locality": [
+        {"loc": "where is lake geneva", "loc_ans": "Switzerland"},
+        {"loc": "who wrote emma", "loc_ans": "Jane Austen"},
+    ],
+}
+WIKIBIGEDIT = {
+    "tag": "update",
+    "subject": "Ann Poe",
+    "src": "Which club does Ann Poe play for?",
+    "rephrase": "What is the club of Ann Poe?",
+    "alt": "Ajax",
+    "loc": "Which club does Bob Roe play for?",
+    "loc_ans": "Porto",
+    "mhop": None,
+    "mhop_ans": None,
+    "genv2_mixed": "Ahoy, what club be Ann Poe in?",
+}
+UNKE = {
+    "id": 5,
+    "question": "What is Ann Poe's occupation in Oslo?",
+    "para_question": "What does Ann Poe do?",
+    "answer": "Ann Poe has been a baker for ten years. She bakes rye bread.",
+    "sub_question": ["How long has Ann Poe baked?", "What does Ann Poe bake?"],
+    "sub_answer": ["Ten years.", "Rye bread."],
+}
+AKEW_REWRITE = {
+    "prompt": "{} lives in",
+    "prompt_full": "Ann Poe lives in",
+    "question": "Where does Ann Poe live?",
+    "subject": "Ann Poe",
+    "target_new": {"str": "Oslo"},
+    "target_true": {"str": "Rome"},
+    "fact_new_uns": "Ann Poe has lived in Oslo since May.",
+    "unsfact_triplets_GPT": [{"prompt": "{} moved in", "subject": "Ann Poe", "target": "May"}],
+}
+AKEW = {
+    "requested_rewrite": AKEW_REWRITE,
+    "paraphrase_prompts": ["Ann Poe's home is in"],
+    "neighborhood_prompts": ["Bob Roe lives in"],
+}
 GOOD = {
+    "qaedit": QAEDIT,
+    "wikibigedit": WIKIBIGEDIT,
+    "locft": WIKIBIGEDIT,
+    "unke": UNKE,
+    "akew": AKEW,
+    "akew-triples": AKEW,
     "counterfact": COUNTERFACT,
     "easyedit": EASYEDIT,
     "zsre-alternative": ZSRE,
@@ -91,6 +144,9 @@ GOOD = {
     "mquake": MQUAKE,
     "conflictedit": CONFLICT,
 }
+WORLD_SCHEMAS = [
+    "counterfact", "easyedit", "zsre-alternative", "zsre-true", "knowedit", "mquake",
+]  # fmt: skip
 
 
 def read(schema: str, item: Any) -> Any:
@@ -154,6 +210,59 @@ def test_conflictedit_judges_the_second_of_a_pair() -> None:
     )
 
 
+def test_qaedit_injects_the_right_answer_and_keeps_five_unrelated_questions() -> None:
+    record = read("qaedit", QAEDIT)
+    assert (record.case, record.target_new, record.ground_truth) == ("41", "Rembrandt", None)
+    assert [probe.answers for probe in record.locality["unrelated"]] == [
+        ("Switzerland",), ("Jane Austen",),
+    ]  # fmt: skip
+
+
+def test_wikibigedit_asks_characters_and_hops_where_there_are_any() -> None:
+    record = read("wikibigedit", WIKIBIGEDIT)
+    assert record.portability == {
+        "persona": (Probe(("Ahoy, what club be Ann Poe in?",), ("Ajax",)),)
+    }
+    hop = {**WIKIBIGEDIT, "mhop": "Where is Ann Poe's club?", "mhop_ans": "Amsterdam"}
+    (probe,) = read("wikibigedit", hop).portability["multi_hop"]
+    assert (probe.answers, probe.hops) == (("Amsterdam",), True)
+
+
+def test_locft_reads_each_of_its_three_sets() -> None:
+    assert read("locft", EASYEDIT) == read("easyedit", EASYEDIT)
+    assert read("locft", ZSRE) == read("zsre-alternative", ZSRE)
+    assert read("locft", WIKIBIGEDIT) == read("wikibigedit", WIKIBIGEDIT)
+
+
+def test_unke_finds_the_name_in_question_and_answer() -> None:
+    record = read("unke", UNKE)
+    assert record.subject == "Ann Poe"
+    assert record.target_new == UNKE["answer"]
+    assert record.portability["parts"][1] == Probe(("What does Ann Poe bake?",), ("Rye bread",))
+    assert parse("unke", [{**UNKE, "question": "What is it?"}], "file.json") == []
+
+
+def test_akew_is_read_as_paragraphs_or_as_triples() -> None:
+    paragraph, triple = read("akew", AKEW), read("akew-triples", AKEW)
+    assert paragraph.target_new == "Ann Poe has lived in Oslo since May."
+    assert paragraph.portability["parts"] == (Probe(("Ann Poe moved in",), ("May",)),)
+    assert (triple.target_new, triple.ground_truth) == ("Oslo", "Rome")
+    assert triple.rephrasings == ("Ann Poe's home is in",)
+    assert triple.locality["other_subjects"] == (Probe(("Bob Roe lives in",), ("Rome",)),)
+
+
+def test_akew_takes_the_forms_of_its_other_sets() -> None:
+    update = {k: v for k, v in AKEW_REWRITE.items() if k not in ("prompt_full", "target_new")}
+    update |= {"answer_new": "Oslo", "answer_true": "Rome"}
+    del update["target_true"]
+    item = {"requested_rewrite": [update], "loc": "Where is Rome?", "loc_ans": "Italy"}
+    record = read("akew-triples", item)
+    assert (record.prompt, record.target_new) == ("Ann Poe lives in?", "Oslo")
+    assert record.ground_truth == "Rome"
+    assert record.rephrasings == ("Where does Ann Poe live?",)
+    assert record.locality["unrelated"] == (Probe(("Where is Rome?",), ("Italy",)),)
+
+
 @pytest.mark.parametrize(
     ("schema", "change", "field"),
     [
@@ -176,6 +285,15 @@ def test_conflictedit_judges_the_second_of_a_pair() -> None:
         ("knowedit", {"portability": {"Reasoning": ["x"]}}, "portability.Reasoning[0]."),
         ("mquake", {"new_answer": " "}, "new_answer"),
         ("conflictedit", {"type": "composite"}, "type"),
+        ("qaedit", {"target": None}, "target"),
+        ("qaedit", {"locality": [{"loc": "who"}]}, "locality[0].loc_ans"),
+        ("wikibigedit", {"alt": ""}, "alt"),
+        ("unke", {"sub_answer": []}, "sub_answer"),
+        (
+            "akew",
+            {"requested_rewrite": {**AKEW_REWRITE, "fact_new_uns": None}},
+            "requested_rewrite[0].fact_new_uns",
+        ),
         ("conflictedit", {"edits": CONFLICT["edits"][:1]}, "edits"),
     ],
 )
@@ -213,7 +331,7 @@ def test_an_unknown_source_is_refused(source: str) -> None:
         load(source, 1, 0)
 
 
-@pytest.mark.parametrize("schema", [name for name in SCHEMAS if name != "conflictedit"])
+@pytest.mark.parametrize("schema", WORLD_SCHEMAS)
 def test_the_bundled_world_has_edits_in_every_schema(schema: str) -> None:
     records = load(f"factworld:{schema}", 12, 0)
     assert len(records) == 12

@@ -36,6 +36,7 @@ def answers(
                 (greedy or {}).get(question.prompt, (1, 2)),
                 1.0 if question.target == "golf" else 2.0,
             ),
+            tuple(range(3)) if texts.get(question.prompt) else (9,),
         )
         for question in questions(record)
     }
@@ -60,19 +61,34 @@ def test_every_metric_is_scored_by_its_definition() -> None:
     assert judged.scores == pytest.approx(
         {
             "reliability/generated": 1.0,
+            "reliability/begins": 1.0,
+            "reliability/run_on": 0.0,
             "reliability/teacher_forced": 1.0,
             "generalization/generated": 0.5,
+            "generalization/begins": 0.5,
+            "generalization/run_on": 0.0,
             "generalization/teacher_forced": 0.75,
             "locality.other_subjects/generated": 1.0,
+            "locality.other_subjects/first_word": 1.0,
+            "locality.other_subjects/six_tokens": 1.0,
             "locality.other_subjects/teacher_forced": 1.0,
             "locality.other_relations/generated": 0.0,
+            "locality.other_relations/first_word": 0.0,
+            "locality.other_relations/six_tokens": 1.0,
             "locality.other_relations/teacher_forced": 0.0,
             "locality/generated": 0.5,
+            "locality/first_word": 0.5,
+            "locality/six_tokens": 1.0,
+            "leak": 0.0,
             "locality/teacher_forced": 0.5,
             # Any answer to any wording is right.
             "portability.multi_hop/generated": 1.0,
+            "portability.multi_hop/begins": 1.0,
+            "portability.multi_hop/run_on": 0.0,
             "portability.multi_hop/teacher_forced": 1.0,
             "portability/generated": 1.0,
+            "portability/begins": 1.0,
+            "portability/run_on": 0.0,
             "portability/teacher_forced": 1.0,
             "efficacy_success": 1.0,
             "paraphrase_success": 1.0,
@@ -112,3 +128,29 @@ def test_all_facts_of_a_case_are_judged_except_overridden_ones() -> None:
     assert judge(record, answered, answered).scores["reliability/generated"] == 0.5
     record = replace(RECORD, before=(replace(earlier, judged=False),))
     assert judge(record, answered, answered).scores["reliability/generated"] == 1.0
+
+
+def test_run_on_is_scored_among_told_answers_only() -> None:
+    answered = answers(RECORD, {"Ann plays": "golf and polo", "The sport of Ann is": "chess"})
+    scores = judge(RECORD, answered, answered).scores
+    assert (scores["reliability/begins"], scores["reliability/run_on"]) == (1.0, 1.0)
+    assert scores["reliability/generated"] == 0.0
+    assert "generalization/run_on" not in scores
+
+
+def test_a_neighbour_that_says_the_new_target_leaks_unless_it_did_before() -> None:
+    before, after = answers(RECORD, {}), answers(RECORD, {"Bob plays": "golf, too"})
+    assert judge(RECORD, before, after).scores["leak"] == 1.0
+    assert judge(RECORD, after, after).scores["leak"] == 0.0
+
+
+def test_first_word_and_six_tokens_are_kept_without_the_rest() -> None:
+    def answered(text: str, tokens: tuple[int, ...] | None) -> dict[Question, Answer]:
+        return {question: Answer(text, None, tokens) for question in questions(RECORD)}
+
+    before = answered("polo. He", (1, 2, 3, 4, 5, 6, 7))
+    scores = judge(RECORD, before, answered("Polo and tennis", (1, 2, 3, 4, 5, 6, 8))).scores
+    assert scores["locality.other_subjects/first_word"] == 1.0
+    assert scores["locality.other_subjects/six_tokens"] == 1.0
+    assert scores["locality.other_subjects/generated"] == 0.0
+    assert "locality/six_tokens" not in judge(RECORD, before, answered("polo", None)).scores

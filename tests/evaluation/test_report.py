@@ -12,6 +12,8 @@ from vllm_edit.evaluation.plot import Axis, Point, Series, chart
 from vllm_edit.evaluation.report import html, write_reports
 from vllm_edit.evaluation.table import markdown
 
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+
 
 @pytest.fixture(scope="module")
 def text(result: dict[str, Any]) -> str:
@@ -79,14 +81,49 @@ def test_device_memory_is_in_the_tables_if_measured(result: dict[str, Any]) -> N
 
 def test_the_table_has_both_ways_of_matching_and_the_cost(result: dict[str, Any]) -> None:
     lines = markdown(result).splitlines()
-    head = [cell.strip() for cell in lines[0].strip("|").split("|")]
+    (first,) = [line for line in lines if "s/edit" in line and line.startswith("|")]
+    head = [cell.strip() for cell in first.strip("|").split("|")]
     assert head == [
         "method", "data", "edits", "judged", "reliability", "generalization", "locality",
         "port. alias", "s/edit", "memory GiB",
     ]  # fmt: skip
     assert "| rome | factworld | batch 2 | 2 | 50.0 / 50.0 | 50.0 / 50.0 |" in "\n".join(lines)
+    # What the unedited model keeps of its own answers stands beside what is kept.
+    assert "| 50.0 / 50.0 (0.0 / 0.0) |" in "\n".join(lines)
     (single,) = [line for line in lines if line.startswith("| ike | factworld | single 1")]
     assert single.endswith("| 0.500 | 2.00 |")
+
+
+def test_what_is_told_and_kept_has_a_table_of_its_own(result: dict[str, Any]) -> None:
+    lines = markdown(result).splitlines()
+    head = [cell.strip() for cell in lines[0].strip("|").split("|")]
+    assert head == [
+        "method", "edits", "judged", "told", "exact", "reworded told", "kept first word",
+        "kept sentence",
+    ]  # fmt: skip
+    assert "| rome | batch 2 | 2 | 50.0 | 50.0 | 50.0 | 50.0 (0.0) | 50.0 (0.0) |" in lines
+    assert (
+        row(result, "rome", "batch", 2, "at the end")["metrics"][
+            "locality.other_subjects/first_word"
+        ]["floor"]
+        == 0.0
+    )
+
+
+def test_a_sequence_is_shown_by_age_and_until_when_it_holds(
+    result: dict[str, Any], text: str
+) -> None:
+    assert "| rome | sequential 2 | 1 to 1 | 100.0 |" in markdown(result)
+    assert "| rome | sequential 2 | 2 to 2 | 0.0 |" in markdown(result)
+    assert result["collapse"] == {"ike": 2, "rome": 2}
+    assert "rome in a row: fewer than 90% told at 2 edits." in text
+
+
+@pytest.mark.parametrize("name", ["evaluation-cpu.json", "evaluation-memory-cpu.json"])
+def test_committed_results_can_be_read(name: str) -> None:
+    stored = json.loads((RESULTS / name).read_text())
+    assert "| ike | factworld |" in markdown(stored)
+    assert "Quality and cost" in html(stored)
 
 
 def test_the_page_is_well_formed_and_loads_nothing(text: str) -> None:

@@ -24,7 +24,10 @@ results in OUTPUT/pieces.jsonl (a sequence starts again).
 Without --url, the command starts a server with a new store for each method; flags after -- go to
 that server. A server at --url must have no active edits, and all its clients see the edits of the
 evaluation. With --transformers there is no server: this process edits and asks the checkpoint in
-the folder --model, with IKE or a weight method."""
+the folder --model, with IKE or a weight method.
+
+Questions are asked one after another, so that answers can be compared. What is kept is shown beside
+the noise floor: the unedited model, asked twice, against itself."""
 
 _EPILOG = """\
 data (SCHEMA:FILE, a JSON list or JSON lines):
@@ -33,7 +36,21 @@ data (SCHEMA:FILE, a JSON list or JSON lines):
   easyedit                      EasyEdit's flat CounterFact
   zsre-alternative, zsre-true   zsRE in MEND's schema; the new answer is the false one, alt (as in
                                 MEND and EasyEdit), or the true one (as in ROME and MEMIT)
-  knowedit, mquake, conflictedit
+  knowedit, mquake, conflictedit, qaedit, wikibigedit
+  locft                         the three sets of LocFT
+  unke                          facts that are paragraphs: give --tokens
+  akew, akew-triples            AKEW's facts as paragraphs, or as triples
+
+methods without an edit, to bound what a memory can do:
+  plain-retrieval               the fact most like the question in front of every question
+  fact-in-prompt                the record's own fact in front of each of its questions
+
+further questions (--ask, or all):
+  chat                          the prompt as a user's message
+  negated                       the prompt with its meaning turned round
+  yes-no                        whether a true and a false claim are true
+  unrelated-in-front            the prompt behind 50 tokens of other text
+  sure                          the prompt again after "Are you sure?"
 
 regimes:
   single      each edit alone on the clean model
@@ -83,6 +100,40 @@ def add_evaluate_parser(commands: Any) -> None:
     parser.add_argument(
         "--fluency", action="store_true", help="also measure the n-gram entropy of sampled text"
     )
+    parser.add_argument("--ask", type=_names, default=(), help="further questions, see below")
+    parser.add_argument(
+        "--in-order", action="store_true", help="the first records of DATA, not random ones"
+    )
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument(
+        "--only-wrong",
+        dest="only",
+        action="store_const",
+        const="wrong",
+        help="only records whose target the unedited model does not tell",
+    )
+    only.add_argument(
+        "--only-known",
+        dest="only",
+        action="store_const",
+        const="known",
+        help="only records whose true answer the unedited model tells",
+    )
+    parser.add_argument(
+        "--tokens", type=int, default=24, help="longest answer (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        default=1,
+        help="questions that a server gets together; more are faster and raise the noise floor",
+    )
+    parser.add_argument(
+        "--bound",
+        type=float,
+        default=0.9,
+        help="a sequence has collapsed when a smaller share is told (default: %(default)s)",
+    )
     parser.add_argument(
         "--output", type=Path, default=Path("evaluation"), help="folder (default: %(default)s)"
     )
@@ -95,6 +146,12 @@ def add_evaluate_parser(commands: Any) -> None:
         "--device",
         default="cpu",
         help="device for --transformers, such as cuda (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of the answering weights with --transformers (default: %(default)s)",
     )
     add_admin_key(parser)
     parser.add_argument("flags", nargs="*", metavar="-- FLAG", help="flags of vllm-edit serve")
@@ -122,6 +179,7 @@ def _exit(number: int, _frame: object) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
+    from vllm_edit.evaluation.choosing import choose_records
     from vllm_edit.evaluation.evaluate import evaluate, job_count
     from vllm_edit.evaluation.finished_jobs import FinishedJobs
     from vllm_edit.evaluation.report import write_reports
@@ -130,7 +188,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     plan = _plan(options)
     target = _target(options)
-    sample = draw(plan.source, plan.edits, plan.seed)
+    choose = choose_records(plan, target, options.output / "chosen.json")
+    sample = draw(plan.source, plan.edits, plan.seed, in_order=plan.in_order, choose=choose)
     journal = FinishedJobs(options.output / "pieces.jsonl", plan, sample, target.name)
     with tqdm(total=job_count(plan), unit="job", disable=None) as bar:
 
@@ -148,9 +207,13 @@ def _target(options: argparse.Namespace) -> "Target":
         from vllm_edit.evaluation.served_target import ServedTarget
 
         key = find_admin_key(options.admin_key_file)
-        return ServedTarget(key, options.url, options.model, tuple(options.flags))
+        return ServedTarget(
+            key, options.url, options.model, tuple(options.flags), options.tokens, options.at_once
+        )
     if options.url or options.flags:
         raise InvalidData("--transformers takes neither --url nor flags of a server.")
+    if options.at_once != 1:
+        raise InvalidData("--transformers asks alone: --at-once is for a server.")
     from vllm_edit import factworld
     from vllm_edit.cli.serve import FACTWORLD_SETTINGS
     from vllm_edit.evaluation.local_target import LocalTarget
@@ -158,10 +221,12 @@ def _target(options: argparse.Namespace) -> "Target":
 
     own = {} if options.model else FACTWORLD_SETTINGS
     settings = Settings.from_environment(own | os.environ)
-    return LocalTarget(Path(options.model or factworld.checkpoint()), options.device, settings)
+    folder = Path(options.model or factworld.checkpoint())
+    return LocalTarget(folder, options.device, settings, options.dtype, options.tokens)
 
 
 def _plan(options: argparse.Namespace) -> "EvaluationPlan":
+    from vllm_edit.evaluation.more_questions import KINDS
     from vllm_edit.evaluation.plan import EvaluationPlan
 
     return EvaluationPlan(
@@ -172,6 +237,12 @@ def _plan(options: argparse.Namespace) -> "EvaluationPlan":
         edits=options.edits,
         seed=options.seed,
         fluency=options.fluency,
+        ask=KINDS if options.ask == ("all",) else options.ask,
+        tokens=options.tokens,
+        at_once=options.at_once,
+        in_order=options.in_order,
+        only=options.only,
+        bound=options.bound,
     )
 
 

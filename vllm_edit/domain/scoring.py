@@ -22,6 +22,7 @@ _ARTICLES = frozenset({"a", "an", "the"})
 _PUNCTUATION = re.compile(r"[^\w\s]|_")
 _CUT = re.compile(r"[.,;:!?()\"\n]")
 _WORDS = re.compile(r"\w+|[^\w\s]")
+_WORD = re.compile(r"\w+")
 
 
 def normalized(text: str) -> str:
@@ -64,13 +65,64 @@ def _begins(text: str, start: str) -> bool:
     return text[len(start) :][:1] in ("", " ") or unicodedata.east_asian_width(start[-1]) in "WF"
 
 
+def runs_on(generated: str, answers: Sequence[str]) -> float | None:
+    """1 if the line or sentence goes on behind the answer, 0 if it ends there.
+
+    None if the text does not begin with an answer: there is nothing to run on from. "Paris" and
+    "Paris. It is" end; "Paris, which is" and "Paris Paris" run on. LocFT (Yang et al. 2026) and
+    Mirage (Yang et al. 2025) count such an answer as wrong.
+    """
+    told = [answer for answer in answers if begins_with(generated, answer)]
+    behind = [text for answer in told if (text := _behind(generated, answer)) is not None]
+    if not behind:
+        return None
+    return float(_WORD.search(first_sentence(min(behind, key=len))) is not None)
+
+
+def says(generated: str, answers: Sequence[str]) -> float:
+    """1 if the first sentence or line contains one of the answers as whole words; else 0."""
+    said = f" {' '.join(_plain_words(first_sentence(generated.lstrip())))} "
+    wanted = [" ".join(_plain_words(answer)) for answer in answers]
+    return float(any(text and f" {text} " in said for text in wanted))
+
+
+def first_word(text: str) -> str:
+    """The first word, without regard to case; "" if there is none."""
+    return next(iter(_WORD.findall(text.casefold())), "")
+
+
 def unchanged(before: str, after: str) -> float:
     """1 if the first line or sentence generated is the same as before the edit; else 0."""
-    return float(_sentence(before) == _sentence(after))
+    first, second = (normalized(first_sentence(text.strip())) for text in (before, after))
+    return float(first == second)
 
 
-def _sentence(text: str) -> str:
-    return normalized(re.split(r"[.!?](?=\s|$)|\n", text.strip(), maxsplit=1)[0])
+def first_sentence(text: str) -> str:
+    """The text up to the end of its first line or sentence, without the mark that ends it."""
+    return re.split(r"[.!?](?=\s|$)|\n", text, maxsplit=1)[0]
+
+
+def _behind(text: str, answer: str) -> str | None:
+    """The text behind the answer; None if it does not begin with the answer's words."""
+    wanted, end = _plain_words(answer), 0
+    if not wanted:
+        return None
+    for match in _WORD.finditer(text):
+        if not wanted:
+            break
+        word = unicodedata.normalize("NFKC", match[0]).casefold()
+        if word == wanted[0]:
+            wanted = wanted[1:]
+            end = match.end()
+        elif word not in _ARTICLES:
+            return None
+    return None if wanted else text[end:]
+
+
+def _plain_words(text: str) -> list[str]:
+    """Without case, marks and articles; a hyphen or a full stop parts words."""
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    return [word for word in _WORD.findall(plain) if word not in _ARTICLES]
 
 
 def token_match(greedy: Sequence[int], target: Sequence[int]) -> float:

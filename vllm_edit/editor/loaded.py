@@ -1,8 +1,10 @@
 """The autograd copy of the model, in float32, on which deltas are computed."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +31,7 @@ class Loaded:
     fingerprint: str
     controls: Controls
     pristine: dict[str, Tensor] = field(default_factory=dict)
+    _copies: list[PreTrainedModel] = field(default_factory=list)
 
     @classmethod
     def from_folder(cls, folder: Path, device: str) -> "Loaded":
@@ -47,7 +50,21 @@ class Loaded:
         with torch.no_grad():
             for name, base in self.pristine.items():
                 weight = changes[name].added_to(base) if name in changes else base
-                self.model.get_parameter(name).copy_(weight)
+                for model in (self.model, *self._copies):
+                    model.get_parameter(name).copy_(weight)
+
+    def rounded(self, dtype: str) -> PreTrainedModel:
+        """A model in `dtype` that holds what this one does, from now on; in float32, this one.
+
+        Each weight is the cast of base + deltas, as a server's is.
+        """
+        wanted: torch.dtype = getattr(torch, dtype)
+        if wanted == self.model.dtype:
+            return self.model
+        rounded: Any = copy.deepcopy(self.model)
+        rounded = rounded.to(wanted)
+        self._copies.append(rounded)
+        return self._copies[-1]
 
     def judge(self, deltas: Sequence[Delta], bounds: Bounds) -> Verdict:
         """Apply the deltas and compare their common effect with the bounds.

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from transformers import PreTrainedModel
+
 from vllm_edit.domain.errors import InvalidEdit
 from vllm_edit.editor.corpus import corpus_for
 from vllm_edit.editor.loaded import Loaded
@@ -79,7 +81,7 @@ class Workbench:
         """
         hparams = self._hparams(method, hyperparameters)
         loaded = self.load()
-        limits = override(find(Bounds, GOVERNOR, loaded.model.config), bounds)
+        limits = self._bounds(bounds)
         known = self._statistics_of(hparams.layers if hparams.covariance else ())
         contexts = self._contexts_of(loaded, hparams)
         below = [Delta.load(path) for path in live]
@@ -98,6 +100,28 @@ class Workbench:
         delta = replace(delta, diagnostics={**delta.diagnostics, GOVERNOR: verdict.diagnostics()})
         delta.save(output)
         return delta
+
+    def compute_each(self, method: str, edits: Sequence[Edit]) -> list[Delta]:
+        """The deltas of one `compute` per edit on the base, made side by side.
+
+        The governor has not seen them: see `admit`. Raises as `compute` does.
+        """
+        hparams = self._hparams(method, {})
+        loaded = self.load()
+        known = self._statistics_of(hparams.layers if hparams.covariance else ())
+        contexts = self._contexts_of(loaded, hparams)
+        make = METHODS[method].compute_each
+        if make is None:
+            raise InvalidEdit(f"{method} makes no edits side by side.", code="unknown_method")
+        loaded.apply([])
+        return make(loaded.model, loaded.tokenizer, edits, hparams, known, contexts=contexts)
+
+    def admit(self, delta: Path) -> None:
+        """Have the model hold the base and this delta, unless the governor refuses it."""
+        self.load().judge([Delta.load(delta)], self._bounds({}))
+
+    def _bounds(self, bounds: Mapping[str, Any]) -> Bounds:
+        return override(find(Bounds, GOVERNOR, self.load().model.config), bounds)
 
     def serve(self, live: Sequence[Path]) -> None:
         """Have the model hold the base and the live deltas."""
@@ -119,6 +143,10 @@ class Workbench:
         if self._loaded is None:
             self._loaded = Loaded.from_folder(self.options.model, self.options.device)
         return self._loaded
+
+    def answering(self, dtype: str) -> PreTrainedModel:
+        """The model that holds what this one does, rounded to `dtype`."""
+        return self.load().rounded(dtype)
 
     def _hparams(self, method: str, values: Mapping[str, Any]) -> Hyperparameters:
         if method not in METHODS:

@@ -14,6 +14,7 @@ from vllm_edit.evaluation.served_model import ServedModel
 from vllm_edit.evaluation.server_client import Latency, ServerClient
 
 BASE = "base"
+FLOOR = "unedited, asked again"
 ABOUT = "about an edit"
 OTHERS = "about others"
 
@@ -52,21 +53,23 @@ class Comparison:
         """Compare the variants, which are served as `model@variant`. Raises EditError.
 
         `on_step` is called when a variant is timed, when it is scored, and when the unedited model
-        has answered.
+        has answered twice. The last result is that of the unedited model against itself.
         """
         # Timed first, because a cache may answer a repeated question.
         waits = self._waits(connection, model)
         for _ in self.variants:
             on_step()
         all_questions = list(dict.fromkeys(q for record in self.records for q in questions(record)))
-        before = ServedModel(connection, f"{model}@{BASE}").generate(all_questions)
+        base = ServedModel(connection, f"{model}@{BASE}")
+        before = base.generate(all_questions)
+        floor = self._scores(before, base.generate(all_questions))
         on_step()
         results = []
         for variant in self.variants:
             after = ServedModel(connection, f"{model}@{variant}").generate(all_questions)
             results.append(VariantResult(variant, self._scores(before, after), waits[variant]))
             on_step()
-        return results
+        return [*results, VariantResult(FLOOR, floor, {})]
 
     def _scores(self, before: Answers, after: Answers) -> dict[str, MeanScore]:
         scores: dict[str, list[float]] = {}

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from vllm_edit.evaluation.comparison import MeanScore, VariantResult
 from vllm_edit.evaluation.judging import (
     GENERALIZATION,
-    GENERATED,
     LOCALITY_GROUP,
     PORTABILITY_GROUP,
     RELIABILITY,
 )
+from vllm_edit.evaluation.probe_scores import GENERATED
 from vllm_edit.evaluation.record import OTHER_RELATIONS, OTHER_SUBJECTS
 from vllm_edit.evaluation.table import NONE, aligned
 
@@ -27,11 +27,12 @@ _QUALITIES = (
 
 
 def markdown(results: Sequence[VariantResult]) -> str:
-    """The tables and the recommendation."""
+    """The tables and the recommendation. The noise floor is only in the table of qualities."""
+    *variants, _ = results
     kinds = list(results[0].waits)
     waits = [
         [one.variant, *(cell for kind in kinds for cell in _waits(one, results[0], kind))]
-        for one in results
+        for one in variants
     ]
     heads = [f"{part}, {kind}" for kind in kinds for part in ("first token ms", "whole ms")]
     quality = [[one.variant, *(_percent(one, name) for name in _QUALITIES)] for one in results]
@@ -39,14 +40,14 @@ def markdown(results: Sequence[VariantResult]) -> str:
     parts = [
         aligned([["variant", *titles], *quality]),
         aligned([["variant", *heads], *waits]),
-        "\n".join(f"- {note}" for note in (*_NOTES, *choice(results))),
+        "\n".join(f"- {note}" for note in (*_NOTES, *choice(variants))),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 _NOTES = (
     "Percentages are of generated answers, with 95 % bootstrap intervals. Locality is agreement "
-    "with the unedited model.",
+    "with the unedited model, asked alone; the last row is that model against itself.",
     "Times are medians of streamed requests, with the ratio to the first variant's.",
 )
 

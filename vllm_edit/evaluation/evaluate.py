@@ -5,11 +5,12 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from vllm_edit.evaluation.finished_jobs import FinishedJobs
-from vllm_edit.evaluation.job_runner import Judge, preparation, run, unedited
+from vllm_edit.evaluation.job_runner import Judge, asked_kinds, preparation, run
 from vllm_edit.evaluation.memory_usage import MemoryWatch
-from vllm_edit.evaluation.plan import EvaluationPlan, Job
+from vllm_edit.evaluation.plan import SINGLE, EvaluationPlan, Job
 from vllm_edit.evaluation.sample import Sample
 from vllm_edit.evaluation.target import EditableModel, Target
+from vllm_edit.evaluation.unedited import Unedited, ask_unedited
 
 UNEDITED = Job("unedited", "none", 0, 0)
 
@@ -48,15 +49,29 @@ def _run_jobs(
     finished: FinishedJobs,
     on_job_done: Callable[[str], None],
 ) -> None:
-    record_judge = Judge(model.model, sample, plan)
+    record_judge = Judge(model.model, sample, plan, _unedited(plan, sample, model, finished))
     if not finished.done(UNEDITED):
-        finished.add(UNEDITED, [unedited(record_judge, sample.records)])
+        finished.add(UNEDITED, [record_judge.unedited(sample.records)])
         on_job_done(UNEDITED.method)
     seconds = preparation(model.applier, sample.records[0])
     finished.add_costs(method, {"preparation_seconds": seconds})
+    singles = [job for job in left if job.regime == SINGLE]
+    model.applier.expect([job.of(sample.records)[0].rewrites for job in singles])
     for job in left:
         finished.add(job, run(job, model.applier, record_judge, sample.records))
         on_job_done(method)
+
+
+def _unedited(
+    plan: EvaluationPlan, sample: Sample, model: EditableModel, finished: FinishedJobs
+) -> Unedited:
+    """The unedited answers of this model, or the stored ones if they would be the same."""
+    if model.steady and finished.unedited is not None:
+        return finished.unedited
+    unedited = ask_unedited(model.model, sample, asked_kinds(model.model, plan))
+    if model.steady:
+        finished.add_unedited(unedited)
+    return unedited
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 from vllm_edit.domain.errors import InvalidData
 from vllm_edit.evaluation.plan import EvaluationPlan, Job, JobResult
 from vllm_edit.evaluation.sample import Sample
+from vllm_edit.evaluation.unedited import Unedited
 
 
 class FinishedJobs:
@@ -24,6 +25,8 @@ class FinishedJobs:
     def __init__(self, path: Path, plan: EvaluationPlan, sample: Sample, target: str) -> None:
         self._path = path
         self.results: list[JobResult] = []
+        self.unedited: Unedited | None = None
+        """The stored answers of the unedited model, for targets that always give the same."""
         self.costs: dict[str, dict[str, float | None]] = {}
         self._done: set[str] = set()
         head = {**plan.described(), "target": target, "records": _digest(sample)}
@@ -55,10 +58,19 @@ class FinishedJobs:
         self._append(line)
         self._remember(line)
 
+    def add_unedited(self, unedited: Unedited) -> None:
+        """Store the answers of the unedited model."""
+        line = {"unedited": unedited.as_json()}
+        self._append(line)
+        self._remember(json.loads(json.dumps(line)))
+
     def _remember(self, line: Mapping[str, Any]) -> None:
         if "job" in line:
             self._done.add(line["job"])
             self.results += [_result(fields) for fields in line["pieces"]]
+            return
+        if "unedited" in line:
+            self.unedited = Unedited.from_json(line["unedited"])
             return
         costs = self.costs.setdefault(line["costs"], {})
         for name, value in line["values"].items():

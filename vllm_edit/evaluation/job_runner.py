@@ -4,48 +4,62 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 from vllm_edit.domain.errors import InvalidEdit
-from vllm_edit.domain.scoring import kl_divergence, mean, ngram_entropy
-from vllm_edit.evaluation.judging import Judgement, judge, questions
+from vllm_edit.domain.scoring import mean, ngram_entropy
+from vllm_edit.evaluation.judging import Judgement, judge
+from vllm_edit.evaluation.more_questions import CHAT
 from vllm_edit.evaluation.plan import AFTER, END, SEQUENTIAL, EvaluationPlan, Job, JobResult
-from vllm_edit.evaluation.question import Answers
 from vllm_edit.evaluation.record import Record, RequestedRewrite
 from vllm_edit.evaluation.sample import Sample
 from vllm_edit.evaluation.target import AppliedEdits, EditApplier, Model
+from vllm_edit.evaluation.unedited import Unedited, ask, drift
 
 FLUENCY_TEXTS = 10
 """Maximum number of texts sampled for one result."""
 
 
 class Judge:
-    """Judges records by a model's answers, compared with those of the unedited model.
+    """Judges records by a model's answers, compared with those of the unedited model."""
 
-    Create it while the model is unedited.
-    """
-
-    def __init__(self, model: Model, sample: Sample, plan: EvaluationPlan) -> None:
+    def __init__(
+        self, model: Model, sample: Sample, plan: EvaluationPlan, unedited: Unedited
+    ) -> None:
         self._model = model
         self._plan = plan
-        self.counts = frozenset(plan.counts)
+        self._kinds = asked_kinds(model, plan)
+        self._unedited = unedited
         self._control = [probe.prompts[0] for probe in sample.control]
-        self.before: Answers = model.answer(
-            q for record in sample.records for q in questions(record)
-        )
-        self._top_before = model.top_logprobs(self._control)
+        self.counts = frozenset(plan.counts)
 
     def judge(
         self, records: Sequence[Record], effective: Sequence[Record]
     ) -> tuple[Judgement, ...]:
         """The scores of `records` while all of `effective` are in effect."""
-        after = self._model.answer(q for record in records for q in questions(record))
+        after = ask(self._model, records, self._kinds)
         return tuple(
-            judge(record, self.before, after, _others(effective, record)) for record in records
+            judge(record, self._unedited.answers, after, _others(effective, record), self._kinds)
+            for record in records
+        )
+
+    def unedited(self, records: Sequence[Record]) -> JobResult:
+        """The scores of the unedited model; its locality is the noise floor."""
+        before, again = self._unedited.answers, self._unedited.again
+        judged = [judge(record, before, again, (), self._kinds) for record in records]
+        return JobResult(
+            method="unedited",
+            regime="none",
+            count=0,
+            index=0,
+            moment=END,
+            seconds=(),
+            failures=(),
+            judged=_as_json(judged),
+            drift=self._unedited.drift,
+            fluency=self.fluency(records),
         )
 
     def drift(self) -> float | None:
         """Mean KL divergence of the next token on the control prompts; None without prompts."""
-        now = self._model.logprobs_of(self._control, self._top_before)
-        divergences = [kl_divergence(*pair) for pair in zip(self._top_before, now, strict=True)]
-        return mean(divergences) if divergences else None
+        return drift(self._model, self._control, self._unedited.top)
 
     def fluency(self, records: Sequence[Record]) -> float | None:
         """Mean n-gram entropy of text about some subjects; None if the plan has no fluency."""
@@ -56,21 +70,9 @@ class Judge:
         return mean([ngram_entropy(text) for text in texts])
 
 
-def unedited(record_judge: Judge, records: Sequence[Record]) -> JobResult:
-    """The scores of the unedited model, for comparison."""
-    judged = [judge(record, record_judge.before, record_judge.before) for record in records]
-    return JobResult(
-        method="unedited",
-        regime="none",
-        count=0,
-        index=0,
-        moment=END,
-        seconds=(),
-        failures=(),
-        judged=_as_json(judged),
-        drift=0.0,
-        fluency=record_judge.fluency(records),
-    )
+def asked_kinds(model: Model, plan: EvaluationPlan) -> tuple[str, ...]:
+    """The further questions of the plan that the model can be asked."""
+    return tuple(kind for kind in plan.ask if kind != CHAT or model.can_chat)
 
 
 def preparation(applier: EditApplier, record: Record) -> float:

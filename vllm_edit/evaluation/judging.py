@@ -1,11 +1,13 @@
 """Scores a record by the answers of a model."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from vllm_edit.domain.scoring import exact_match, mean, prefers, token_match, unchanged
-from vllm_edit.evaluation.question import Answer, Answers, Question
-from vllm_edit.evaluation.record import Probe, Record, RequestedRewrite
+from vllm_edit.domain.scoring import begins_with, mean, prefers
+from vllm_edit.evaluation.more_questions import more_questions, more_scores
+from vllm_edit.evaluation.probe_scores import grouped, probe_questions, right, same, scored
+from vllm_edit.evaluation.question import Answers, Question
+from vllm_edit.evaluation.record import OTHER_SUBJECTS, Probe, Record, RequestedRewrite
 
 RELIABILITY = "reliability"
 GENERALIZATION = "generalization"
@@ -14,11 +16,9 @@ PORTABILITY_GROUP = "portability"
 EFFICACY = "efficacy_success"
 PARAPHRASE = "paraphrase_success"
 NEIGHBOURHOOD = "neighbourhood_success"
-GENERATED = "generated"
-FORCED = "teacher_forced"
-
-ProbeScorer = Callable[[Probe], tuple[float, float | None]]
-"""Scores a probe: generated, and teacher-forced if available."""
+LEAK = "leak"
+"""The share of prompts about other subjects that are answered with the new target, and were not
+before."""
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,27 @@ class Judgement:
     scores: Mapping[str, float]
 
 
-def questions(record: Record) -> Iterator[Question]:
-    """All questions whose answers are needed to judge the record."""
+def questions(record: Record, kinds: Sequence[str] = ()) -> Iterator[Question]:
+    """All questions whose answers are needed to judge the record.
+
+    `kinds` are further ones, of `more_questions`; its follow-up is asked after these.
+    """
     for probe in _targets(record):
-        yield from _probe_questions(probe)
+        yield from probe_questions(probe)
     for _, _, probe in record.probes():
-        yield from _probe_questions(probe)
+        yield from probe_questions(probe)
     for prompt, likelier, other in _preferences(record):
         yield Question(prompt, likelier)
         yield Question(prompt, other)
+    yield from more_questions(record, kinds)
 
 
 def judge(
-    record: Record, before: Answers, after: Answers, others: Sequence[RequestedRewrite] = ()
+    record: Record,
+    before: Answers,
+    after: Answers,
+    others: Sequence[RequestedRewrite] = (),
+    kinds: Sequence[str] = (),
 ) -> Judgement:
     """Score the record by the answers of the unedited and the edited model.
 
@@ -50,20 +58,22 @@ def judge(
     out.
     """
 
-    def right(probe: Probe) -> tuple[float, float | None]:
-        return _right(probe, after)
+    def answered(probe: Probe) -> dict[str, float]:
+        return right(probe, after)
 
-    def same(probe: Probe) -> tuple[float, float | None]:
-        return _same(probe, before, after)
+    def kept(probe: Probe) -> dict[str, float]:
+        return same(probe, before, after)
 
     own = [Probe((r.prompt,), (r.target_new,)) for r in record.rewrites if r.judged]
     rephrased = [Probe((prompt,), (record.target_new,)) for prompt in record.rephrasings]
-    scores = {**_scored(RELIABILITY, own, right), **_scored(GENERALIZATION, rephrased, right)}
-    kept = _uncontradicted(record.locality, record, others)
-    scores |= _grouped(LOCALITY_GROUP, kept, same)
+    scores = {**scored(RELIABILITY, own, answered), **scored(GENERALIZATION, rephrased, answered)}
+    local = _uncontradicted(record.locality, record, others)
+    scores |= grouped(LOCALITY_GROUP, local, kept)
+    scores |= _leak(record, local.get(OTHER_SUBJECTS, ()), before, after)
     carried = _uncontradicted(record.portability, record, others)
-    scores |= _grouped(PORTABILITY_GROUP, carried, right)
+    scores |= grouped(PORTABILITY_GROUP, carried, answered)
     scores |= _likelihoods(record, after)
+    scores |= more_scores(record, kinds, after)
     generated = after[Question(record.prompt, record.target_new)].generated
     return Judgement(record.case, generated, scores)
 
@@ -75,56 +85,15 @@ def _targets(record: Record) -> Iterator[Probe]:
         yield Probe((prompt,), (record.target_new,))
 
 
-def _probe_questions(probe: Probe) -> Iterator[Question]:
-    for prompt in probe.prompts:
-        yield Question(prompt, probe.answers[0], probe.hops)
-
-
-def _right(probe: Probe, after: Answers) -> tuple[float, float | None]:
-    """1 if any wording gets a right answer, else 0; teacher-forced, the best wording's score."""
-    answers = [after[question] for question in _probe_questions(probe)]
-    forced = [token_match(a.forced.greedy, a.forced.target) for a in answers if a.forced]
-    generated = max(exact_match(answer.generated, probe.answers) for answer in answers)
-    return generated, max(forced) if len(forced) == len(answers) else None
-
-
-def _same(probe: Probe, before: Answers, after: Answers) -> tuple[float, float | None]:
-    """The share of answers that did not change, over all wordings."""
-    pairs = [(before[question], after[question]) for question in _probe_questions(probe)]
-    generated = [unchanged(old.generated, new.generated) for old, new in pairs]
-    forced = [match for old, new in pairs if (match := _agreement(old, new)) is not None]
-    return mean(generated), mean(forced) if len(forced) == len(pairs) else None
-
-
-def _agreement(old: Answer, new: Answer) -> float | None:
-    if old.forced is None or new.forced is None:
-        return None
-    return token_match(new.forced.greedy, old.forced.greedy)
-
-
-def _scored(name: str, probes: Sequence[Probe], score: ProbeScorer) -> dict[str, float]:
-    if not probes:
-        return {}
-    scored = [score(probe) for probe in probes]
-    scores = {f"{name}/{GENERATED}": mean([generated for generated, _ in scored])}
-    forced = [value for _, value in scored if value is not None]
-    if len(forced) == len(scored):
-        scores[f"{name}/{FORCED}"] = mean(forced)
-    return scores
-
-
-def _grouped(
-    group: str, probes: Mapping[str, Sequence[Probe]], score: ProbeScorer
+def _leak(
+    record: Record, near: Sequence[Probe], before: Answers, after: Answers
 ) -> dict[str, float]:
-    """Each kind's score, and the group's: the mean of its kinds."""
-    scores: dict[str, float] = {}
-    for kind, probes_of_kind in probes.items():
-        scores |= _scored(f"{group}.{kind}", probes_of_kind, score)
-    for way in (GENERATED, FORCED):
-        kinds = [value for name, value in scores.items() if name.endswith(f"/{way}")]
-        if kinds and len(kinds) == len(probes):
-            scores[f"{group}/{way}"] = mean(kinds)
-    return scores
+    target = record.target_new
+    leaks = []
+    for question in (question for probe in near for question in probe_questions(probe)):
+        told_before, told = (begins_with(a[question].generated, target) for a in (before, after))
+        leaks.append(max(0.0, told - told_before))
+    return {LEAK: mean(leaks)} if leaks else {}
 
 
 def _preferences(record: Record) -> Iterator[tuple[str, str, str]]:

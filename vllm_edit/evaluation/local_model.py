@@ -1,12 +1,13 @@
 """A model in plain Transformers that answers the same questions as a served one."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from vllm_edit.evaluation.in_front import NOTHING, InFront
 from vllm_edit.evaluation.question import (
     FLUENCY,
     MAX_TOKENS,
@@ -16,35 +17,56 @@ from vllm_edit.evaluation.question import (
     Forced,
     Ids,
     Question,
+    common_length,
     joined_text,
     seam,
 )
 
 _BATCH = 32
 
+Served = tuple[str, bool]
+"""A prompt, and whether it is a user's message."""
+
 
 class LocalModel:
-    """A model in this process as a `Model`; `routed` puts facts in front of a prompt.
+    """A model in this process as a `Model`; `in_front` puts facts in front of what it reads.
 
-    Texts with the same number of tokens form a batch, so no padding is needed.
+    Each question is a batch of its own, so that no answer depends on what is asked beside it. An
+    answer given before to the same tokens is a guess that one pass checks: as far as it is what
+    the model would say, it need not be generated again.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        routed: Callable[[str], str],
+        in_front: InFront = NOTHING,
+        max_tokens: int = MAX_TOKENS,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
-        self._routed = routed
+        self._in_front = in_front
+        self._max_tokens = max_tokens
+        self._guesses: dict[Ids, Ids] = {}
+        self._ends = _ends(model, tokenizer)
+
+    @property
+    def can_chat(self) -> bool:
+        return self._tokenizer.chat_template is not None
 
     def answer(self, questions: Iterable[Question]) -> Answers:
         questions = list(dict.fromkeys(questions))
-        prompts = {q.prompt: self._ids(self._routed(q.prompt)) for q in questions}
-        texts = dict(zip(prompts, self._generate(list(prompts.values())), strict=True))
-        forced = self._force([self._with_target(q, prompts[q.prompt]) for q in questions])
-        return {q: Answer(texts[q.prompt], f) for q, f in zip(questions, forced, strict=True)}
+        served: dict[Served, Ids] = {}
+        for q in questions:
+            if (q.prompt, q.chat) not in served:
+                served[q.prompt, q.chat] = self._served(q.prompt, q.chat)
+        said = {ids: self._greedy(ids) for ids in dict.fromkeys(served.values())}
+        answers: dict[Question, Answer] = {}
+        for q in questions:
+            ids = served[q.prompt, q.chat]
+            forced = None if q.chat else self._force(*self._with_target(q, ids))
+            answers[q] = Answer(self._text(said[ids]).strip(), forced, said[ids])
+        return answers
 
     def top_logprobs(self, prompts: Sequence[str]) -> list[dict[int, float]]:
         tops = [logprobs.topk(TOP) for logprobs in self._next(prompts)]
@@ -58,7 +80,7 @@ class LocalModel:
 
     def sample(self, prompts: Sequence[str], seed: int) -> list[str]:
         most, top_k = FLUENCY["max_tokens"], FLUENCY["top_k"]
-        ids = [self._ids(self._routed(prompt)) for prompt in prompts]
+        ids = [self._plain(prompt) for prompt in prompts]
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             continuations = self._continue(
@@ -75,6 +97,18 @@ class LocalModel:
     def _ids(self, text: str) -> Ids:
         return tuple(self._tokenizer(text).input_ids)
 
+    def _plain(self, prompt: str) -> Ids:
+        return self._served(prompt, chat=False)
+
+    def _served(self, prompt: str, chat: bool) -> Ids:
+        """The tokens that the model reads, with facts in front."""
+        if not chat:
+            return self._ids(self._in_front.text(prompt))
+        messages = self._in_front.chat(({"role": "user", "content": prompt},))
+        template: Any = self._tokenizer.apply_chat_template
+        encoded = template(list(messages), add_generation_prompt=True, return_dict=True)
+        return tuple(encoded["input_ids"])
+
     def _text(self, tokens: Ids) -> str:
         return cast("str", self._tokenizer.decode(list(tokens), skip_special_tokens=True))
 
@@ -82,9 +116,27 @@ class LocalModel:
         alone, whole = self._ids(question.prompt), self._ids(joined_text(question))
         return seam(served, alone, whole)
 
-    def _generate(self, prompts: Sequence[Ids]) -> list[str]:
-        continuations = self._continue(prompts, do_sample=False, max_new_tokens=MAX_TOKENS)
-        return [self._text(tokens).strip() for tokens in continuations]
+    def _greedy(self, prompt: Ids) -> Ids:
+        """The greedy answer, with the token that ends it if there is one."""
+        answer = self._checked(prompt, self._guesses.get(prompt, ()))
+        if not self._is_whole(answer):
+            left = self._max_tokens - len(answer)
+            (more,) = self._continue([prompt + answer], do_sample=False, max_new_tokens=left)
+            answer += more
+        self._guesses[prompt] = answer
+        return answer
+
+    def _is_whole(self, answer: Ids) -> bool:
+        return len(answer) >= self._max_tokens or answer[-1:] in self._ends
+
+    def _checked(self, prompt: Ids, guess: Ids) -> Ids:
+        """The part of the guess that is greedy, with the greedy token behind it."""
+        if not guess:
+            return ()
+        logprobs = self._logprobs([prompt + guess])[0, len(prompt) - 1 :]
+        greedy = tuple(logprobs.argmax(dim=1).tolist())
+        right = common_length(greedy, guess)
+        return guess if right == len(guess) else greedy[: right + 1]
 
     def _continue(self, prompts: Sequence[Ids], **how: Any) -> list[Ids]:
         """The new tokens after each prompt, including special tokens."""
@@ -100,22 +152,14 @@ class LocalModel:
             continuations.update({row: tuple(ids) for row, ids in zip(rows, kept, strict=True)})
         return [continuations[row] for row in range(len(prompts))]
 
-    def _force(self, parts: Sequence[tuple[Ids, Ids]]) -> list[Forced]:
-        whole = [start + target for start, target in parts]
-        forced: dict[int, Forced] = {}
-        for rows in _by_length(whole):
-            logprobs = self._logprobs([whole[row] for row in rows])
-            for row, text in zip(rows, logprobs, strict=True):
-                target = parts[row][1]
-                at = text[-len(target) - 1 : -1]
-                likely = at.gather(1, torch.tensor(target, device=at.device)[:, None])
-                greedy = tuple(at.argmax(dim=1).tolist())
-                forced[row] = Forced(target, greedy, -float(likely.mean()))
-        return [forced[row] for row in range(len(parts))]
+    def _force(self, start: Ids, target: Ids) -> Forced:
+        at = self._logprobs([start + target])[0, -len(target) - 1 : -1]
+        likely = at.gather(1, torch.tensor(target, device=at.device)[:, None])
+        return Forced(target, tuple(at.argmax(dim=1).tolist()), -float(likely.mean()))
 
     def _next(self, prompts: Sequence[str]) -> list[Tensor]:
         """The next token's log-probabilities for each prompt, each [vocabulary]."""
-        ids = [self._ids(self._routed(prompt)) for prompt in prompts]
+        ids = [self._plain(prompt) for prompt in prompts]
         by_row: dict[int, Tensor] = {}
         for rows in _by_length(ids):
             logprobs = self._logprobs([ids[row] for row in rows])
@@ -130,6 +174,14 @@ class LocalModel:
 
     def _batch(self, texts: Sequence[Ids]) -> Tensor:
         return torch.tensor(texts, device=self._model.device)
+
+
+def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[Ids]:
+    """The tokens that end an answer, each as a tuple."""
+    config: Any = model.generation_config
+    ends = config.eos_token_id if config is not None else None
+    ends = tokenizer.eos_token_id if ends is None else ends
+    return frozenset((end,) for end in (ends if isinstance(ends, list) else [ends]))
 
 
 def _by_length(texts: Sequence[Ids]) -> Iterator[list[int]]:

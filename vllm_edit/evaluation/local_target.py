@@ -9,13 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from retriever import Fact, InvalidFactError, Retriever, Rewrite
+from retriever import Fact, InvalidFactError, Retriever
 from vllm_edit.domain.errors import InvalidData, InvalidEdit
 from vllm_edit.editor.loaded import Loaded
 from vllm_edit.editor.workbench import Options, Workbench
+from vllm_edit.evaluation.ablation import Ablation
+from vllm_edit.evaluation.in_front import NOTHING, InFront
 from vllm_edit.evaluation.local_model import LocalModel
+from vllm_edit.evaluation.plan import ABLATIONS
+from vllm_edit.evaluation.question import MAX_TOKENS
 from vllm_edit.evaluation.record import RequestedRewrite
-from vllm_edit.evaluation.target import AppliedEdits, EditableModel
+from vllm_edit.evaluation.target import AppliedEdits, EditableModel, EditApplier
 from vllm_edit.memory.build import make_retriever
 from vllm_edit.settings import Settings
 from vllm_edit.store import Store
@@ -23,44 +27,59 @@ from weight_patchers import METHODS, Edit, PatcherError
 
 IKE = "ike"
 
+_TOGETHER = 16
+"""So many single edits are made side by side; a run that is killed loses no more."""
+
 
 @dataclass(frozen=True)
 class LocalTarget:
-    """The checkpoint in folder `model` in plain Transformers, in float32 on `device`.
+    """The checkpoint in folder `model` in plain Transformers on `device`.
 
-    `settings` are those of a server; statistics are kept in its folder.
+    Edits are computed in float32. Questions are answered in `dtype`, by weights rounded to it as a
+    server rounds them. `settings` are those of a server; statistics are kept in its folder.
     """
 
     model: Path
     device: str
     settings: Settings
+    dtype: str = "float32"
+    max_tokens: int = MAX_TOKENS
 
     @property
     def name(self) -> str:
-        return f"{self.model.name} in Transformers on {self.device}"
+        rounded = "" if self.dtype == "float32" else f" in {self.dtype}"
+        return f"{self.model.name} in Transformers on {self.device}{rounded}"
 
     @contextmanager
     def open(self, method: str) -> Iterator[EditableModel]:
         """A new copy of the model. Raises InvalidData for a method that needs a server."""
-        if method != IKE and method not in METHODS:
+        if method not in (IKE, *ABLATIONS, *METHODS):
             raise InvalidData(
-                f"{method} needs a server; without one there are {IKE}, {', '.join(METHODS)}.",
+                f"{method} needs a server; without one there are "
+                f"{', '.join((IKE, *METHODS, *ABLATIONS))}.",
                 field="methods",
             )
         with tempfile.TemporaryDirectory(prefix="vllm-edit-evaluate-") as folder:
-            options = Options(self.model, self.settings.folder / "statistics", None, self.device)
+            text = Path(self.settings.statistics_text) if self.settings.statistics_text else None
+            options = Options(self.model, self.settings.folder / "statistics", text, self.device)
             workbench = Workbench(options)
+            applier, in_front = self._applier(method, workbench, Path(folder))
             loaded = workbench.load()
-            retriever = self._retriever(loaded, Path(folder))
             model = LocalModel(
-                loaded.model, loaded.tokenizer, lambda text: _routed(retriever, text)
+                workbench.answering(self.dtype), loaded.tokenizer, in_front, self.max_tokens
             )
-            if method == IKE:
-                yield EditableModel(model, MemoryEditApplier(retriever), os.getpid())
-            else:
-                yield EditableModel(
-                    model, WeightEditApplier(method, workbench, Path(folder)), os.getpid()
-                )
+            yield EditableModel(model, applier, os.getpid(), steady=True)
+
+    def _applier(
+        self, method: str, workbench: Workbench, folder: Path
+    ) -> tuple[EditApplier, InFront]:
+        if method in METHODS:
+            return WeightEditApplier(method, workbench, folder), NOTHING
+        retriever = self._retriever(workbench.load(), folder)
+        if method == IKE:
+            return MemoryEditApplier(retriever), InFront(retriever.route_without_hops)
+        ablation = Ablation(method, retriever)
+        return ablation, ablation.in_front
 
     def _retriever(self, loaded: Loaded, folder: Path) -> Retriever:
         tokenizer = loaded.tokenizer
@@ -91,6 +110,9 @@ class MemoryEditApplier:
             raise InvalidEdit(str(error), code=error.code, field=error.field) from error
         return AppliedEdits(time.perf_counter() - start, len(facts), ())
 
+    def expect(self, singles: Sequence[Sequence[RequestedRewrite]]) -> None:
+        """Facts are added at once."""
+
     @contextmanager
     def clean_state(self) -> Iterator[None]:
         try:
@@ -109,13 +131,24 @@ class WeightEditApplier:
         self._folder = folder
         self._live: list[Path] = []
         self._names = itertools.count()
+        self._expected: list[RequestedRewrite] = []
+        self._made: dict[RequestedRewrite, tuple[Path, float]] = {}
+
+    def expect(self, singles: Sequence[Sequence[RequestedRewrite]]) -> None:
+        each = METHODS[self._method].compute_each is not None
+        self._expected = [rewrites[0] for rewrites in singles if each and len(rewrites) == 1]
 
     def apply(self, rewrites: Sequence[RequestedRewrite]) -> AppliedEdits:
-        output = self._folder / f"{next(self._names)}.safetensors"
         start = time.perf_counter()
         try:
-            edits = [Edit(r.prompt, r.subject, r.target_new) for r in rewrites]
-            self._workbench.compute(self._method, edits, {}, {}, self._live, output)
+            if not self._live and len(rewrites) == 1 and rewrites[0] in self._expected:
+                output, seconds = self._side_by_side(rewrites[0])
+                start = time.perf_counter() - seconds
+                self._workbench.admit(output)
+            else:
+                output = self._next_file()
+                edits = [_edit(rewrite) for rewrite in rewrites]
+                self._workbench.compute(self._method, edits, {}, {}, self._live, output)
         except PatcherError as error:
             # Restore the deltas that were live before.
             self._workbench.serve(self._live)
@@ -134,10 +167,36 @@ class WeightEditApplier:
             self._live.clear()
             self._workbench.serve([])
 
+    def _side_by_side(self, rewrite: RequestedRewrite) -> tuple[Path, float]:
+        """The delta of an expected edit, and its share of the time of those made with it.
 
-def _routed(retriever: Retriever, text: str) -> str:
-    """The text after the facts that concern it."""
-    decision = retriever.route_without_hops(text)
-    if isinstance(decision, Rewrite) and decision.text is not None:
-        return decision.text
-    return text
+        Where they cannot be made together, each is made when it is its turn.
+        """
+        if rewrite not in self._made:
+            at = self._expected.index(rewrite)
+            group = [r for r in self._expected[at : at + _TOGETHER] if r not in self._made]
+            start = time.perf_counter()
+            try:
+                outputs = self._compute_each(group)
+            except PatcherError:
+                if len(group) == 1:
+                    raise
+                group = [rewrite]
+                outputs = self._compute_each(group)
+            seconds = (time.perf_counter() - start) / len(group)
+            self._made |= {r: (output, seconds) for r, output in zip(group, outputs, strict=True)}
+        return self._made.pop(rewrite)
+
+    def _compute_each(self, rewrites: Sequence[RequestedRewrite]) -> list[Path]:
+        deltas = self._workbench.compute_each(self._method, [_edit(r) for r in rewrites])
+        outputs = [self._next_file() for _ in deltas]
+        for delta, output in zip(deltas, outputs, strict=True):
+            delta.save(output)
+        return outputs
+
+    def _next_file(self) -> Path:
+        return self._folder / f"{next(self._names)}.safetensors"
+
+
+def _edit(rewrite: RequestedRewrite) -> Edit:
+    return Edit(rewrite.prompt, rewrite.subject, rewrite.target_new)

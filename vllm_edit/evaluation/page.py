@@ -36,6 +36,11 @@ def document(title: str, parts: Sequence[str]) -> str:
     )
 
 
+def chapter(title: str) -> str:
+    """A heading above sections."""
+    return f"<h1>{escape(title)}</h1>"
+
+
 def section(title: str, content: str) -> str:
     """A heading with its content, which is HTML."""
     return f"<h2>{escape(title)}</h2>{content}"

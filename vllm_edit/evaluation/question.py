@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_TOKENS = 24
-"""Longest generated answer."""
+"""Longest generated answer, unless the run names another length."""
 
 TOP = 20
 """The most log-probabilities per token that vLLM returns by default."""
@@ -20,12 +20,14 @@ Ids = tuple[int, ...]
 class Question:
     """A prompt, and the target that is forced after it.
 
-    With `hops`, methods that can decompose a question may do so.
+    With `hops`, methods that can decompose a question may do so. With `chat`, the prompt is sent
+    as a user's message, and nothing is forced.
     """
 
     prompt: str
     target: str
     hops: bool = False
+    chat: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,14 @@ class Forced:
 
 @dataclass(frozen=True)
 class Answer:
-    """`forced` is None if another model answered, because its likelihoods are not available."""
+    """`forced` is None if it is not available: another model answered, or it is a chat.
+
+    `tokens` are those of the generated text; None if the server does not tell them.
+    """
 
     generated: str
     forced: Forced | None
+    tokens: Ids | None = None
 
 
 Answers = Mapping[Question, Answer]
@@ -60,11 +66,11 @@ def seam(served: Ids, alone: Ids, whole: Ids) -> tuple[Ids, Ids]:
     `alone` and `whole` are the tokens of the prompt without and with the target. The target begins
     after their common prefix, so it includes prompt tokens that merge with it.
     """
-    same = _common(alone, whole)
+    same = common_length(alone, whole)
     return served[: len(served) - (len(alone) - same)], whole[same:]
 
 
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
+def common_length(first: Sequence[int], second: Sequence[int]) -> int:
     """The length of the common prefix."""
     pairs = zip(first, second, strict=False)
     return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))

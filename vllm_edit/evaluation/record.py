@@ -18,10 +18,14 @@ ALIAS = "alias"
 REVERSED = "reversed_relation"
 ONE_HOP = "one_hop"
 MULTI_HOP = "multi_hop"
-PORTABILITY = (ALIAS, REVERSED, ONE_HOP, MULTI_HOP)
+PERSONA = "persona"
+PARTS = "parts"
+PORTABILITY = (ALIAS, REVERSED, ONE_HOP, MULTI_HOP, PERSONA, PARTS)
 """Kinds of answers that must follow from the edit: the same fact under another name of the subject
 (Yao et al. 2023, subject replace); the reverse relation of the new object; a question one hop
-further; MQuAKE's questions over several edited or unedited facts (Zhong et al. 2023)."""
+further; MQuAKE's questions over several edited or unedited facts (Zhong et al. 2023); the question
+in the words of some character (WikiBigEdit, Thede et al. 2025); the single statements of a fact
+that is a paragraph (UnKE, Deng et al. 2025; AKEW, Wu et al. 2024)."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class Record:
 
     `before`: other facts of the case, written before this one. `neighbourhood`: CounterFact's
     prompts of the same relation for other subjects whose true object is `ground_truth`.
-    `generation`: prompts for free text about the subject.
+    `generation`: prompts for free text about the subject. `other_answer`: a wrong answer to the
+    prompt after the edit, the true one before it if that is known.
     """
 
     case: str
@@ -74,6 +79,7 @@ class Record:
     neighbourhood: tuple[str, ...] = ()
     generation: tuple[str, ...] = ()
     before: tuple[RequestedRewrite, ...] = ()
+    other_answer: str | None = None
 
     @property
     def rewrite(self) -> RequestedRewrite:

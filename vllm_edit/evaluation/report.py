@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from vllm_edit.evaluation import page, report_plots
-from vllm_edit.evaluation.judging import GENERATED
+from vllm_edit.evaluation.probe_scores import GENERATED
 from vllm_edit.evaluation.table import (
     NONE,
     Table,
+    age_table,
     cost_table,
     edits,
+    has_figures,
     locality_table,
     main_table,
     markdown,
     notes,
+    otherwise_table,
+    told_table,
 )
 
 
@@ -36,14 +40,29 @@ def html(result: Mapping[str, Any]) -> str:
     """A self-contained page with all tables and plots."""
     plan = result["plan"]
     title = f"Evaluation of {', '.join(plan['methods'])} on edits of {plan['source']}"
+    return page.document(title, _parts(result))
+
+
+def combined(model: str, results: Mapping[str, Mapping[str, Any]]) -> str:
+    """A self-contained page with the tables and plots of several data sets, by their names."""
+    parts = [part for name, one in results.items() for part in (page.chapter(name), *_parts(one))]
+    return page.document(f"Edits of {model}", parts)
+
+
+def _parts(result: Mapping[str, Any]) -> list[str]:
     legend = report_plots.method_legend(result)
     parts = [
         page.bullets(notes(result)),
+        page.section("Told and kept", page.table(told_table(result))),
+        *_measured("Asked otherwise", otherwise_table(result)),
         page.section("Quality and cost", page.table(main_table(result))),
         page.plots(
             "Quality against the number of edits", report_plots.quality_plots(result), legend
         ),
+        page.plots("Told against kept", report_plots.told_plots(result), legend),
         page.plots("Locality against portability", report_plots.trade_off_plots(result), legend),
+        page.plots("Told at the end of a sequence, by age", report_plots.age_plots(result), legend),
+        *_measured("Told by age", age_table(result)),
         page.plots("Cost", report_plots.cost_plots(result)),
         page.section("Preparation and memory", page.table(cost_table(result))),
         page.section(
@@ -57,7 +76,12 @@ def html(result: Mapping[str, Any]) -> str:
     failures = [f"{method}: {text}" for method, all_ in result["failures"].items() for text in all_]
     if failures:
         parts.append(page.section("Failed edits", page.bullets(failures)))
-    return page.document(title, parts)
+    return parts
+
+
+def _measured(title: str, table: Table) -> list[str]:
+    """A section, unless the table has no figures."""
+    return [page.section(title, page.table(table))] if has_figures(table) else []
 
 
 def _interval_table(result: Mapping[str, Any]) -> Table:

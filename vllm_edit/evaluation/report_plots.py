@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 from vllm_edit.evaluation.judging import (
     GENERALIZATION,
-    GENERATED,
     LOCALITY_GROUP,
     PORTABILITY_GROUP,
     RELIABILITY,
 )
 from vllm_edit.evaluation.plan import AFTER, SEQUENTIAL
 from vllm_edit.evaluation.plot import Axis, Point, Series, bars, chart, legend
+from vllm_edit.evaluation.probe_scores import BEGINS, FIRST_WORD, GENERATED
 from vllm_edit.evaluation.table import ResultRow, edits, gibibytes
 
 QUALITIES = (RELIABILITY, GENERALIZATION, LOCALITY_GROUP, PORTABILITY_GROUP)
@@ -29,21 +29,52 @@ def quality_plots(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def told_plots(result: Mapping[str, Any]) -> list[str]:
+    """What is told against what neighbours keep of their first word."""
+    names = (f"{RELIABILITY}/{BEGINS}", f"{LOCALITY_GROUP}/{FIRST_WORD}")
+    return _against(result, names, ("told", "kept first word"))
+
+
+def age_plots(result: Mapping[str, Any]) -> list[str]:
+    """What is told at the end of the longest sequence of each method, by the number of an edit."""
+    longest = {row["method"]: row for row in result["rows"] if row.get("by_age")}
+    series = [
+        Series(
+            method,
+            _colour(result, method),
+            "dashed",
+            [
+                Point(part["last"], part["told"], note=f"up to {part['last']}, {part['told']:.1%}")
+                for part in row["by_age"]
+            ],
+        )
+        for method, row in longest.items()
+    ]
+    if not series:
+        return []
+    axes = Axis("edit, the oldest first", "value"), Axis("told at the end", "percent")
+    return [chart("Told at the end, by age, %", *axes, series)]
+
+
 def trade_off_plots(result: Mapping[str, Any]) -> list[str]:
     """Locality against portability."""
-    names = [f"{group}/{GENERATED}" for group in (LOCALITY_GROUP, PORTABILITY_GROUP)]
+    names = tuple(f"{group}/{GENERATED}" for group in (LOCALITY_GROUP, PORTABILITY_GROUP))
+    return _against(result, names, ("locality", "portability"))
+
+
+def _against(result: Mapping[str, Any], names: Sequence[str], titles: tuple[str, str]) -> list[str]:
     series = []
     for row in result["rows"]:
         scores = [row["metrics"].get(name) for name in names]
         if row["count"] and all(scores):
             x, y = (score["mean"] for score in scores)
-            note = f"{edits(row)}, locality {x:.1%}, portability {y:.1%}"
+            note = f"{edits(row)}, {titles[0]} {x:.1%}, {titles[1]} {y:.1%}"
             colour = _colour(result, row["method"])
             series.append(Series(row["method"], colour, _style(row), [Point(x, y, note=note)]))
     if not series:
         return []
-    axes = Axis("locality", "percent"), Axis("portability", "percent")
-    return [chart("Locality against portability, %", *axes, series)]
+    axes = Axis(titles[0], "percent"), Axis(titles[1], "percent")
+    return [chart(f"{titles[0].capitalize()} against {titles[1]}, %", *axes, series)]
 
 
 def cost_plots(result: Mapping[str, Any]) -> list[str]:

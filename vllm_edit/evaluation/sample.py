@@ -1,14 +1,17 @@
 """Draws the records of a run and adds probes that all data sets can have."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from vllm_edit.domain.errors import InvalidData
+from vllm_edit.domain.scoring import normalized
 from vllm_edit.evaluation.data.source import FACTWORLD, load
 from vllm_edit.evaluation.record import DISTRACTING, OTHER_SUBJECTS, UNRELATED, Probe, Record
 
 CONTROLS = 20
+
+Choose = Callable[[Sequence[Record]], Iterable[Record]]
 
 
 @dataclass(frozen=True)
@@ -26,27 +29,38 @@ class Sample:
     left_out: int
 
 
-def draw(source: str, count: int, seed: int) -> Sample:
-    """`count` records of a source, determined by the seed.
+def draw(
+    source: str,
+    count: int,
+    seed: int,
+    *,
+    in_order: bool = False,
+    choose: Choose | None = None,
+) -> Sample:
+    """`count` records of a source, determined by the seed; `in_order`, the first ones.
 
-    A smaller count gives the first records of a larger one.
+    A smaller count gives the first records of a larger one. `choose` takes the records in order
+    and gives those wanted, as many as are asked for if there are enough.
 
     Raises:
         InvalidData: the source cannot be read, or has fewer records that can be edited.
     """
     loaded = load(source, count + 2 * CONTROLS, seed)
     usable = _distinct(loaded)
-    if len(usable) < count:
-        raise InvalidData(
-            f"{source} has {len(usable)} records that can be edited; ask for no more than these."
-        )
-    if not source.startswith(FACTWORLD):
+    if not in_order and not source.startswith(FACTWORLD):
         # The world's records are already shuffled.
         random.Random(f"{source} {seed}").shuffle(usable)  # noqa: S311 -- to be the same again
-    records, others = usable[:count], usable[count:]
-    control = _control(records, others)
+    records = usable[:count] if choose is None else list(choose(usable))[:count]
+    if len(records) < count:
+        wanted = "can be edited" if choose is None else "are as wanted"
+        raise InvalidData(
+            f"{source} has {len(records)} records that {wanted}; ask for no more than these."
+        )
+    cases = {record.case for record in records}
+    control = _control(records, [record for record in usable if record.case not in cases])
     probed = [_probed(record, control, number) for number, record in enumerate(records)]
-    return Sample(source, seed, tuple(probed), control, len(loaded) - len(usable))
+    with_others = [_with_other_answer(record, probed, at) for at, record in enumerate(probed)]
+    return Sample(source, seed, tuple(with_others), control, len(loaded) - len(usable))
 
 
 def _distinct(records: Sequence[Record]) -> list[Record]:
@@ -82,3 +96,11 @@ def _probed(record: Record, control: Sequence[Probe], number: int) -> Record:
     if control and UNRELATED not in locality:
         locality[UNRELATED] = (control[number % len(control)],)
     return replace(record, locality=locality)
+
+
+def _with_other_answer(record: Record, records: Sequence[Record], at: int) -> Record:
+    """The true answer before the edit, or else the target of the next record with another one."""
+    others = [r.target_new for r in (*records[at + 1 :], *records[:at])]
+    known = [record.ground_truth] if record.ground_truth else others
+    wrong = [text for text in known if normalized(text) != normalized(record.target_new)]
+    return replace(record, other_answer=wrong[0] if wrong else None)

@@ -20,7 +20,7 @@ _BUSY_SECONDS = 120.0
 """How long a request to a busy server is repeated."""
 _KEEPALIVE_SECONDS = 1.0
 """vLLM closes an idle connection after five seconds, possibly while a new request is sent."""
-_IDEMPOTENT = frozenset({"/v1/completions", "/tokenize"})
+_IDEMPOTENT = frozenset({"/v1/completions", "/v1/chat/completions", "/tokenize"})
 _RETRIES = 3
 """How often an idempotent request is repeated after the server closed its connection."""
 _BUSY = frozenset({httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE})

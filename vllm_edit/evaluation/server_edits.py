@@ -31,6 +31,9 @@ class ServerEditApplier:
         ]
         return AppliedEdits(seconds, len(edits), tuple(failures))
 
+    def expect(self, singles: Sequence[Sequence[RequestedRewrite]]) -> None:
+        """The server makes each edit when it is asked to."""
+
     @contextmanager
     def clean_state(self) -> Iterator[None]:
         self.connection.post("/v1/edit-sets", {"name": SET})

@@ -11,8 +11,15 @@ from vllm_edit.domain.scoring import harmonic_mean, mean
 from vllm_edit.evaluation.bootstrap import interval
 from vllm_edit.evaluation.evaluate import UNEDITED
 from vllm_edit.evaluation.finished_jobs import FinishedJobs
-from vllm_edit.evaluation.judging import EFFICACY, NEIGHBOURHOOD, PARAPHRASE
-from vllm_edit.evaluation.plan import EvaluationPlan, JobResult
+from vllm_edit.evaluation.judging import (
+    EFFICACY,
+    LEAK,
+    LOCALITY_GROUP,
+    NEIGHBOURHOOD,
+    PARAPHRASE,
+)
+from vllm_edit.evaluation.plan import END, SEQUENTIAL, EvaluationPlan, JobResult
+from vllm_edit.evaluation.retention import by_age, collapse_points
 from vllm_edit.evaluation.sample import Sample
 
 FORMAT = 1
@@ -27,6 +34,7 @@ def summarize(
     rows = [_row(group, plan.seed) for group in _rows(finished.results)]
     order = [UNEDITED.method, *plan.methods]
     rows.sort(key=lambda row: order.index(row["method"]))
+    _put_floor(rows)
     return {
         "format": FORMAT,
         "plan": plan.described(),
@@ -35,6 +43,7 @@ def summarize(
         "controls": len(sample.control),
         "machine": _machine(),
         "rows": rows,
+        "collapse": collapse_points(rows, plan.bound),
         "costs": {method: finished.costs.get(method, {}) for method in plan.methods},
         "examples": _examples(sample, finished.results),
         "failures": _failures(finished.results),
@@ -67,10 +76,29 @@ def _row(pieces: Sequence[JobResult], seed: int) -> dict[str, Any]:
         "records": sum(len(piece.judged) for piece in pieces),
         "failed": sum(len(piece.failures) for piece in pieces),
         "metrics": metrics | _score(metrics),
+        "by_age": by_age(first.judged) if _is_end_of_sequence(first) else [],
         "seconds_per_edit": statistics.median(seconds) if seconds else None,
         "drift": _mean(piece.drift for piece in pieces),
         "fluency": _mean(piece.fluency for piece in pieces),
     }
+
+
+def _is_end_of_sequence(piece: JobResult) -> bool:
+    return piece.regime == SEQUENTIAL and piece.moment == END
+
+
+def _put_floor(rows: Sequence[dict[str, Any]]) -> None:
+    """Put the unedited model's score against itself beside each score of what is kept."""
+    floors = {row["method"]: row for row in rows}.get(UNEDITED.method)
+    for row in rows:
+        for name, metric in row["metrics"].items():
+            if floors and is_kept(name) and name in floors["metrics"]:
+                metric["floor"] = floors["metrics"][name]["mean"]
+
+
+def is_kept(metric: str) -> bool:
+    """Whether the metric compares answers with those of the unedited model."""
+    return metric == LEAK or metric.partition("/")[0].partition(".")[0] == LOCALITY_GROUP
 
 
 def _metric(values: Sequence[float], seed: int) -> dict[str, float | int]:

@@ -5,23 +5,33 @@ from typing import Any
 
 from vllm_edit.evaluation.judging import (
     EFFICACY,
-    FORCED,
     GENERALIZATION,
-    GENERATED,
+    LEAK,
     LOCALITY_GROUP,
     NEIGHBOURHOOD,
     PARAPHRASE,
     PORTABILITY_GROUP,
     RELIABILITY,
 )
-from vllm_edit.evaluation.plan import SEQUENTIAL
-from vllm_edit.evaluation.record import LOCALITY, PORTABILITY
+from vllm_edit.evaluation.more_questions import GROUP as ASKED
+from vllm_edit.evaluation.plan import KNOWN, SEQUENTIAL, WRONG
+from vllm_edit.evaluation.probe_scores import (
+    BEGINS,
+    FIRST_WORD,
+    FORCED,
+    GENERATED,
+    RUN_ON,
+    SIX_TOKENS,
+)
+from vllm_edit.evaluation.record import LOCALITY, OTHER_SUBJECTS, PORTABILITY
 from vllm_edit.evaluation.summary import SCORE
 
 NONE = "-"
 """The cell of a value that was not measured."""
 
 ResultRow = Mapping[str, Any]
+_NAMES = ("method", "edits", "judged")
+
 Table = list[list[str]]
 """The first row is the head."""
 
@@ -49,6 +59,67 @@ def main_table(result: Mapping[str, Any]) -> Table:
         for row in result["rows"]
     ]
     return [head, *rows]
+
+
+def told_table(result: Mapping[str, Any]) -> Table:
+    """What is told, and what is kept beside how the unedited model keeps it; in percent.
+
+    Neighbours are prompts about other subjects; where the data have none, all locality prompts.
+    """
+    near = f"{LOCALITY_GROUP}.{OTHER_SUBJECTS}"
+    near = near if _any(result, f"{near}/{FIRST_WORD}") else LOCALITY_GROUP
+    columns = {
+        "told": f"{RELIABILITY}/{BEGINS}",
+        "run-on": f"{RELIABILITY}/{RUN_ON}",
+        "exact": f"{RELIABILITY}/{GENERATED}",
+        "reworded told": f"{GENERALIZATION}/{BEGINS}",
+        "kept first word": f"{near}/{FIRST_WORD}",
+        "kept six tokens": f"{near}/{SIX_TOKENS}",
+        "kept sentence": f"{near}/{GENERATED}",
+        "leak": LEAK,
+        "NS": NEIGHBOURHOOD,
+        "PS": PARAPHRASE,
+    }
+    return _of_columns(result, columns)
+
+
+def otherwise_table(result: Mapping[str, Any]) -> Table:
+    """The scores of further questions; only the head if none was asked."""
+    names = sorted(
+        {n for row in result["rows"] for n in row["metrics"] if n.startswith(f"{ASKED}.")}
+    )
+    return _of_columns(result, {name.partition(".")[2].replace("_", " "): name for name in names})
+
+
+def age_table(result: Mapping[str, Any]) -> Table:
+    """What is told at the end of a sequence, by the age of the edits; only the head without one."""
+    rows = [
+        [
+            row["method"],
+            edits(row),
+            f"{part['first']} to {part['last']}",
+            f"{100 * part['told']:.1f}",
+        ]
+        for row in result["rows"]
+        for part in row.get("by_age", ())
+    ]
+    return [["method", "edits", "made as number", "told at the end"], *rows]
+
+
+def has_figures(table: Table) -> bool:
+    """Whether a table has more than a head and the names of its rows."""
+    return len(table) > 1 and len(table[0]) > len(_NAMES)
+
+
+def _of_columns(result: Mapping[str, Any], columns: Mapping[str, str]) -> Table:
+    """A row for each row of the result, with the columns that are measured."""
+    measured = {title: name for title, name in columns.items() if _any(result, name)}
+    rows = [
+        [row["method"], edits(row), _judged(row)]
+        + [with_floor(row["metrics"].get(name)) for name in measured.values()]
+        for row in result["rows"]
+    ]
+    return [[*_NAMES, *measured], *rows]
 
 
 def locality_table(result: Mapping[str, Any]) -> Table:
@@ -97,6 +168,12 @@ def cost_table(result: Mapping[str, Any]) -> Table:
 def markdown(result: Mapping[str, Any]) -> str:
     """The tables with notes."""
     parts = [
+        aligned(told_table(result)),
+        *(
+            aligned(table)
+            for table in (otherwise_table(result), age_table(result))
+            if has_figures(table)
+        ),
         aligned(main_table(result)),
         aligned(locality_table(result)),
         aligned(cost_table(result)),
@@ -108,9 +185,16 @@ def markdown(result: Mapping[str, Any]) -> str:
 def notes(result: Mapping[str, Any]) -> list[str]:
     """How the figures were measured."""
     plan, machine = result["plan"], result["machine"]
+    which = "the first" if plan.get("in_order") else f"seed {plan['seed']}"
+    only = {
+        None: "",
+        WRONG: " Only records whose target the unedited model does not tell.",
+        KNOWN: " Only records whose true answer the unedited model tells.",
+    }[plan.get("only")]
     sentences = [
-        f"Data {plan['source']}, {plan['edits']} records, seed {plan['seed']}; "
-        f"{result['left_out']} records that cannot be edited were left out.",
+        f"Data {plan['source']}, {plan['edits']} records, {which}; "
+        f"{result['left_out']} records that cannot be edited were left out.{only}",
+        *_how_it_was_asked(result),
         "Percentages are generated / teacher-forced: whole greedy answers that match, and the "
         "share of target tokens that are greedy after the target tokens before them. The second "
         "is usually higher.",
@@ -130,6 +214,28 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     failed = sum(row["failed"] for row in result["rows"])
     if failed:
         sentences.append(f"{failed} edits failed. They were judged as served, without effect.")
+    return sentences
+
+
+def _how_it_was_asked(result: Mapping[str, Any]) -> list[str]:
+    """Sentences about the conditions; none for a result from before they were recorded."""
+    plan = result["plan"]
+    if "at_once" not in plan:
+        return []
+    alone = "alone, one after another"
+    together = f"{plan['at_once']} at a time, so that answers may depend on each other"
+    sentences = [
+        f"Questions were asked {alone if plan['at_once'] == 1 else together}; answers have at most "
+        f"{plan['tokens']} tokens.",
+        "Told: the answer begins with the target, word by word. Run-on: of the told answers, those "
+        "whose first line or sentence goes on behind the target. NS and PS are CounterFact's "
+        "comparisons of probabilities, on neighbours and on other wordings.",
+        "In brackets behind what is kept stands the noise floor: the unedited model, asked twice, "
+        "against itself. Leak: neighbours answered with the new target that were not before.",
+    ]
+    for method, count in result.get("collapse", {}).items():
+        when = "at no measured length" if count is None else f"at {count} edits"
+        sentences.append(f"{method} in a row: fewer than {plan['bound']:.0%} told {when}.")
     return sentences
 
 
@@ -160,7 +266,17 @@ def _title(name: str) -> str:
 
 def _pair(row: ResultRow, name: str) -> str:
     metrics = [row["metrics"].get(f"{name}/{way}") for way in (GENERATED, FORCED)]
-    return NONE if metrics == [None, None] else " / ".join(map(_percent, metrics))
+    if metrics == [None, None]:
+        return NONE
+    pair = " / ".join(map(_percent, metrics))
+    floors = [f"{100 * metric['floor']:.1f}" for metric in metrics if metric and "floor" in metric]
+    return f"{pair} ({' / '.join(floors)})" if floors else pair
+
+
+def with_floor(metric: Mapping[str, float] | None) -> str:
+    """The mean in percent; in brackets that of the unedited model against itself, if it counts."""
+    floor = "" if metric is None or "floor" not in metric else f" ({100 * metric['floor']:.1f})"
+    return f"{_percent(metric)}{floor}"
 
 
 def _percent(metric: Mapping[str, float] | None) -> str:

@@ -21,6 +21,10 @@ class AppliedEdits:
 class Model(Protocol):
     """A model whose answers depend on the edits in effect. Raises EditError."""
 
+    @property
+    def can_chat(self) -> bool:
+        """Whether it has a chat template, so that questions of a chat can be asked."""
+
     def answer(self, questions: Iterable[Question]) -> Answers:
         """Answer every question; each prompt is generated from once."""
 
@@ -39,6 +43,9 @@ class Model(Protocol):
 class EditApplier(Protocol):
     """Applies edits of one method and rolls them back."""
 
+    def expect(self, singles: Sequence[Sequence[RequestedRewrite]]) -> None:
+        """These will be applied one by one, each in a clean state; they may be made together."""
+
     def apply(self, rewrites: Sequence[RequestedRewrite]) -> AppliedEdits:
         """Apply edits together, on top of earlier ones. Call it within `clean_state`.
 
@@ -53,11 +60,15 @@ class EditApplier(Protocol):
 
 @dataclass(frozen=True)
 class EditableModel:
-    """A model and its edit applier. `pid`: the process whose memory is measured, if known."""
+    """A model and its edit applier. `pid`: the process whose memory is measured, if known.
+
+    `steady`: unedited, it gives the same answers every time it is opened, so one set is enough.
+    """
 
     model: Model
     applier: EditApplier
     pid: int | None
+    steady: bool = False
 
 
 class Target(Protocol):

@@ -75,7 +75,7 @@ class Fields:
         ]
 
     def case(self, number: int) -> str:
-        return str(self.content.get("case_id", number))
+        return str(self.content.get("case_id", self.content.get("id", number)))
 
     def filled(self, name: str, subject: str) -> str:
         """A template in which the subject replaces {}."""

@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from vllm_edit.domain.errors import InvalidData
+from vllm_edit.evaluation.data.akew import akew_paragraph, akew_triple
 from vllm_edit.evaluation.data.conflictedit import conflictedit
 from vllm_edit.evaluation.data.counterfact import counterfact
 from vllm_edit.evaluation.data.easyedit import easyedit, knowedit
 from vllm_edit.evaluation.data.fields import Fields
+from vllm_edit.evaluation.data.locft import locft
 from vllm_edit.evaluation.data.mquake import mquake
+from vllm_edit.evaluation.data.qaedit import qaedit
+from vllm_edit.evaluation.data.unke import unke
+from vllm_edit.evaluation.data.wikibigedit import wikibigedit
 from vllm_edit.evaluation.data.zsre import zsre_alternative, zsre_true
 from vllm_edit.evaluation.record import Record
 
@@ -25,6 +30,12 @@ SCHEMAS: Mapping[str, Callable[[Fields, int], Record | None]] = {
     "knowedit": knowedit,
     "mquake": mquake,
     "conflictedit": conflictedit,
+    "qaedit": qaedit,
+    "wikibigedit": wikibigedit,
+    "locft": locft,
+    "unke": unke,
+    "akew": akew_paragraph,
+    "akew-triples": akew_triple,
 }
 
 _WORLD = {"zsre-alternative": "zsre", "zsre-true": "zsre"}
