@@ -58,7 +58,7 @@ def test_a_method_that_needs_a_server_is_refused(
 def test_a_server_and_transformers_give_the_same_answers(
     server: ServerProcess, sample: Sample
 ) -> None:
-    local = LocalModel(*load(factworld.checkpoint(), "cpu"), routed=lambda text: text)
+    local = LocalModel(*load(factworld.checkpoint(), "cpu"))
     all_questions = [question for record in sample.records for question in questions(record)]
     control = [probe.prompts[0] for probe in sample.control]
     with ServerClient(server.url) as connection:

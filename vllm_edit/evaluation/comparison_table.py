@@ -27,15 +27,17 @@ _QUALITIES = (
 
 
 def markdown(results: Sequence[VariantResult]) -> str:
-    """The tables and the recommendation. The noise floor is only in the table of qualities."""
-    *variants, _ = results
+    """The tables and the recommendation; the noise floor, the last result, is beside locality."""
+    *variants, floor = results
     kinds = list(results[0].waits)
     waits = [
         [one.variant, *(cell for kind in kinds for cell in _waits(one, results[0], kind))]
         for one in variants
     ]
     heads = [f"{part}, {kind}" for kind in kinds for part in ("first token ms", "whole ms")]
-    quality = [[one.variant, *(_percent(one, name) for name in _QUALITIES)] for one in results]
+    quality = [
+        [one.variant, *(_percent(one, name, floor) for name in _QUALITIES)] for one in variants
+    ]
     titles = [name.replace("_", " ").replace(".", ", ") for name in _QUALITIES]
     parts = [
         aligned([["variant", *titles], *quality]),
@@ -47,7 +49,7 @@ def markdown(results: Sequence[VariantResult]) -> str:
 
 _NOTES = (
     "Percentages are of generated answers, with 95 % bootstrap intervals. Locality is agreement "
-    "with the unedited model, asked alone; the last row is that model against itself.",
+    "with the unedited model, asked alone; the floor is that model, asked again, against itself.",
     "Times are medians of streamed requests, with the ratio to the first variant's.",
 )
 
@@ -97,11 +99,14 @@ def _score(one: VariantResult, name: str) -> MeanScore | None:
     return one.scores.get(f"{name}/{GENERATED}")
 
 
-def _percent(one: VariantResult, name: str) -> str:
-    score = _score(one, name)
+def _percent(one: VariantResult, name: str, floor: VariantResult) -> str:
+    score, against_itself = _score(one, name), _score(floor, name)
     if score is None:
         return NONE
-    return f"{100 * score.mean:.1f} ({100 * score.low:.1f} to {100 * score.high:.1f})"
+    interval = f"{100 * score.low:.1f} to {100 * score.high:.1f}"
+    if against_itself is not None and name.startswith(LOCALITY_GROUP):
+        interval += f"; floor {100 * against_itself.mean:.1f}"
+    return f"{100 * score.mean:.1f} ({interval})"
 
 
 def _waits(one: VariantResult, first: VariantResult, kind: str) -> list[str]:
