@@ -93,9 +93,10 @@ class Delta:
 
     `changes` is keyed by the parameter's name in the Hugging Face model, for example
     `model.layers.1.mlp.down_proj.weight`. `hyperparameters` and `diagnostics` hold JSON values.
-    `keys` holds, for methods whose later edits must preserve earlier ones, the keys [d_in, n] of
-    this delta's edits, float32, finite and on the CPU; by changed parameter, column i for
-    `edits[i]`. Raises CorruptDelta when they do not fit the changes and the edits.
+    `keys` holds, for methods whose later edits must preserve earlier ones, the keys of this delta's
+    n edits, [d_in, n] or several of each, [d_in, m n], float32, finite and on the CPU; by changed
+    parameter, column i for `edits[i % n]`. Raises CorruptDelta when they do not fit the changes
+    and the edits.
     """
 
     fingerprint: str
@@ -111,10 +112,12 @@ class Delta:
             _require_finite_matrix(keys)
             if name not in self.changes:
                 raise CorruptDelta(f"there are keys of {name}, but no change of it")
-            required = (self.changes[name].shape[1], len(self.edits))
-            if keys.shape != required:
+            width, edits = self.changes[name].shape[1], len(self.edits)
+            rows, columns = keys.shape
+            if rows != width or not (columns and edits) or columns % edits:
                 raise CorruptDelta(
-                    f"keys of shape {tuple(keys.shape)} for {name}: it needs {required}"
+                    f"keys of shape {tuple(keys.shape)} for {name}: it needs {(width, edits)}, or "
+                    "a multiple of these columns"
                 )
 
     @classmethod

@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from weight_patchers.controls import Controls
 from weight_patchers.delta import Delta, ParameterChange
+from weight_patchers.delta_sum import sum_deltas
 from weight_patchers.edit import Edit
 from weight_patchers.model import hooks
 from weight_patchers.model.layers import Projection, projection
@@ -49,6 +51,27 @@ class Job:
         if self.contexts is not None:
             return self.contexts
         return sample_contexts(self.model, self.tokenizer, self.hparams)
+
+    def live_about_subjects(self) -> list[Edit]:
+        """The live edits of other facts about the subjects that are edited; the latest of each."""
+        subjects = {edit.subject for edit in self.edits}
+        facts = {edit.conflict_key for edit in self.edits}
+        live = {edit.conflict_key: edit for delta in self.live for edit in delta.edits}
+        return [
+            edit for fact, edit in live.items() if edit.subject in subjects and fact not in facts
+        ]
+
+    @contextmanager
+    def base(self) -> Iterator[None]:
+        """Inside, the model holds the base, up to rounding; afterwards what it held, exactly."""
+        total = sum_deltas(self.live)
+        weights = {name: self.model.get_parameter(name) for name in total}
+        with hooks.restored(list(weights.values())):
+            with torch.no_grad():
+                for name, change in total.items():
+                    weight = weights[name]
+                    weight.copy_(weight.float() - change.total().to(weight.device))
+            yield
 
     @contextmanager
     def writable(self) -> Iterator[tuple[dict[int, Projection], Controls]]:

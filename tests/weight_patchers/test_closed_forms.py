@@ -1,5 +1,8 @@
 """The closed forms against slow float64 NumPy that is written from the papers' formulas."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from weight_patchers import Statistics
 from weight_patchers.alphaedit import compute as alphaedit
 from weight_patchers.emmet import compute as emmet
 from weight_patchers.errors import ComputationFailed, UnusableStatistics
+from weight_patchers.hyperparameters import build
+from weight_patchers.memit import MemitHparams
 from weight_patchers.memit import compute as memit
 from weight_patchers.rome.compute import rank_one
+from weight_patchers.spreading.aims import anchored
 from weight_patchers.statistics.factor import factorize
 
 Matrix = NDArray[np.float64]
@@ -28,6 +35,10 @@ def _normal(seed: int, *shape: int) -> Matrix:
     return np.random.default_rng(seed + 1000).normal(size=shape)
 
 
+def _statistics(moment: Matrix) -> Statistics:
+    return Statistics("0" * 64, "made", 1, "float64", {0: torch.tensor(moment)})
+
+
 def _close(found: torch.Tensor, expected: Matrix) -> bool:
     scale = float(np.abs(expected).max())
     return bool(np.abs(found.double().numpy() - expected).max() <= 1e-5 * max(scale, 1.0))
@@ -39,6 +50,17 @@ def test_memit(n: int, weight: float) -> None:
     c, k, r = _moment(n), _normal(n, D_IN, n), _normal(n + 1, D_OUT, n)
     expected = r @ k.T @ np.linalg.inv(weight * c + k @ k.T)
     v = memit.adjusted_keys(factorize(torch.tensor(c)), torch.tensor(k), weight)
+    assert _close(torch.tensor(r) @ v.T, expected)
+
+
+@pytest.mark.parametrize("n", [1, 4, 30])
+@pytest.mark.parametrize("ridge", [0.0, 20.0])
+def test_memit_with_an_identity(n: int, ridge: float) -> None:
+    c, k, r = _moment(n), _normal(n, D_IN, n), _normal(n + 1, D_OUT, n)
+    expected = r @ k.T @ np.linalg.inv(5.0 * c + ridge * np.eye(D_IN) + k @ k.T)
+    hparams = build(MemitHparams, {"layers": [0], "covariance_weight": 5.0, "ridge": ridge})
+    job: Any = SimpleNamespace(statistics=_statistics(c), hparams=hparams)
+    v, _ = memit.solve(job, 0, torch.tensor(k))
     assert _close(torch.tensor(r) @ v.T, expected)
 
 
@@ -82,6 +104,46 @@ def test_alphaedit(n: int, past: int) -> None:
     assert 0 < space.shape[1] < D_IN
     v = alphaedit.adjusted_keys(space, torch.tensor(k), torch.tensor(kp), 10.0)
     assert _close(torch.tensor(r) @ v.T, expected)
+
+
+@pytest.mark.parametrize(("n", "past"), [(1, 0), (2, 3), (4, 20)])
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_alphaedit_with_a_covariance(n: int, past: int, share: float) -> None:
+    c, k, r = _moment(n), _normal(n, D_IN, n), _normal(n + 1, D_OUT, n)
+    kp = _normal(n + 2, D_IN, past)
+    vectors, _, _ = np.linalg.svd(c)
+    below = vectors[:, D_IN - round(share * D_IN) :]
+    p = below @ below.T
+    left = p @ (k @ k.T + kp @ kp.T + 3.0 * c) + 10.0 * np.eye(D_IN)
+    expected = np.linalg.solve(left, p @ k @ r.T).T
+    space = alphaedit.null_space(torch.tensor(c), None, share)
+    other = 3.0 * space.T @ torch.tensor(c) @ space
+    v = alphaedit.adjusted_keys(space, torch.tensor(k), torch.tensor(kp), 10.0, other)
+    assert _close(torch.tensor(r) @ v.T, expected)
+
+
+def test_with_all_directions_and_no_past_alphaedit_with_a_covariance_is_memit() -> None:
+    c, k = torch.tensor(_moment(0)), torch.tensor(_normal(0, D_IN, 3))
+    space = alphaedit.null_space(c, None, 1.0)
+    found = alphaedit.adjusted_keys(space, k, k[:, :0], 1e-9, 2.0 * space.T @ c @ space)
+    assert torch.allclose(found, memit.adjusted_keys(factorize(c), k, 2.0), rtol=1e-6)
+
+
+def test_a_renewed_null_space_leaves_out_where_past_keys_are() -> None:
+    c, past = _moment(0), _normal(0, D_IN, 3)
+    expected = c + 7.0 * (past @ past.T) / 3
+    found = alphaedit.renewed_moment(torch.tensor(c), torch.tensor(past), 7.0)
+    assert _close(found, expected)
+    heavy = alphaedit.renewed_moment(torch.tensor(c), torch.tensor(past), 1e9)
+    space = alphaedit.null_space(heavy, None, 0.5)
+    assert float((space.T @ torch.tensor(past)).abs().max()) < 1e-6
+
+
+def test_every_value_gets_the_anchors_length() -> None:
+    z = _normal(0, 4, D_OUT)
+    expected = 3.0 * z / np.linalg.norm(z, axis=1, keepdims=True)
+    assert _close(anchored(torch.tensor(z), 3.0), expected)
+    assert torch.equal(anchored(torch.tensor(z), None), torch.tensor(z))
 
 
 def test_the_null_space_by_share_does_not_depend_on_the_scale_of_the_keys() -> None:

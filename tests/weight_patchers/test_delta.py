@@ -172,7 +172,7 @@ Change = Callable[[dict[str, torch.Tensor]], object]
         (lambda t: t.update({"::u": torch.ones(4, 2)}), "'::u' is no part"),
         (lambda t: t.update({f"{NAME}::u": torch.ones(4, 3)}), "do not fit"),
         (lambda t: t.update({f"{NAME}::keys": torch.ones(4, 1)}), r"needs \(5, 1\)"),
-        (lambda t: t.update({f"{NAME}::keys": torch.ones(5, 2)}), r"needs \(5, 1\)"),
+        (lambda t: t.update({f"{NAME}::keys": torch.ones(5, 0)}), r"needs \(5, 1\)"),
         (lambda t: t.update({"other::keys": torch.ones(5, 1)}), "other has the parts"),
     ],
 )
@@ -198,6 +198,7 @@ def test_parts_that_make_no_delta_are_refused(tmp_path: Path, change: Change, re
         ({"edits": [{"prompt": "a", "subject": "a"}]}, "target_new"),
         ({"edits": [{"prompt": "a", "subject": "b", "target_new": "c"}]}, "does not contain"),
         ({"edits": []}, r"needs \(5, 0\)"),
+        ({"edits": [{"prompt": "a", "subject": "a", "target_new": "b"}] * 2}, r"needs \(5, 2\)"),
         ({"transposed": ["other"]}, "transposed change is missing"),
         ({"transposed": [[]]}, "malformed"),
     ],

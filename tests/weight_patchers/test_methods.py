@@ -399,16 +399,74 @@ def test_alphaedit_spares_the_keys_of_live_edits_and_forgets_them_with_their_del
     values: dict[str, Any] = {"layers": (1,), "null_share": 1.0, "ridge": 1e-6}
     first = _compute("alphaedit", model, tokenizer, [PARIS], statistics, **values)
     name = projection(model, 1).name
-    assert first.keys[name].shape == (48, 1)
-    key = first.keys[name][:, 0]
+    assert first.keys[name].shape == (48, 2)
     _apply(model, first)
     blind = _compute("alphaedit", model, tokenizer, [BERG], statistics, **values)
     aware = _compute("alphaedit", model, tokenizer, [BERG], statistics, (first,), **values)
-    moved = [float((d.changes[name].dense() @ key).norm()) for d in (blind, aware)]
-    assert moved[1] < 0.05 * moved[0]
-    assert aware.diagnostics["layers"]["1"]["past_keys"] == 1
+    for key in first.keys[name].T:
+        moved = [float((d.changes[name].dense() @ key).norm()) for d in (blind, aware)]
+        assert moved[1] < 0.05 * moved[0]
+    assert aware.diagnostics["layers"]["1"]["past_keys"] == 2
     again = _compute("alphaedit", model, tokenizer, [WORK], statistics, (aware,), **values)
     assert again.diagnostics["layers"]["1"]["past_keys"] == 0
+
+
+@pytest.mark.parametrize("name", ["alphaedit", "memit"])
+def test_a_later_edit_of_a_subject_also_seeks_what_is_live_about_it(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect, name: str
+) -> None:
+    model = build_model("llama").eval()
+    statistics = collected(model)
+    together = _compute(name, model, tokenizer, [WORK, BERG], statistics)
+    first = _compute(name, model, tokenizer, [BERG], statistics)
+    old = dataclasses.replace(first, edits=(dataclasses.replace(WORK, target_new="Lima"), BERG))
+    old = dataclasses.replace(
+        old, keys={key: k.repeat_interleave(2, dim=1) for key, k in first.keys.items()}
+    )
+    _apply(model, first)
+    given = {"live_subjects": True, "base_values": True}
+    later = _compute(name, model, tokenizer, [WORK], statistics, (old,), **given)
+    # The same value as both at once; WORK itself replaces what was live about its fact.
+    assert later.edits == (WORK,)
+    assert all(keys.shape[1] == 2 for keys in later.keys.values())
+    reports = later.diagnostics["edits"], together.diagnostics["edits"][:1]
+    assert len(reports[0]) == 1
+    for column in ("steps", "delta_norm", "probability_before", "probability_reached"):
+        assert reports[0][0][column] == pytest.approx(reports[1][0][column], rel=1e-3)
+    lengths = [d.diagnostics["layers"]["1"]["value_length"] for d in (later, together)]
+    assert lengths[0] == pytest.approx(lengths[1], rel=1e-3)
+
+
+def test_values_from_the_base_do_not_depend_on_what_is_live(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect
+) -> None:
+    model = build_model("llama").eval()
+    statistics = collected(model)
+    alone = _compute("memit", model, tokenizer, [PARIS], statistics, base_values=True)
+    live = _compute("memit", model, tokenizer, [BERG], statistics)
+    _apply(model, live)
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    below = _compute("memit", model, tokenizer, [PARIS], statistics, (live,), base_values=True)
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    (one,), (other,) = alone.diagnostics["edits"], below.diagnostics["edits"]
+    for column in ("steps", "delta_norm", "probability_before", "probability_reached"):
+        assert one[column] == pytest.approx(other[column], rel=1e-3)
+    lengths = [d.diagnostics["layers"]["1"]["value_length"] for d in (alone, below)]
+    assert lengths[0] == pytest.approx(lengths[1], rel=1e-3)
+    method, hparams = METHODS["memit"], _hparams(METHODS["memit"], base_values=True)
+    (each,) = method.compute_each(  # type: ignore[misc]
+        model, tokenizer, [PARIS], hparams, statistics, contexts=CONTEXTS, live=(live,)
+    )
+    for key, change in below.changes.items():
+        assert torch.equal(each.changes[key].dense(), change.dense())
+
+
+def test_values_have_the_anchors_length(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast, collected: Collect
+) -> None:
+    model = build_model("llama").eval()
+    delta = _compute("memit", model, tokenizer, [PARIS], collected(model), value_length=7.0)
+    assert delta.diagnostics["layers"]["1"]["value_length"] == pytest.approx(7.0)
 
 
 def test_the_bound_of_ft_l_holds(
@@ -451,6 +509,10 @@ def test_hyperparameters_are_found_for_every_model(build_model: BuildModel, name
         ("memit", {"layers": (2, 1)}),
         ("memit", {"covariance_weight": 0.0}),
         ("memit", {"stop_first": 0}),
+        ("memit", {"ridge": -1.0}),
+        ("memit", {"value_length": 0.0}),
+        ("alphaedit", {"covariance_weight": -1.0}),
+        ("alphaedit", {"past_weight": -1.0}),
         ("emmet", {"ridge": -1.0}),
         ("alphaedit", {"null_share": None}),
         ("alphaedit", {"null_threshold": 0.02}),

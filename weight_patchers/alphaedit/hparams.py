@@ -19,6 +19,12 @@ class AlphaEditHparams(SpreadHparams):
     """Share of the directions, those of the smallest second moments, that make up the space."""
     ridge: float = 10.0
     """Weight of the update's own size, L2 in the authors' code."""
+    covariance_weight: float = 0.0
+    """Weight of the key covariance inside the null space, as MEMIT's; 0 as published. With
+    `null_share` 1 the solution is MEMIT's, sparing the keys of live edits."""
+    past_weight: float = 0.0
+    """Weight of the live edits' keys in the moment that the null space is made from, renewed with
+    every edit (BetaEdit); 0 as published: the space is that of the base."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -34,3 +40,5 @@ class AlphaEditHparams(SpreadHparams):
             self.null_share is None or 0 < self.null_share <= 1, "null_share", "in (0, 1]"
         )
         self._require(self.ridge > 0, "ridge", "above 0")
+        self._require(self.covariance_weight >= 0, "covariance_weight", "at least 0")
+        self._require(self.past_weight >= 0, "past_weight", "at least 0")

@@ -1,11 +1,14 @@
 """MEMIT: many edits in one update of several layers (Meng et al. 2023, arXiv 2210.07229)."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
 from weight_patchers.job import Job
 from weight_patchers.spreading.compute import SpreadMethod
-from weight_patchers.statistics.factor import Factor
+from weight_patchers.statistics import Statistics
+from weight_patchers.statistics.factor import Factor, factorize
 
 
 def adjusted_keys(factor: Factor, keys: Tensor, weight: float) -> Tensor:
@@ -27,9 +30,18 @@ def adjusted_keys(factor: Factor, keys: Tensor, weight: float) -> Tensor:
 
 def solve(job: Job, layer: int, keys: Tensor) -> tuple[Tensor, dict[str, float]]:
     """`adjusted_keys` of one layer; PMET solves its layers in the same way."""
-    factor = job.statistics.factor(layer)
-    adjusted = adjusted_keys(factor, keys, job.hparams.covariance_weight)
-    return adjusted.to(keys.device), factor.diagnostics()
+    weight, ridge = job.hparams.covariance_weight, job.hparams.ridge
+    factor = _factor(job.statistics, layer, ridge / weight)
+    return adjusted_keys(factor, keys, weight).to(keys.device), factor.diagnostics()
+
+
+@lru_cache(maxsize=16)
+def _factor(statistics: Statistics, layer: int, ridge: float) -> Factor:
+    """The factor of C + ridge I, computed once: weight C + r I = weight (C + r / weight I)."""
+    if not ridge:
+        return statistics.factor(layer)
+    moment = statistics.moment(layer).double()
+    return factorize(moment + ridge * torch.eye(len(moment), dtype=moment.dtype))
 
 
 MEMIT = SpreadMethod("memit", solve)

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -80,21 +81,29 @@ def common_aims(
     targets: Targets,
     site: Site,
     share: Callable[[int], float],
+    length: float | None,
     work: Workload,
     values: TargetValues,
     mean: Mean,
 ) -> dict[int, Aim]:
     """One value for all layers: each takes its share of what the site's last module lacks.
 
+    With a `length`, every value has it: the norm anchor of NAS (arXiv 2602.02543). Edits made in
+    an edited model find longer and longer values, and longer values make larger updates.
     `share(left)` is the part that a layer takes when `left` layers are to come, itself included.
     """
     module = site.modules[-1]
     states = keys_and_states(model, {}, {0: module}, work.problems, mean=mean)[1][0]
-    value = states + values.delta[-1]
+    value = anchored(states + values.delta[-1], length)
     return {
         layer: Aim(module, value, share(len(targets) - number))
         for number, layer in enumerate(targets)
     }
+
+
+def anchored(values: Tensor, length: float | None) -> Tensor:
+    """Values [..., d], each with the norm `length` if there is one."""
+    return values if length is None else F.normalize(values, dim=-1) * length
 
 
 def own_aims(

@@ -5,7 +5,8 @@ algorithm 1.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -74,48 +75,55 @@ class SpreadMethod:
     def compute(self, job: Job) -> Delta:
         """One delta for all edits.
 
-        Values are optimised at the last of the layers in the model as it is. Then each layer in
-        ascending order, with those below it written, takes its share of the residual there:
-        R = share * (z - h), W' = W + R V^T. Raises ConflictingEdits for two edits of one fact.
+        Values are optimised at the last of the layers in the model as it is or, with
+        `base_values`, in the base. Then each layer in ascending order, with those below it written,
+        takes its share of the residual there: R = share * (z - h), W' = W + R V^T.
+        Raises ConflictingEdits for two edits of one fact.
         """
         require_distinct(job.edits)
         if not job.edits:
             return job.nothing(self.name)
         with job.writable() as (targets, controls):
-            work, aims, values = self._values(job, targets, job.hparams.share_subjects)
-            return self._write(job, targets, controls, work, values, aims)
+            with job.base() if job.hparams.base_values else nullcontext():
+                work, aims, values = self._values(job, targets, job.hparams.share_subjects)
+                aimed = aims(work, values, _mean(job))
+            return self._write(job, targets, controls, work, values, aimed)
 
     def compute_each(self, job: Job) -> list[Delta]:
         """A delta for each edit alone, equal to one call of `compute` per edit up to rounding.
 
-        It is faster, because the values are optimised side by side. The edits may change the
-        same fact.
+        It is faster, because the values are optimised side by side; where they depend on what is
+        live, they are not. The edits may change the same fact.
         """
         deltas: list[Delta] = []
         if not job.edits:
             return deltas
+        if job.live and (job.hparams.base_values or job.hparams.live_subjects):
+            return [self.compute(replace(job, edits=[edit])) for edit in job.edits]
         with job.writable() as (targets, controls):
             work, aims, values = self._values(job, targets, share_subjects=False)
             for own, own_work, own_values in job.each(work, values):
                 with hooks.restored([target.weight for target in targets.values()]):
-                    deltas.append(self._write(own, targets, controls, own_work, own_values, aims))
+                    aimed = aims(own_work, own_values, _mean(job))
+                    deltas.append(self._write(own, targets, controls, own_work, own_values, aimed))
         return deltas
 
     def _values(
         self, job: Job, targets: Targets, share_subjects: bool
     ) -> tuple[Workload, Aims, TargetValues]:
         model, hparams = job.model, job.hparams
+        others = job.live_about_subjects() if share_subjects and hparams.live_subjects else []
         work = plan_workload(
             model,
             job.tokenizer,
-            job.edits,
+            [*job.edits, *others],
             job.contexts_or_sampled(),
             hparams,
             share_subjects=share_subjects,
             bare_share=hparams.bare_share,
         )
         site = self.site(job, targets[hparams.layers[-1]])
-        aims: Aims = partial(common_aims, model, targets, site, self.share)
+        aims: Aims = partial(common_aims, model, targets, site, self.share, hparams.value_length)
         if not all(arrives_unchanged(model, t, work.problems[0]) for t in targets.values()):
             site = at_projections(site, targets)
             aims = partial(own_aims, model, targets)
@@ -129,36 +137,35 @@ class SpreadMethod:
         controls: Controls,
         work: Workload,
         values: TargetValues,
-        aims: Aims,
+        aims: Mapping[int, Aim],
     ) -> Delta:
         """Write the values into the model, where they stay, and report what that does."""
-        mean = Problem.apart if job.hparams.keys == "both" else Problem.average
-        aimed = aims(work, values, mean)
-        changes, norms, numerics = self._write_layers(job, targets, work, aimed, mean)
-        keys = {}
+        changes, norms, numerics = self._write_layers(job, targets, work, aims)
+        own, keys = len(job.edits), {}
         if self.keep_keys:
-            by_layer = keys_and_states(job.model, targets, {}, work.problems)[0]
-            keys = {targets[layer].name: _by_edit(work, k[0]) for layer, k in by_layer.items()}
+            by_layer = keys_and_states(job.model, targets, {}, work.problems, mean=_mean(job))[0]
+            keys = {targets[layer].name: _by_edit(work, k, own) for layer, k in by_layer.items()}
         diagnostics = {
             "relative_norm": norms,
             "drift": controls.drift(job.model),
             "layers": numerics,
-            "edits": edit_reports(job.model, work, values),
+            "edits": edit_reports(job.model, work, values)[:own],
         }
         return job.delta(self.name, changes, diagnostics, keys)
 
     def _write_layers(
-        self, job: Job, targets: Targets, work: Workload, aims: Mapping[int, Aim], mean: Mean
+        self, job: Job, targets: Targets, work: Workload, aims: Mapping[int, Aim]
     ) -> tuple[dict[str, LowRank], dict[str, float], dict[str, Any]]:
         """The changes and relative norms by parameter, and the solutions' numbers by layer."""
         changes, norms, numerics = {}, {}, {}
         for layer, target in targets.items():
             aim = aims[layer]
             by_layer, states = keys_and_states(
-                job.model, {layer: target}, {0: aim.module}, work.problems, mean=mean
+                job.model, {layer: target}, {0: aim.module}, work.problems, mean=_mean(job)
             )
             keys = by_layer[layer].flatten(0, 1)
             v, numerics[str(layer)] = self.solve(job, layer, keys.T.double())
+            numerics[str(layer)] |= {"value_length": float(aim.value.norm(dim=-1).mean())}
             residual = (aim.value - states[0]).flatten(0, 1).T * aim.share
             v = v.float()
             if not (bool(torch.isfinite(residual).all()) and bool(torch.isfinite(v).all())):
@@ -171,8 +178,13 @@ class SpreadMethod:
         return changes, norms, numerics
 
 
-def _by_edit(work: Workload, keys: Tensor) -> Tensor:
-    """Keys [d_in, edits] in the order the edits were given, from those of the groups."""
+def _mean(job: Job) -> Mean:
+    return Problem.apart if job.hparams.keys == "both" else Problem.average
+
+
+def _by_edit(work: Workload, keys: Tensor, count: int) -> Tensor:
+    """Keys [d_in, n * count] of the first edits that were given, from those of the groups
+    [n, groups, d_in]: first one key of each edit, then the next."""
     owner = [group for group, edits in enumerate(work.groups) for _ in edits]
-    places = torch.tensor(work.order).argsort()
-    return keys[torch.tensor(owner)[places]].T.cpu().contiguous()
+    places = torch.tensor(work.order).argsort()[:count]
+    return keys[:, torch.tensor(owner)[places]].flatten(0, 1).T.cpu().contiguous()

@@ -23,6 +23,16 @@ class SpreadHparams(ValueHparams):
     keys: str = "both"
     """`both`: the bare prompt and the mean of the prompts in a context have a key each, and both
     get the value; `averaged`: one key for all, as published."""
+    live_subjects: bool = False
+    """Seek a value that also tells the live edits of the same subject, which it replaces: what
+    `share_subjects` is in a batch, for edits that come one after another. It needs
+    `share_subjects`."""
+    base_values: bool = False
+    """Seek values in the base, without the live edits, so that the drift that these cause does
+    not feed on itself. As published: false."""
+    value_length: float | None = None
+    """The length that every value gets (NAS, arXiv 2602.02543): the mean length of values in the
+    base, which each delta reports as `value_length`; null: as found."""
     bare_share: float = 0.5
     """Share of the bare prompt in an averaged key; the prompts in a context have the rest."""
 
@@ -32,6 +42,9 @@ class SpreadHparams(ValueHparams):
         self._require(bool(self.layers) and ascending, "layers", "different layers, ascending")
         self._require(all(layer >= 0 for layer in self.layers), "layers", "at least 0 each")
         self._require(self.keys in KEYS, "keys", f"one of {KEYS}")
+        self._require(
+            self.value_length is None or self.value_length > 0, "value_length", "above 0, or null"
+        )
         self._require(0 < self.bare_share <= 1, "bare_share", "in (0, 1]")
 
     @property
