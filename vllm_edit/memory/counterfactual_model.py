@@ -11,6 +11,9 @@ from retriever import Fact
 class CounterfactualModel(Protocol):
     """SERAC's counterfactual model."""
 
+    async def start(self) -> None:
+        """Connect to it, and start it if need be; raises EditError."""
+
     async def answer(
         self,
         path: str,

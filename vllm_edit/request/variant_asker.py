@@ -98,6 +98,9 @@ class VariantAsker:
             routed = await self._router.route(
                 request_for_variant(self._names, request, variant), RoutingOptions(variant)
             )
+        if routed.delegate is not None and self._counterfactual is not None:
+            await self._counterfactual.start()  # that has a time limit of its own
+        async with asyncio.timeout(self._timeout):
             return await self._generate(routed.request, routed.delegate)
 
     async def _generate(self, request: Mapping[str, Any], delegate: Delegate | None) -> str:
