@@ -1,13 +1,10 @@
 """The servers that the arms share. Each starts once and stays up for all rounds."""
 
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-
-import httpx
 
 from vllm_edit import factworld
 from vllm_edit.cli.serve import FACTWORLD_FLAGS, FACTWORLD_SETTINGS
@@ -28,8 +25,6 @@ _OURS = (
     f"--edit-max-body-bytes={1 << 28}",
 )
 _ADAPTERS = ("--enable-lora", "--max-lora-rank=8", f"--max-loras={MAX_ADAPTERS}")
-_WAITING = "vllm_edit_told_waiting"
-_POLL = 0.1
 _LAZY = {"VLLM_EDIT_EDITOR": "lazy"}
 _SETTINGS: Mapping[str, Mapping[str, str]] = {
     UNEDITED: _LAZY,
@@ -87,7 +82,7 @@ class Editor:
                 new = [{**edit, "edit_set": name, "keep": True} for edit in edits]
                 if new:
                     _require_active(server.post("/v1/edits", {"edits": new, "wait": True}))
-                    _wait_until_asked(self._url)
+                    server.wait_until_alone()
             if active:
                 server.patch(f"/v1/edit-sets/{name}", {"active": True})
         return f"{MODEL}@{name}"
@@ -101,12 +96,6 @@ class Editor:
         """Delete a set with its edits, pending ones included."""
         with ServerClient(self._url) as server:
             server.delete(f"/v1/edit-sets/{name}")
-
-
-def _wait_until_asked(url: str) -> None:
-    """Wait until the server asks itself nothing any more: what is measured runs alone."""
-    while f"{_WAITING} 0.0" not in httpx.get(f"{url}/metrics").text.splitlines():
-        time.sleep(_POLL)
 
 
 def _require_active(reply: Mapping[str, list[Mapping[str, object]]]) -> None:

@@ -21,6 +21,9 @@ _BUSY_SECONDS = 120.0
 _KEEPALIVE_SECONDS = 1.0
 """vLLM closes an idle connection after five seconds, possibly while a new request is sent."""
 _IDEMPOTENT = frozenset({"/v1/completions", "/v1/chat/completions", "/tokenize"})
+_POLL_SECONDS = 0.1
+_WAITING = "vllm_edit_told_waiting "
+"""The metric of edits that the server has yet to ask about in the background."""
 _RETRIES = 3
 """How often an idempotent request is repeated after the server closed its connection."""
 _BUSY = frozenset({httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE})
@@ -71,6 +74,11 @@ class ServerClient:
 
     def delete(self, path: str) -> dict[str, Any]:
         return self._checked(self._send("DELETE", path))
+
+    def wait_until_alone(self) -> None:
+        """Wait until the server asks itself about no edits any more, beside what it is asked."""
+        while _waiting_edits(self._send("GET", "/metrics").text):
+            time.sleep(_POLL_SECONDS)
 
     def complete(self, body: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         """A completion, and the methods that shaped it."""
@@ -129,3 +137,8 @@ class ServerClient:
             raise Unavailable(message)
         kind = InvalidEdit if reply.status_code in _REFUSED else EditError
         raise kind(str(error.get("message")), code=str(error.get("code")))
+
+
+def _waiting_edits(metrics: str) -> float:
+    lines = (line for line in metrics.splitlines() if line.startswith(_WAITING))
+    return sum(float(line.removeprefix(_WAITING)) for line in lines)

@@ -26,6 +26,7 @@ class ServerEditApplier:
         start = time.perf_counter()
         edits = self.connection.post("/v1/edits", body)["data"]
         seconds = time.perf_counter() - start
+        self.connection.wait_until_alone()
         failures = [
             f"{edit['prompt']!r}: {edit['error']['message']}" for edit in edits if edit["error"]
         ]
