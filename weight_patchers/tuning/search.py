@@ -16,7 +16,7 @@ from weight_patchers.tuning.trial import BATCH, SINGLE, Bench, Trial
 
 COARSE, FINE = 8, 16
 """Facts that the first and the second stage use."""
-SURVIVORS, FINALISTS = 3, 5
+SURVIVORS, FINALISTS = 3, 4
 # The shares of the time after which the first and the second stage end. The rest is for the
 # judgement, which is made in any case.
 _COARSE_END, _FINE_END = 0.4, 0.75
@@ -82,10 +82,8 @@ def search(
         fine.tried(trial.settings)
     _vary(space, fine, rng)
     final = _Stage("final", bench, space.method, apart, regimes, clock, report)
-    bench.forget_values()
     final.tried(space.present)
     for trial in _finalists(fine.best()):
-        bench.forget_values()
         final.tried(trial.settings)
     return Found(space.method, list(final.trials.values()))
 

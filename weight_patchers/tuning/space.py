@@ -37,7 +37,7 @@ class Space:
 
     @classmethod
     def of(cls, method: str, config: PretrainedConfig, *, chat: bool) -> "Space":
-        """The method's space; `chat` says that there is a chat template to edit in as well."""
+        """The method's space; `chat` says that there is a chat template to edit in."""
         content = yaml.safe_load(
             (files("weight_patchers.tuning") / "space.yaml").read_text(encoding="utf-8")
         )
@@ -53,12 +53,11 @@ class Space:
         depth = int(config.get_text_config().num_hidden_layers)
         places = list(_places(table, names, depth))
         recipes = [content["recipes"][name] for name in table["recipes"]] or [{}]
-        extra = {"chat": True} if chat else {}
         return cls(
             method=method,
             present=asdict(find(kind, method, config)),
             places=places,
-            recipes=[_known(extra | recipe, names) for recipe in recipes],
+            recipes=[_known(recipe, names) for recipe in recipes],
             rung=rung,
             ladder=ladder,
             varied=varied,

@@ -56,7 +56,7 @@ class Bench:
     statistics: Statistics
     journal: Journal
     _contexts: dict[tuple[Any, ...], tuple[Context, ...]] = field(default_factory=dict)
-    _values: dict[str, ValueCache] = field(default_factory=dict)
+    _values: dict[str, "_Values"] = field(default_factory=dict)
     _plain: dict[int, bool] = field(default_factory=dict)
 
     def tried(
@@ -75,18 +75,14 @@ class Bench:
             scores[regime] = Scores(**found["scores"])
         return Trial(settings, scores)
 
-    def forget_values(self) -> None:
-        """Optimise values anew, so that the time of an edit is the whole time."""
-        self._values.clear()
-
     def _try(
         self, method: Patcher, settings: Settings, cases: Sequence[Case], regime: str
     ) -> dict[str, Any]:
         start = time.monotonic()
         try:
-            groups = self._groups(method, settings, cases, regime)
-            each = (time.monotonic() - start) / len(cases)
-            found = {"scores": asdict(self.judge.scores(groups, each)), "failure": None}
+            groups, seconds = self._groups(method, settings, cases, regime)
+            scores = self.judge.scores(groups, seconds / len(cases))
+            found = {"scores": asdict(scores), "failure": None}
         except (PatcherError, RuntimeError) as error:
             # Settings far from good ones may overflow in many places.
             found = {"scores": None, "failure": str(error)}
@@ -94,36 +90,46 @@ class Bench:
 
     def _groups(
         self, method: Patcher, settings: Settings, cases: Sequence[Case], regime: str
-    ) -> list[tuple[Delta, Sequence[Case]]]:
+    ) -> tuple[list[tuple[Delta, Sequence[Case]]], float]:
+        """The deltas, each with its cases, and the seconds that all take without shared values."""
+        start = time.monotonic()
         hparams = build(method.hparams, settings)
         edits = [case.edit for case in cases]
         options: dict[str, Any] = {"contexts": self._contexts_of(hparams)}
-        cache: ValueCache = {}
+        values = _Values()
         if method.values:
-            rest = {k: v for k, v in settings.items() if k not in _WRITING}
-            if self._arrive_unchanged(hparams, edits[0]):
-                # Then they are optimised at the last layer, whichever others are written.
-                rest["layers"] = rest["layers"][-1:]
-            key = digest([method.name, rest])
-            cache = self._values.setdefault(key, {})
-            # The method leaves in it only what it used.
-            options["value_cache"] = used = dict(cache)
+            values = self._values_of(method, hparams, settings, edits[0])
+            options |= {"value_cache": values.begin(edits), "progress": values.progress}
         arguments = (self.judge.model, self.judge.tokenizer)
         try:
             if regime == BATCH:
                 delta = method.compute(*arguments, edits, hparams, self.statistics, **options)
-                return [(delta, cases)]
-            if method.compute_each is not None:
+                groups = [(delta, cases)]
+            elif method.compute_each is not None:
                 deltas = method.compute_each(*arguments, edits, hparams, self.statistics, **options)
+                groups = [(delta, [case]) for delta, case in zip(deltas, cases, strict=True)]
             else:
-                deltas = [
-                    method.compute(*arguments, [edit], hparams, self.statistics, **options)
-                    for edit in edits
+                groups = [
+                    (
+                        method.compute(
+                            *arguments, [case.edit], hparams, self.statistics, **options
+                        ),
+                        [case],
+                    )
+                    for case in cases
                 ]
-            return [(delta, [case]) for delta, case in zip(deltas, cases, strict=True)]
         finally:
-            if method.values:
-                cache.update(used)
+            saved = values.end()
+        return groups, time.monotonic() - start + saved
+
+    def _values_of(
+        self, method: Patcher, hparams: Any, settings: Settings, edit: Edit
+    ) -> "_Values":
+        rest = {k: v for k, v in settings.items() if k not in _WRITING}
+        if self._arrive_unchanged(hparams, edit):
+            # Then they are optimised at the last layer, whichever others are written.
+            rest["layers"] = rest["layers"][-1:]
+        return self._values.setdefault(digest([method.name, rest]), _Values())
 
     def _arrive_unchanged(self, hparams: Any, edit: Edit) -> bool:
         """Whether values reach the residual stream unchanged from all layers that are written."""
@@ -143,3 +149,33 @@ class Bench:
         if key not in self._contexts:
             self._contexts[key] = sample_contexts(self.judge.model, self.judge.tokenizer, hparams)
         return self._contexts[key]
+
+
+@dataclass(eq=False)
+class _Values:
+    """Values of the same settings, and the seconds that one of them takes."""
+
+    cache: ValueCache = field(default_factory=dict)
+    each: float = 0.0
+    _used: ValueCache = field(default_factory=dict)
+    _new: int = 0
+    _known: int = 0
+    _start: float = 0.0
+
+    def begin(self, edits: Sequence[Edit]) -> ValueCache:
+        """A cache for these edits: a method leaves in it only what it used."""
+        self._known = sum((edit,) in self.cache for edit in edits)
+        self._new = len(edits) - self._known
+        self._used = dict(self.cache)
+        self._start = time.monotonic()
+        return self._used
+
+    def progress(self, done: int, of: int) -> None:
+        """Called whenever some values are there."""
+        if done == of and self._new:
+            self.each = (time.monotonic() - self._start) / self._new
+
+    def end(self) -> float:
+        """Keep the values; gives the seconds that those saved which were there before."""
+        self.cache.update(self._used)
+        return self._known * self.each

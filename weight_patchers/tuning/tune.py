@@ -22,7 +22,7 @@ from weight_patchers.tuning.trial import BATCH, SINGLE, Bench, Trial
 from weight_patchers.tuning.written_text import written_text
 
 # Told facts that are looked for, for each case: neighbours are among them.
-_TOLD_PER_CASE = 6
+_TOLD_PER_CASE = 4
 # Layers whose statistics are summed in one pass over the text.
 _SUMS_BYTES = 2 << 30
 _FEWEST_CASES = 4

@@ -41,12 +41,14 @@ def test_what_is_tried_is_valid(method: str, config: PretrainedConfig) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_chat_contexts_are_tried_where_there_is_a_template(method: str) -> None:
+def test_the_chat_template_is_varied_where_there_is_one(method: str) -> None:
     config = PretrainedConfig(**CONFIGS["llama"])
-    with_chat = Space.of(method, config, chat=True).starts(random.Random(0))
-    without = Space.of(method, config, chat=False).starts(random.Random(0))
-    assert all(start["chat"] for start in with_chat if "chat" in start)
-    assert not any(start.get("chat") for start in without)
+    tried = {}
+    for chat in (True, False):
+        space = Space.of(method, config, chat=chat)
+        tried[chat] = [change["chat"] for change in space.changes(space.present)]
+    assert False in tried[True]
+    assert set(tried[False]) == {None}
 
 
 def test_a_rung_is_found_by_its_ratio() -> None:
