@@ -76,7 +76,10 @@ def add_tune_parser(commands: Any) -> None:
         "take longer (default: %(default)g)",
     )
     parser.add_argument(
-        "--edits", type=int, default=32, help="facts for the judgement (default: %(default)s)"
+        "--edits",
+        type=int,
+        default=32,
+        help="facts for the judgement; half as many more are searched on (default: %(default)s)",
     )
     parser.add_argument(
         "--neighbours",

@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,6 +24,8 @@ def answers(
     The prompts are read in groups of `ROWS` in the given order, padded on the left, so equal lists
     are answered under equal conditions.
     """
+    # Typed as a tensor or a module by PyTorch.
+    generate: Any = model.generate
     texts: list[str] = []
     for start in range(0, len(prompts), ROWS):
         group = prompts[start : start + ROWS]
@@ -33,7 +36,7 @@ def answers(
         for number, row in enumerate(rows):
             ids[number, longest - len(row) :] = torch.tensor(row)
             mask[number, longest - len(row) :] = 1
-        generated = model.generate(
+        generated = generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
             max_new_tokens=tokens,

@@ -14,8 +14,8 @@ from weight_patchers.tuning.judging import TOLD_WANTED, front
 from weight_patchers.tuning.space import Settings, Space
 from weight_patchers.tuning.trial import BATCH, SINGLE, Bench, Trial
 
-COARSE, FINE = 8, 16
-"""Facts that the first and the second stage use."""
+FEWEST = 4
+"""No stage uses fewer facts."""
 SURVIVORS, FINALISTS = 3, 4
 # The shares of the time after which the first and the second stage end. The rest is for the
 # judgement, which is made in any case.
@@ -66,17 +66,18 @@ def search(
     seed: int,
     report: Report,
 ) -> Found:
-    """Search on the cases `used`, and judge the finalists on the cases `apart`."""
+    """Search on the cases `used`, half of them at first, and judge on the cases `apart`."""
     rng = random.Random(seed)  # noqa: S311
     # A batch of few edits is judged faster than each alone.
     fast = (BATCH,) if BATCH in regimes else (SINGLE,)
-    coarse = _Stage("coarse", bench, space.method, used[:COARSE], fast, clock, report)
+    few = used[: max(FEWEST, len(used) // 2)]
+    coarse = _Stage("coarse", bench, space.method, few, fast, clock, report)
     _climb(space, coarse, space.present)
     for start in space.starts(rng):
         if clock.used() > _COARSE_END:
             break
         _climb(space, coarse, start)
-    fine = _Stage("fine", bench, space.method, used[:FINE], regimes, clock, report)
+    fine = _Stage("fine", bench, space.method, used, regimes, clock, report)
     fine.tried(space.present)
     for trial in _different(space, coarse.best())[:SURVIVORS]:
         fine.tried(trial.settings)

@@ -16,7 +16,7 @@ from weight_patchers.tuning.cases import Case, draw_cases, told_facts
 from weight_patchers.tuning.common_fact import CommonFact
 from weight_patchers.tuning.journal import Journal, digest
 from weight_patchers.tuning.judging import Judge
-from weight_patchers.tuning.search import FINE, Clock, Found, search
+from weight_patchers.tuning.search import FEWEST, Clock, Found, search
 from weight_patchers.tuning.space import Space
 from weight_patchers.tuning.trial import BATCH, SINGLE, Bench, Trial
 from weight_patchers.tuning.written_text import written_text
@@ -25,7 +25,6 @@ from weight_patchers.tuning.written_text import written_text
 _TOLD_PER_CASE = 4
 # Layers whose statistics are summed in one pass over the text.
 _SUMS_BYTES = 2 << 30
-_FEWEST_CASES = 4
 
 Report = Callable[[str, str, float, Trial | None], None]
 """Called with the method, the stage, the share of the method's time that was used, and the best
@@ -50,10 +49,15 @@ class TuningPlan:
     def __post_init__(self) -> None:
         if unknown := [name for name in self.methods if name not in METHODS]:
             raise InvalidEdit(f"no weight method {', '.join(unknown)}; there are {tuple(METHODS)}")
-        if self.minutes <= 0 or self.judged < _FEWEST_CASES or self.neighbours < 1:
+        if self.minutes <= 0 or self.judged < FEWEST or self.neighbours < 1:
             raise InvalidEdit(
-                f"minutes must be above 0, judged at least {_FEWEST_CASES}, neighbours at least 1"
+                f"minutes must be above 0, judged at least {FEWEST}, neighbours at least 1"
             )
+
+    @property
+    def searched(self) -> int:
+        """How many facts the search uses."""
+        return max(FEWEST, self.judged // 2)
 
     def regimes(self, method: str) -> tuple[str, ...]:
         """How the method's edits are made."""
@@ -120,7 +124,7 @@ def _cases(
     report: Report,
 ) -> tuple[list[Case], list[Case]]:
     """The cases of the search and those set apart, the same in a resumed search."""
-    count = FINE + plan.judged
+    count = plan.searched + plan.judged
     places = journal.get("told")
     if places is None:
 
@@ -133,12 +137,12 @@ def _cases(
         journal.add("told", places)
     told = [facts[place] for place in places]
     cases = draw_cases(told, facts, count, plan.neighbours, plan.seed)
-    if len(cases) < 2 * _FEWEST_CASES:
+    if len(cases) < 2 * FEWEST:
         raise InvalidEdit(
             f"the model tells {len(told)} of the facts, enough for {len(cases)} edits: give facts "
-            f"for at least {2 * _FEWEST_CASES}, several of each relation"
+            f"for at least {2 * FEWEST}, several of each relation"
         )
-    count = min(FINE, max(len(cases) - plan.judged, len(cases) // 2))
+    count = min(plan.searched, max(len(cases) - plan.judged, len(cases) // 2))
     return cases[:count], cases[count:]
 
 

@@ -1,6 +1,7 @@
 """A text for key statistics where the user has none: what the model itself writes about facts."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,6 +24,8 @@ def written_text(
 
     What follows is sampled from the model's 50 likeliest tokens; the same seed gives the same text.
     """
+    # Typed as a tensor or a module by PyTorch.
+    generate: Any = model.generate
     count = 0
     for first in range(0, len(facts), _ROWS):
         starts = [f"{f.prompts[0]} {f.answer}." for f in facts[first : first + _ROWS]]
@@ -32,7 +35,7 @@ def written_text(
         batch = pad([row[:shortest] for row in rows], model.device)
         with torch.random.fork_rng():
             torch.manual_seed(seed + first)
-            written = model.generate(
+            written = generate(
                 input_ids=batch.ids,
                 attention_mask=batch.mask,
                 max_new_tokens=_LENGTH,
