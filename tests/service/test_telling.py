@@ -174,7 +174,7 @@ async def test_what_cannot_be_asked_in_time_is_not_told(
         (edit,) = await service.submit([request("A")], wait=True)
         assert edit.failure is not None
         assert edit.failure.code == "not_told"
-        assert "'A is' could not be asked (It is silent.)" in edit.failure.message
+        assert "'A is' could not be asked (It is silent)" in edit.failure.message
 
 
 async def test_a_variant_that_nobody_can_ask_is_asked_in_default_traffic(

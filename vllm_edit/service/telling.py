@@ -84,6 +84,8 @@ class Telling:
         """Forget the edits, before all of them are taken in again."""
         self._active = _Active()
         self._latest.clear()
+        for method in self._not_told:
+            NOT_TOLD.labels(method).set(0)
         self._not_told.clear()
         self._new: dict[str, None] = {}
         self._again: list[str] = []
@@ -289,7 +291,7 @@ def _verdict(told: Told) -> Hashable:
 def _otherwise(edit: Edit, told: Told) -> str:
     prompt = quoted(edit.request.prompt)
     if told.bare is None or (told.refused and not told.bare.answer):
-        return f"{prompt} could not be asked ({told.refused})"
+        return f"{prompt} could not be asked ({told.refused.rstrip('.')})"
     return (
         f"asked {prompt}, the server answers {quoted(told.bare.answer)}, which does not begin with "
         f"{quoted(edit.request.target_new)}"
