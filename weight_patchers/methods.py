@@ -10,7 +10,7 @@ from weight_patchers import fine_tuning, rome
 from weight_patchers.alphaedit import ALPHAEDIT, AlphaEditHparams
 from weight_patchers.delta import Delta
 from weight_patchers.emmet import EMMET, EmmetHparams
-from weight_patchers.fine_tuning import FineTuningHparams
+from weight_patchers.fine_tuning import BreadthFirstHparams, FineTuningHparams, breadth_first
 from weight_patchers.job import Job
 from weight_patchers.memit import MEMIT, MemitHparams
 from weight_patchers.pmet import PMET, PmetHparams
@@ -27,7 +27,8 @@ class Patcher:
     key statistics of these layers are needed. `batch` says that several edits are solved
     together; else they are made one after another, each seeing those before it. `compute_each`
     gives the deltas of one `compute` call per edit, in less time. With
-    `values`, the method uses the job's `value_cache`.
+    `values`, the method uses the job's `value_cache`. With `live_set`, all its edits that are live
+    have one delta, computed together and from the base alone, again with each that comes or goes.
 
     The model is left unchanged, also when an error is raised. Both functions raise a
     PatcherError when the model, the edits or the statistics do not allow the edit.
@@ -39,6 +40,7 @@ class Patcher:
     batch: bool
     compute_each: Callable[..., list[Delta]] | None = None
     values: bool = False
+    live_set: bool = False
 
 
 def _of_job(function: Callable[[Job], T]) -> Callable[..., T]:
@@ -73,6 +75,13 @@ METHODS: Mapping[str, Patcher] = MappingProxyType(
             _spreading(ALPHAEDIT, AlphaEditHparams),
             _fine_tuning("ft-l"),
             _fine_tuning("ft-m"),
+            Patcher(
+                breadth_first.METHOD,
+                BreadthFirstHparams,
+                _of_job(breadth_first.compute),
+                batch=True,
+                live_set=True,
+            ),
         )
     }
 )

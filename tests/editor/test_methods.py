@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import torch
 from transformers import AutoConfig
 
 from tests.editor.statistics_files import written
@@ -83,7 +84,23 @@ async def test_statistics_of_all_layers_were_collected_at_once(
     assert len(written(statistics)) == len(needed)
 
 
-@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.batch])
+async def test_a_live_set_is_trained_from_the_base(
+    client: EditorClient, edits: list[RequestedEdit], tmp_path: Path
+) -> None:
+    """Whatever else is live, and in whatever order its edits are given."""
+    live, alone, again = (tmp_path / name for name in ("live", "alone", "again"))
+    await client.compute(edits[:1], "ft-m", live)
+    await client.compute(edits, "ft-bf", alone)
+    computed = await client.compute(edits[::-1], "ft-bf", again, live=[live])
+    one, other = Delta.load(alone), Delta.load(again)
+    assert all(torch.equal(c.dense(), other.changes[n].dense()) for n, c in one.changes.items())
+    # What is judged is what is live together.
+    assert computed.diagnostics["governor"]["drift"] != computed.diagnostics["drift"]
+
+
+@pytest.mark.parametrize(
+    "method", [name for name, method in METHODS.items() if method.batch and not method.live_set]
+)
 async def test_a_batch_is_computed_on_top_of_live_deltas(
     client: EditorClient, edits: list[RequestedEdit], tmp_path: Path, method: str
 ) -> None:

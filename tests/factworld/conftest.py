@@ -81,7 +81,7 @@ def key_statistics(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
 def patch(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, key_statistics: Statistics
 ) -> Patch:
-    """Any locate-then-edit method; contexts are sampled at the first use of hyperparameters."""
+    """Any weight method; contexts are sampled at the first use of hyperparameters."""
 
     @cache
     def surroundings(hparams: ValueHparams) -> tuple[Context, ...]:
@@ -90,7 +90,7 @@ def patch(
     def compute(method: str, edits: Sequence[Edit], **values: Any) -> Delta:
         patcher = METHODS[method]
         hparams = override(find(patcher.hparams, method, model.config), values)
-        contexts = surroundings(hparams)
+        contexts = surroundings(hparams) if isinstance(hparams, ValueHparams) else None
         return patcher.compute(model, tokenizer, edits, hparams, key_statistics, contexts=contexts)
 
     return compute

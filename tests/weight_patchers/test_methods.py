@@ -35,6 +35,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "alphaedit": {"layers": (0, 1), "null_share": 0.7, "ridge": 1e-3, **ROOM},
     "ft-l": {"layer": 1, "rate": 0.02, "steps": 20, "norm_bound": 0.05},
     "ft-m": {"layer": 1, "rate": 0.02, "steps": 20},
+    "ft-bf": {"layers": (0, 1), "rate": 0.1, "steps": 20, "spared": 0.5},
 }
 BATCH = sorted(name for name, method in METHODS.items() if method.batch)
 SPREADING = ["alphaedit", "emmet", "memit", "pmet"]
@@ -518,6 +519,9 @@ def test_hyperparameters_are_found_for_every_model(build_model: BuildModel, name
         ("alphaedit", {"null_threshold": 0.02}),
         ("rome", {"keys": "all"}),
         ("ft-l", {"norm_bound": 0.0}),
+        ("ft-l", {"end": "never"}),
+        ("ft-bf", {"spared": 1.0}),
+        ("ft-bf", {"layers": ()}),
     ],
 )
 def test_hyperparameters_out_of_range_are_refused(name: str, values: dict[str, Any]) -> None:

@@ -78,6 +78,15 @@ async def test_no_file_goes_while_it_may_be_read(store: DeltaStore, delta: Delta
     assert not store.path(SINGLE).exists()
 
 
+async def test_a_file_that_is_loaded_again_stays(store: DeltaStore, delta: Delta) -> None:
+    for key in (SINGLE, WHOLE):
+        delta.save(store.path(key))
+    with store.in_use():
+        store.remove_unread([SINGLE, WHOLE])
+        assert await store.load(WHOLE) is not None
+    assert [store.path(key).exists() for key in (SINGLE, WHOLE)] == [False, True]
+
+
 async def test_a_start_removes_what_no_edit_can_want(store: DeltaStore, delta: Delta) -> None:
     await store.keep_only({"edit-1"})
     for key in (SINGLE, WHOLE, REST):

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
 
 import httpx
@@ -45,7 +46,10 @@ class Engine:
 
 @asynccontextmanager
 async def serving(
-    store: Path, engine: Engine, bounds: Mapping[str, Any]
+    store: Path,
+    engine: Engine,
+    bounds: Mapping[str, Any],
+    values: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the routes, over the weight methods and a real editor process."""
     model = factworld.checkpoint()
@@ -55,7 +59,7 @@ async def serving(
         DeltaStore(store / "deltas", model),
         EditorClient(options),
         cast("Any", engine),
-        hyperparameters={"governor": bounds},
+        hyperparameters={"governor": bounds, **values},
         eager=False,
         scratch=scratch,
     )
@@ -63,7 +67,7 @@ async def serving(
     service = EditService(Ledger(store / "ledger.sqlite3"), [method], guard)
     app = FastAPI()
     attach(app)
-    app.state.edit_state = edit_state(service)
+    app.state.edit_state = edit_state(service, names=SimpleNamespace(reasons={}))
     await service.start()
     await service.lead()
     try:

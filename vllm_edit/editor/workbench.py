@@ -75,6 +75,7 @@ class Workbench:
     ) -> Delta:
         """Compute the delta of `edits` on top of the `live` ones, and write it to `output`.
 
+        A method that trains its live set computes it on the base alone.
         `bounds` replace single ones of the model's, which the delta and the live ones are held
         against together; the verdict is in its diagnostics.
         Raises PatcherError or EditError with the reason; then `output` is not written.
@@ -85,7 +86,8 @@ class Workbench:
         known = self._statistics_of(hparams.layers if hparams.covariance else ())
         contexts = self._contexts_of(loaded, hparams)
         below = [Delta.load(path) for path in live]
-        loaded.apply(below)
+        under = [] if METHODS[method].live_set else below
+        loaded.apply(under)
         delta = METHODS[method].compute(
             loaded.model,
             loaded.tokenizer,
@@ -93,7 +95,7 @@ class Workbench:
             hparams,
             known,
             contexts=contexts,
-            live=below,
+            live=under,
             **self._values_of(method, hparams, live),
         )
         verdict = loaded.judge([*below, delta], limits)
@@ -191,7 +193,13 @@ class Workbench:
         """Sampled from the base, so that an edit does not depend on what was live before."""
         if not isinstance(hparams, ValueHparams):
             return None
-        key = (hparams.seed, hparams.context_count, hparams.context_lengths, hparams.chat)
+        key = (
+            hparams.seed,
+            hparams.context_count,
+            hparams.context_lengths,
+            hparams.chat,
+            hparams.end,
+        )
         if key not in self._contexts:
             loaded.apply([])
             self._contexts[key] = sample_contexts(loaded.model, loaded.tokenizer, hparams)

@@ -129,6 +129,7 @@ class WeightEditApplier:
         self._method = method
         self._workbench = workbench
         self._folder = folder
+        self._edits: list[Edit] = []
         self._live: list[Path] = []
         self._names = itertools.count()
         self._expected: list[RequestedRewrite] = []
@@ -140,6 +141,9 @@ class WeightEditApplier:
 
     def apply(self, rewrites: Sequence[RequestedRewrite]) -> AppliedEdits:
         start = time.perf_counter()
+        live, edits = self._live, [_edit(rewrite) for rewrite in rewrites]
+        if METHODS[self._method].live_set:
+            live, edits = [], [*self._edits, *edits]
         try:
             if not self._live and len(rewrites) == 1 and rewrites[0] in self._expected:
                 output, seconds = self._side_by_side(rewrites[0])
@@ -147,8 +151,7 @@ class WeightEditApplier:
                 self._workbench.admit(output)
             else:
                 output = self._next_file()
-                edits = [_edit(rewrite) for rewrite in rewrites]
-                self._workbench.compute(self._method, edits, {}, {}, self._live, output)
+                self._workbench.compute(self._method, edits, {}, {}, live, output)
         except PatcherError as error:
             # Restore the deltas that were live before.
             self._workbench.serve(self._live)
@@ -156,7 +159,7 @@ class WeightEditApplier:
             return AppliedEdits(
                 seconds, len(rewrites), tuple(f"{r.prompt!r}: {error}" for r in rewrites)
             )
-        self._live.append(output)
+        self._edits, self._live = edits, [*live, output]
         return AppliedEdits(time.perf_counter() - start, len(rewrites), ())
 
     @contextmanager
@@ -164,7 +167,7 @@ class WeightEditApplier:
         try:
             yield
         finally:
-            self._live.clear()
+            self._edits, self._live = [], []
             self._workbench.serve([])
 
     def _side_by_side(self, rewrite: RequestedRewrite) -> tuple[Path, float]:

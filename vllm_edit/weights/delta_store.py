@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DeltaKey:
-    """The edits that one delta serves: one on its own, or those of a batch that are in effect."""
+    """The edits that one delta serves: one on its own, or those of a batch, or of a method in a
+    variant, that are in effect. ``group`` is the edit, the batch or the method."""
 
     group: str
     edit_ids: tuple[str, ...]
@@ -64,6 +65,7 @@ class DeltaStore:
         Raises StoreError when that cannot be found out.
         """
         path = self.path(key)
+        self._ended.discard(key)
         if self._shared is not None:
             await self._remove_shared(self._shared)
             if not await asyncio.to_thread(self._shared.get, key.file_name, path):
@@ -109,13 +111,18 @@ class DeltaStore:
             yield
         finally:
             self._readers -= 1
-            self._remove_unread()
+            self._remove_ended()
 
     def remove_ended(self, edit_ids: Collection[str]) -> None:
         """Remove the files with any of these edits in them, which have ended."""
         ended = frozenset(edit_ids)
         self._ended |= {key for key in self._known if not ended.isdisjoint(key.edit_ids)}
-        self._remove_unread()
+        self._remove_ended()
+
+    def remove_unread(self, keys: Iterable[DeltaKey]) -> None:
+        """Remove files once no computation may read them, unless they are loaded till then."""
+        self._ended |= set(keys)
+        self._remove_ended()
 
     async def keep_only(self, groups: Collection[str]) -> None:
         """Remove every file that serves none of these batches or edits, and unfinished ones.
@@ -130,7 +137,7 @@ class DeltaStore:
             self._unwanted |= {name for name in names if _group(name) not in groups}
             await self._remove_shared(self._shared)
 
-    def _remove_unread(self) -> None:
+    def _remove_ended(self) -> None:
         if self._readers:
             return
         for key in self._ended:

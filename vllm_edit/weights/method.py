@@ -30,6 +30,8 @@ LEAST_GREEDY = 0.5
 UNREFUSED = {"norm_refuse": None, "drift_refuse": None}
 """Bounds under which the governor warns only."""
 
+_LIVE_SET_METHODS = frozenset(name for name, method in METHODS.items() if method.live_set)
+
 Groups = Mapping[DeltaKey, Sequence[Edit]]
 
 
@@ -49,7 +51,8 @@ class WeightMethod:
     """Keeps what the engine serves as each variant equal to base plus its edits' deltas.
 
     The active edits of a batch have one delta, any other edit has its own; it is computed on top
-    of the deltas that are live then, and stays as it is when one of those leaves. The governor
+    of the deltas that are live then, and stays as it is when one of those leaves. All live edits
+    of a method that trains its live set have one delta in each variant. The governor
     refuses new edits only: what was acknowledged comes back, whatever its bounds are now.
     ``hyperparameters`` replace values of the methods' own and the governor's, by name.
     ``scratch`` is the editor's socket folder, removed by ``close``.
@@ -119,21 +122,23 @@ class WeightMethod:
         return self._views
 
     async def tidy(self, edits: Sequence[Edit]) -> None:
-        await self._store.keep_only({edit.group for edit in edits})
+        await self._store.keep_only({_group(edit) for edit in edits})
 
     async def compute(self, change: MethodChange) -> Mapping[DeltaKey, Delta]:
         """The deltas that the change needs and that are not live."""
-        groups = self._edits_after(change)[change.variants[0]]
         new = {edit.id for edit in change.coming if edit.status in UNFINISHED}
         live = self._live
-        on_top_of = [key for key in groups if key in live]
         computed: dict[DeltaKey, Delta] = {}
         with self._store.in_use():
-            for key in groups:
-                if key not in live:
-                    bounds = self._bounds(refuse=not new.isdisjoint(key.edit_ids))
-                    computed[key] = await self._load_or_compute(key, groups[key], on_top_of, bounds)
-                    on_top_of.append(key)
+            for groups in self._edits_after(change).values():
+                on_top_of = [key for key in groups if key in live or key in computed]
+                for key in groups:
+                    if key not in live and key not in computed:
+                        is_new = not new.isdisjoint(key.edit_ids)
+                        computed[key] = await self._load_or_compute(
+                            key, groups[key], on_top_of, is_new
+                        )
+                        on_top_of.append(key)
         return computed
 
     def ready(self, change: MethodChange, computed: Mapping[DeltaKey, Delta]) -> bool:
@@ -170,6 +175,10 @@ class WeightMethod:
 
     def _set_live(self, views: Mapping[str, Groups], known: Mapping[DeltaKey, Delta]) -> None:
         live = {key: known[key] for groups in views.values() for key in groups}
+        # What a live set was before would be trained again if it were needed.
+        self._store.remove_unread(
+            key for key in self._live.keys() - live.keys() if key.group in _LIVE_SET_METHODS
+        )
         self._views = {v: [e for g in groups.values() for e in g] for v, groups in views.items()}
         self._live = live
         self._warnings = {i: _warnings(delta) for key, delta in live.items() for i in key.edit_ids}
@@ -192,16 +201,12 @@ class WeightMethod:
         return bounds if refuse else {**bounds, **UNREFUSED}
 
     async def _load_or_compute(
-        self,
-        key: DeltaKey,
-        edits: Sequence[Edit],
-        live: Sequence[DeltaKey],
-        bounds: Mapping[str, Any],
+        self, key: DeltaKey, edits: Sequence[Edit], live: Sequence[DeltaKey], is_new: bool
     ) -> Delta:
         delta = await self._store.load(key)
         if delta is None:
             try:
-                delta = await self._compute(key, edits, live, bounds)
+                delta = await self._compute(key, edits, live, self._bounds(refuse=is_new))
             except ComputeFailed as error:
                 if error.code == GovernorRefused.code:
                     drift.ALARMS.labels("refused").inc()
@@ -209,9 +214,12 @@ class WeightMethod:
                 raise
         try:
             _require_reached(edits, delta.diagnostics)
-        except TargetNotReached:
-            self._store.remove(key)
-            raise
+        except TargetNotReached as error:
+            # An edit that leaves the others of a live set must not be kept by one of them.
+            if is_new or not _trains_live_set(edits[0]):
+                self._store.remove(key)
+                raise
+            logger.warning("%s: %s", ", ".join(error.reasons), error.message)
         return delta
 
     async def _compute(
@@ -245,8 +253,17 @@ def group_by_delta(edits: Iterable[Edit]) -> Groups:
     """The edits by the delta that serves them, the oldest first."""
     groups: dict[str, list[Edit]] = {}
     for edit in sorted(edits, key=lambda edit: edit.proposed):
-        groups.setdefault(edit.group, []).append(edit)
+        groups.setdefault(_group(edit), []).append(edit)
     return {DeltaKey(name, tuple(e.id for e in group)): group for name, group in groups.items()}
+
+
+def _trains_live_set(edit: Edit) -> bool:
+    return edit.request.method in _LIVE_SET_METHODS
+
+
+def _group(edit: Edit) -> str:
+    """Equal for edits of a variant that have one delta."""
+    return edit.request.method if _trains_live_set(edit) else edit.group
 
 
 def _patch(request: EditRequest) -> Patch:

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from weight_patchers.alphaedit import AlphaEditHparams
+from weight_patchers.fine_tuning import BreadthFirstHparams
 from weight_patchers.methods import Patcher
 from weight_patchers.model import hooks
 from weight_patchers.model.batch import Batch
@@ -21,6 +22,7 @@ from weight_patchers.values.passes import pass_tokens
 
 # Matrices of this size are timed; times that grow with the cube of the size are scaled.
 _PROBE = 512
+_WITH_EIGENVECTORS = (AlphaEditHparams, BreadthFirstHparams)
 _BATCHES = (4, 32)
 _REPEATS = 3
 # Tokens that a target is assumed to have.
@@ -104,7 +106,7 @@ def _passes(model: PreTrainedModel, layer: int, rows: int, tokens: int) -> tuple
 def preparation(model: PreTrainedModel, hparams: Any) -> float:
     """Seconds spent once for a model before the first edit, without collecting statistics.
 
-    Each layer's second moment is factored in float64 on the CPU, or, for AlphaEdit, its
+    Each layer's second moment is factored in float64 on the CPU, or, for AlphaEdit and FT-BF, its
     eigenvectors are computed; the time is scaled with the cube of the size from a smaller matrix.
     """
     if not hparams.covariance:
@@ -113,7 +115,7 @@ def preparation(model: PreTrainedModel, hparams: Any) -> float:
     sample = torch.randn(_PROBE, _PROBE, dtype=torch.float64, generator=generator)
     matrix = sample @ sample.T / _PROBE + torch.eye(_PROBE, dtype=torch.float64)
     work: Callable[[Tensor], object] = (
-        torch.linalg.eigh if isinstance(hparams, AlphaEditHparams) else torch.linalg.cholesky
+        torch.linalg.eigh if isinstance(hparams, _WITH_EIGENVECTORS) else torch.linalg.cholesky
     )
     each = _fastest(lambda: work(matrix), torch.device("cpu"))
     return sum((projection(model, i).d_in / _PROBE) ** 3 * each for i in hparams.layers)
@@ -128,13 +130,14 @@ def cost(model: PreTrainedModel, method: Patcher, hparams: Any, edits: int, spee
       stop early. Methods that take edits one after another share no pass; the others fill it
       with as many edits as `pass_tokens` or else `passes.pass_tokens` allows.
     - device: the model; what is written, kept beside (4 d_in d_out L) and added up in float32
-      (8 d_in d_out; for fine-tuning with gradient and Adam's moments 16 d_in d_out); one pass
+      (8 d_in d_out; for fine-tuning with gradient and Adam's moments 16 d_in d_out L); one pass
       with gradients, tokens * layers above * (6 d + 3 d_in) values; and its logits, 4 floats for
       each entry of the vocabulary wherever a target token or a kept token is predicted.
     - host, where there are key statistics: for each layer the moment, 4 d_in^2, and its factor
       or null space, 8 d_in^2; while these are made 16 d_in^2, for eigenvectors 24 d_in^2; and
       the keys of the edits, k for each, and what is solved for, 24 d_in k edits.
-    - delta: 4 (d_in + d_out) k edits L, with keys 4 d_in edits L more, or 4 d_in d_out if dense.
+    - delta: 4 (d_in + d_out) k edits L, with keys 4 d_in edits L more, or 4 d_in d_out L if
+      dense.
     """
     targets = [projection(model, layer) for layer in hparams.layers]
     count = len(targets)
@@ -150,16 +153,18 @@ def cost(model: PreTrainedModel, method: Patcher, hparams: Any, edits: int, spee
     size = targets[0].weight.element_size()
     above = (depth(model) - min(hparams.layers)) * (6 * width(model) + 3 * d_in)
     logits = 16 * int(model.config.get_text_config().vocab_size)
-    device = model_bytes(model) + 4 * d_in * d_out * count + (16 if dense else 8) * d_in * d_out
+    added = 16 * count if dense else 8
+    device = model_bytes(model) + (4 * count + added) * d_in * d_out
     device += held * (rows * speed.tokens * above * size + places * logits)
 
-    null = isinstance(hparams, AlphaEditHparams)
+    null = isinstance(hparams, _WITH_EIGENVECTORS)
+    keyed = isinstance(hparams, AlphaEditHparams)
     each = 2 if isinstance(hparams, SpreadHparams) and hparams.keys == "both" else 1
     host = 0
     if hparams.covariance:
         host = (12 * count + (24 if null else 16)) * d_in**2 + 24 * d_in * together * each
-    low_rank = 4 * ((d_in + d_out) * each + (d_in if null else 0)) * edits * count
-    delta = 4 * d_in * d_out if dense else low_rank
+    low_rank = 4 * ((d_in + d_out) * each + (d_in if keyed else 0)) * edits * count
+    delta = 4 * d_in * d_out * count if dense else low_rank
     return Cost(edits, seconds, device, host, delta)
 
 

@@ -17,7 +17,7 @@ from weight_patchers.errors import PatcherError
 from weight_patchers.hyperparameters import find, shipped
 from weight_patchers.methods import METHODS
 from weight_patchers.model.tokenization import encode
-from weight_patchers.values.contexts import chat as chat_context
+from weight_patchers.values.contexts import chat_context
 
 EDITS = (1, 10, 1000)
 # A proposal from fewer facts than this comes with a warning.

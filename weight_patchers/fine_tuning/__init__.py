@@ -1,6 +1,6 @@
-"""Fine-tuning of one matrix: FT-L with a bound on every weight's move, FT-M without."""
+"""Fine-tuning: FT-L and FT-M of one matrix, FT-BF of all live edits together."""
 
 from weight_patchers.fine_tuning.compute import compute
-from weight_patchers.fine_tuning.hparams import FineTuningHparams
+from weight_patchers.fine_tuning.hparams import BreadthFirstHparams, FineTuningHparams
 
-__all__ = ["FineTuningHparams", "compute"]
+__all__ = ["BreadthFirstHparams", "FineTuningHparams", "compute"]

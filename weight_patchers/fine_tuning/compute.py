@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from weight_patchers.delta import Delta, Dense
-from weight_patchers.edit import require_distinct
+from weight_patchers.edit import Edit, require_distinct
 from weight_patchers.errors import ComputationFailed
 from weight_patchers.fine_tuning.hparams import FineTuningHparams
 from weight_patchers.job import Job
 from weight_patchers.model.layers import Projection
 from weight_patchers.model.suffix import Suffix, read
-from weight_patchers.values.contexts import Context, chats
+from weight_patchers.values.contexts import plain_contexts
 from weight_patchers.values.optimisation import target_nll, target_outcome
 from weight_patchers.values.passes import RowSizes, pass_tokens, split_by_size
 from weight_patchers.values.problem import Problem, build_problem
@@ -41,42 +41,50 @@ def compute(method: str, job: Job) -> Delta:
     model, hparams = job.model, job.hparams
     with job.writable() as (targets, controls):
         (target,) = targets.values()
-        problems = _problems(job)
+        problems = problems_of(job, job.edits)
         before = torch.cat([target_outcome(model, problem)[0] for problem in problems])
         change, steps = _train(model, target, problems, hparams, job.progress)
         base = target.matrix()
         target.write(base + change)
-        outcomes = [target_outcome(model, problem) for problem in problems]
+        reports = edit_reports(model, problems, before, steps)
         drift = controls.drift(model)
-    after, greedy = (torch.cat(list(column)) for column in zip(*outcomes, strict=True))
     diagnostics = {
         "relative_norm": {target.name: float(change.norm() / base.norm())},
         "drift": drift,
-        "edits": [
-            {
-                "steps": steps,
-                "probability_before": p_before,
-                "probability_after": p_after,
-                "greedy_after": share,
-            }
-            for p_before, p_after, share in zip(
-                before.tolist(), after.tolist(), greedy.tolist(), strict=True
-            )
-        ],
+        "edits": reports,
     }
     return job.delta(method, {target.name: Dense(change.cpu(), target.transposed)}, diagnostics)
 
 
-def _problems(job: Job) -> list[Problem]:
+def problems_of(job: Job, edits: Sequence[Edit]) -> list[Problem]:
     """The edits as rows of tokens, in parts that fit a pass each."""
     contexts = job.contexts
     if contexts is None:
-        contexts = [Context(), *chats(job.tokenizer, job.hparams.chat)]
+        contexts = plain_contexts(job.tokenizer, chat=job.hparams.chat, end=job.hparams.end)
     sizes = RowSizes.of(job.tokenizer, contexts)
-    groups = [[edit] for edit in job.edits]
+    groups = [[edit] for edit in edits]
     return [
         build_problem(job.tokenizer, part, contexts, [[]] * len(part), job.model.device)
         for part in split_by_size(groups, sizes, pass_tokens(job.model))
+    ]
+
+
+def edit_reports(
+    model: PreTrainedModel, problems: Sequence[Problem], before: Tensor, steps: int
+) -> list[dict[str, float | int]]:
+    """For each edit the target's probability `before` and now, and the answer now."""
+    outcomes = [target_outcome(model, problem) for problem in problems]
+    after, greedy = (torch.cat(list(column)) for column in zip(*outcomes, strict=True))
+    return [
+        {
+            "steps": steps,
+            "probability_before": p_before,
+            "probability_after": p_after,
+            "greedy_after": share,
+        }
+        for p_before, p_after, share in zip(
+            before.tolist(), after.tolist(), greedy.tolist(), strict=True
+        )
     ]
 
 
@@ -91,13 +99,13 @@ def _train(
     shape = (target.d_out, target.d_in)
     change = torch.zeros(shape, device=target.weight.device).requires_grad_()
     adam = torch.optim.Adam([change], lr=hparams.rate)
-    suffixes = [_below(model, target.layer, problem) for problem in problems]
+    suffixes = [suffix_of(model, target.layer, problem) for problem in problems]
     count = sum(len(problem.edit_groups) for problem in problems)
     for step in range(hparams.steps):
         adam.zero_grad()
         total = 0.0
         for suffix, problem in zip(suffixes, problems, strict=True):
-            with _shifted(target.module, change):
+            with shifted(target.module, change):
                 logits = suffix.logits(problem.batch, problem.target_rows, problem.target_columns)
             loss = target_nll(logits, problem).sum() / count
             loss.backward()
@@ -117,12 +125,13 @@ def _train(
     return change.detach(), hparams.steps
 
 
-def _below(model: PreTrainedModel, layer: int, problem: Problem) -> Suffix:
+def suffix_of(model: PreTrainedModel, layer: int, problem: Problem) -> Suffix:
+    """What the model is at `layer` for the problem's rows."""
     return read(model, layer, problem.batch, problem.target_rows, problem.target_columns, {})[0]
 
 
 @contextmanager
-def _shifted(module: nn.Module, change: Tensor) -> Iterator[None]:
+def shifted(module: nn.Module, change: Tensor) -> Iterator[None]:
     """Inside, the linear map has `change` added to its matrix."""
 
     def add(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:

@@ -145,7 +145,8 @@ class Bench:
     def _contexts_of(self, hparams: Any) -> tuple[Context, ...] | None:
         if not isinstance(hparams, ValueHparams):
             return None
-        key = (hparams.seed, hparams.context_count, hparams.context_lengths, hparams.chat)
+        sampled = (hparams.seed, hparams.context_count, hparams.context_lengths)
+        key = (*sampled, hparams.chat, hparams.end)
         if key not in self._contexts:
             self._contexts[key] = sample_contexts(self.judge.model, self.judge.tokenizer, hparams)
         return self._contexts[key]

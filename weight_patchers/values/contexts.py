@@ -1,7 +1,7 @@
 """Texts around a prompt, and continuations that the model itself samples."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,19 +18,23 @@ from weight_patchers.values.hparams import ValueHparams
 # First words of sampled texts if the tokenizer has no beginning-of-text token.
 _STARTS = ("The", "In", "Because", "I", "You", "A", "When", "For", "As", "It")
 _TOP_K = 5
+STOP = "."
+"""What ends an answer in a text that goes on."""
 _USER, _ASSISTANT = "userstextgoeshere", "assistantstextgoeshere"
 
 
 @dataclass(frozen=True)
 class Context:
-    """The text before a prompt and the text between it and the target.
+    """The text before a prompt, the text between it and the target, and the target's end.
 
-    `templated`: the target follows the text after the prompt without a space.
+    `templated`: the target follows the text after the prompt without a space. `end` is the text
+    that ends an answer here; it is trained with the target.
     """
 
     before: str = ""
     after: str = ""
     templated: bool = False
+    end: str = ""
 
     @property
     def bare(self) -> bool:
@@ -45,11 +49,13 @@ def sample_contexts(
 
     They are: no context; `context_count` texts before the prompt for each length, in tokens,
     sampled from the model (ROME, appendix: sampled prefixes); and the chat template (`chats`).
+    Each has the end that `hp.end` says.
     Deterministic for a model, its device and a seed. Each sampled text ends in `. `, so that a
     prompt can follow. The model is left unchanged.
     """
     generator = torch.Generator().manual_seed(hp.seed)
-    contexts = [Context()]
+    bare, *template = plain_contexts(tokenizer, chat=hp.chat, end=hp.end)
+    contexts = [bare]
     with hooks.frozen(model), torch.no_grad():
         for length in hp.context_lengths:
             rows = _starts(tokenizer, hp.context_count).to(model.device)
@@ -57,8 +63,8 @@ def sample_contexts(
                 logits = model(input_ids=rows, use_cache=False).logits[:, -1]
                 rows = torch.cat([rows, _draw(logits, generator).to(rows.device)], dim=1)
             texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
-            contexts.extend(Context(_as_prefix(text)) for text in texts)
-    return (*contexts, *chats(tokenizer, hp.chat))
+            contexts.extend(replace(bare, before=_as_prefix(text)) for text in texts)
+    return (*contexts, *template)
 
 
 def chats(tokenizer: PreTrainedTokenizerBase, wanted: bool | None) -> tuple[Context, ...]:
@@ -69,15 +75,28 @@ def chats(tokenizer: PreTrainedTokenizerBase, wanted: bool | None) -> tuple[Cont
     if wanted is False:
         return ()
     try:
-        return (chat(tokenizer),)
+        return (chat_context(tokenizer),)
     except UnsupportedTokenizer:
         if wanted:
             raise
         return ()
 
 
-def chat(tokenizer: PreTrainedTokenizerBase) -> Context:
+def plain_contexts(
+    tokenizer: PreTrainedTokenizerBase, *, chat: bool | None, end: str
+) -> tuple[Context, ...]:
+    """The bare prompt and, as `chats` has it, the chat template, with the ends that `end` names."""
+    found = chats(tokenizer, chat)
+    if end == "none":
+        found = tuple(replace(context, end="") for context in found)
+    return (Context(end=STOP if end == "stop" else ""), *found)
+
+
+def chat_context(tokenizer: PreTrainedTokenizerBase) -> Context:
     """The prompt as the user's message and the target as the assistant's, in the chat template.
+
+    Its end is a full stop and what the template puts behind the assistant's message, without
+    blanks at its end.
 
     Raises UnsupportedTokenizer when there is no template, or it changes the messages.
     """
@@ -88,13 +107,13 @@ def chat(tokenizer: PreTrainedTokenizerBase) -> Context:
     messages = [{"role": "user", "content": _USER}, {"role": "assistant", "content": _ASSISTANT}]
     text = str(tokenizer.apply_chat_template(messages, tokenize=False))
     before, has_user, rest = text.partition(_USER)
-    after, has_assistant, _ = rest.partition(_ASSISTANT)
+    after, has_assistant, end = rest.partition(_ASSISTANT)
     if not (has_user and has_assistant):
         raise UnsupportedTokenizer("the chat template does not show the messages as they are")
     bos = tokenizer.bos_token
     if bos and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id:
         before = before.removeprefix(bos)
-    return Context(before, after, templated=True)
+    return Context(before, after, templated=True, end=STOP + end.rstrip())
 
 
 def continuations(

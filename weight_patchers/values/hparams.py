@@ -6,6 +6,7 @@ from weight_patchers.errors import InvalidHyperparameters
 
 OPTIMIZERS = ("adam", "gradient")
 SCALES = ("relative", "absolute")
+ENDS = ("none", "turn", "stop")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,9 @@ class ValueHparams:
     chat: bool | None = None
     """Also edit the prompt as a user's message in the tokenizer's chat template; null: where it
     has one."""
+    end: str = "none"
+    """What is trained behind a target. `turn`: in the chat template a full stop and the end of the
+    turn; `stop`: that, and elsewhere a full stop; `none`: nothing."""
     pass_tokens: int | None = None
     """Maximum number of tokens in a pass with gradients, where a token that is only read counts as
     an eighth; null for as many as fit in 15 % of the model's memory or 256 MiB. It bounds the
@@ -73,6 +77,7 @@ class ValueHparams:
         self._require(
             self.pass_tokens is None or self.pass_tokens > 0, "pass_tokens", "above 0, or null"
         )
+        self._require(self.end in ENDS, "end", f"one of {ENDS}")
         self._require(
             all(1 <= n <= 100 for n in self.context_lengths), "context_lengths", "1 to 100 each"
         )

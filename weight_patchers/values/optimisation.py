@@ -107,15 +107,19 @@ def target_outcome(model: PreTrainedModel, problem: Problem) -> tuple[Tensor, Te
     """The model's current answers: for each edit, on the CPU,
 
     the target's probability, the geometric mean over its tokens and the contexts, and the share
-    of contexts after which greedy decoding gives the target.
+    of contexts after which greedy decoding gives the target. Its end does not count.
     """
+    own = ~problem.ends
+    rows, edits, targets = (
+        of[own] for of in (problem.target_rows, problem.target_edits, problem.targets)
+    )
     with torch.no_grad():
-        logits = logits_at(model, problem.batch, problem.target_rows, problem.target_columns)
-    wrong = (logits.argmax(-1) != problem.targets).float()
+        logits = logits_at(model, problem.batch, rows, problem.target_columns[own])
+    wrong = (logits.argmax(-1) != targets).float()
     right = torch.zeros(len(problem.batch.ids), device=wrong.device)
-    right = (right.index_add_(0, problem.target_rows, wrong) == 0).float()
-    greedy = _mean(right[problem.target_rows], problem.target_edits)
-    return target_nll(logits, problem).neg().exp().cpu(), greedy.cpu()
+    right = (right.index_add_(0, rows, wrong) == 0).float()
+    nll = F.cross_entropy(logits.float(), targets, reduction="none")
+    return _mean(nll, edits).neg().exp().cpu(), _mean(right[rows], edits).cpu()
 
 
 class _Run:
@@ -294,7 +298,7 @@ def _places(problem: Problem) -> tuple[Tensor, Tensor]:
 
 
 def target_nll(logits: Tensor, problem: Problem) -> Tensor:
-    """Mean over the tokens in all contexts of each edit, [edits].
+    """Mean over the tokens in all contexts of each edit, [edits], with the target's end.
 
     Every context holds the same tokens of the target, so the mean over all is fair.
     """

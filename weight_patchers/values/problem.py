@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from weight_patchers.edit import Edit
 from weight_patchers.model.batch import Batch, pad
 from weight_patchers.model.tokenization import Tokens, locate, target_ids
-from weight_patchers.values.contexts import Context, continuations
+from weight_patchers.values.contexts import STOP, Context, continuations
 from weight_patchers.values.hparams import ValueHparams
 
 
@@ -31,7 +31,8 @@ class Problem:
     last token in it, and `shares[i]` the row's share in its group's key: these sum to 1 within a
     group, and are 0 for texts that are only kept. `bare[i]` marks a prompt without a context.
     Target token `targets[j]`, of edit `target_edits[j]`, is predicted at (`target_rows[j]`,
-    `target_columns[j]`); the distributions to be kept are at (`kept_rows[j]`,
+    `target_columns[j]`), and `ends[j]` says whether it belongs to the answer's end, not to the
+    target itself; the distributions to be kept are at (`kept_rows[j]`,
     `kept_columns[j]`). `edit_groups[e]` is the group of edit e; edits are in the order given.
     """
 
@@ -44,6 +45,7 @@ class Problem:
     target_rows: Tensor
     target_columns: Tensor
     target_edits: Tensor
+    ends: Tensor
     kept_rows: Tensor
     kept_columns: Tensor
     edit_groups: Tensor
@@ -98,6 +100,7 @@ class Problem:
             target_rows=new_row[self.target_rows[targets]],
             target_columns=self.target_columns[targets],
             target_edits=new_edit[self.target_edits[targets]],
+            ends=self.ends[targets],
             kept_rows=new_row[self.kept_rows[kept]],
             kept_columns=self.kept_columns[kept],
             edit_groups=new_group[self.edit_groups[edits]],
@@ -130,17 +133,17 @@ def build_problem(
     """
     rows: list[tuple[int, ...]] = []
     about: list[tuple[int, int, float, bool]] = []  # owner, subject, share, bare
-    targets: list[tuple[int, int, int, int]] = []  # token, row, column, edit
+    targets: list[tuple[int, int, int, int, bool]] = []  # token, row, column, edit, end
     places: list[tuple[int, int]] = []
     edit_groups: list[int] = []
     shares = _shares(contexts, bare_share)
     for owner, group in enumerate(groups):
         for edit in group:
             for context, share in zip(contexts, shares, strict=True):
-                text_tokens, target = _tokens(tokenizer, edit, context)
+                text_tokens, target, length = _tokens(tokenizer, edit, context)
                 first = len(text_tokens.ids) - 1
                 for i, token in enumerate(target):
-                    targets.append((token, len(rows), first + i, len(edit_groups)))
+                    targets.append((token, len(rows), first + i, len(edit_groups), i >= length))
                 rows.append(text_tokens.ids + target[:-1])
                 about.append((owner, text_tokens.subject, share / len(group), context.bare))
             edit_groups.append(owner)
@@ -149,7 +152,7 @@ def build_problem(
             rows.append(text.ids)
             about.append((owner, text.subject, 0.0, False))
     owners, subjects, row_shares, bare = zip(*about, strict=True)
-    tokens, target_rows, target_columns, target_edits = torch.tensor(targets, device=device).T
+    tokens, target_rows, target_columns, target_edits, ends = torch.tensor(targets, device=device).T
     kept_rows, kept_columns = torch.tensor(places, device=device).reshape(-1, 2).T.long()
     return Problem(
         batch=pad(rows, device),
@@ -161,6 +164,7 @@ def build_problem(
         target_rows=target_rows,
         target_columns=target_columns,
         target_edits=target_edits,
+        ends=ends.bool(),
         kept_rows=kept_rows,
         kept_columns=kept_columns,
         edit_groups=torch.tensor(edit_groups, device=device),
@@ -202,12 +206,18 @@ def kept_texts(
 
 def _tokens(
     tokenizer: PreTrainedTokenizerBase, edit: Edit, context: Context
-) -> tuple[Tokens, tuple[int, ...]]:
+) -> tuple[Tokens, tuple[int, ...], int]:
+    """The prompt in its context, the target with its end, and how many tokens the target has."""
     prompt = edit.prompt.rstrip(" ")
     stop = len(context.before) + len(prompt)
     text = context.before + prompt + context.after
     tokens = locate(tokenizer, text, edit.subject, len(context.before), stop)
-    return tokens, target_ids(tokenizer, text, edit.target_new, joined=context.templated)
+    target = target_ids(tokenizer, text, edit.target_new, joined=context.templated)
+    stopped = not edit.target_new[-1].isalnum()
+    end = context.end.removeprefix(STOP) if stopped else context.end
+    ended = target_ids(tokenizer, text, edit.target_new + end, joined=context.templated)
+    # Where a token is of both, the end cannot be told apart.
+    return tokens, ended if ended[: len(target)] == target else target, len(target)
 
 
 def _shares(contexts: Sequence[Context], bare_share: float | None) -> list[float]:
