@@ -14,7 +14,7 @@ from weight_patchers.model import hooks
 from weight_patchers.model.tokenization import target_ids
 from weight_patchers.tuning.asking import answers, begins_with, first_word, says
 from weight_patchers.tuning.cases import Case
-from weight_patchers.values.contexts import Context, chat
+from weight_patchers.values.contexts import Context, chat_context
 
 KEPT_TOKENS = 6
 TOLD_WANTED = 0.97
@@ -70,7 +70,7 @@ class Judge:
 
     def __post_init__(self) -> None:
         with suppress(UnsupportedTokenizer):
-            self._chat = chat(self.tokenizer)
+            self._chat = chat_context(self.tokenizer)
 
     @property
     def has_chat(self) -> bool:
