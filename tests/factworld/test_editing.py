@@ -14,6 +14,9 @@ from transformers import PreTrainedModel
 from tests.factworld.editing import Case, Patch, PatchEach, add, cases, restored, unedited
 from tests.factworld.skills import Generate
 from vllm_edit.factworld.world import World
+from weight_patchers.errors import GovernorRefused
+from weight_patchers.governor import GOVERNOR, Bounds, judge
+from weight_patchers.hyperparameters import find
 
 SINGLE = 100
 
@@ -104,3 +107,16 @@ def test_what_is_computed_is_left_out_of_the_model(
     before = {name: value.clone() for name, value in model.state_dict().items()}
     patch("alphaedit", [case.edit for case in cases(world, 3)])
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_an_edit_that_destroys_the_model_is_refused_by_its_drift(
+    world: World, model: PreTrainedModel, patch: Patch
+) -> None:
+    """Steps without a clamp, and next to nothing to weigh the edits against."""
+    edits = [case.edit for case in cases(world, 4)]
+    absurd = {"step": 20.0, "clamp": None, "kl_factor": 0.0, "covariance_weight": 1e-6}
+    delta = patch("memit", edits, **absurd)
+    bounds = find(Bounds, GOVERNOR, model.config)
+    # Judged by its drift alone: a change can be small beside its matrix and still destroy answers.
+    with pytest.raises(GovernorRefused, match=r"drift .* nats"):
+        judge(bounds, {}, delta.diagnostics["drift"])

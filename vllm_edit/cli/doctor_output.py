@@ -11,6 +11,7 @@ from rich.text import Text
 
 from weight_patchers.doctor.diagnosis import Finding, LayerStatistics, MethodReport, Report
 from weight_patchers.doctor.proposal import Proposal
+from weight_patchers.doctor.reading import Reading
 from weight_patchers.doctor.structure import Structure
 from weight_patchers.doctor.tracing import Trace
 
@@ -25,6 +26,8 @@ def print_report(report: Report, file: TextIO | None = None) -> None:
     console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     if report.structure is not None:
         _structure(console, report.structure)
+    if report.reading is not None:
+        _reading(console, report.reading)
     if report.trace is not None and report.trace.recalled:
         _trace(console, report.trace, report.proposal)
     if report.statistics:
@@ -48,6 +51,13 @@ def _structure(console: Console, structure: Structure) -> None:
     )
     for line in lines:
         console.print(Text(line))
+
+
+def _reading(console: Console, reading: Reading) -> None:
+    front = " ".join(reading.begins)
+    begins = f"puts {front} in front of a text" if front else "puts no token in front of a text"
+    template = "a chat template" if reading.chat else "no usable chat template"
+    console.print(Text(f"the tokenizer {begins} and has {template}"))
 
 
 def _trace(console: Console, trace: Trace, proposal: Proposal | None) -> None:

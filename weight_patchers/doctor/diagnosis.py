@@ -5,6 +5,7 @@ from typing import Any
 
 from weight_patchers.doctor.estimate import Cost
 from weight_patchers.doctor.proposal import Proposal
+from weight_patchers.doctor.reading import Reading
 from weight_patchers.doctor.structure import Structure
 from weight_patchers.doctor.tracing import Trace
 
@@ -48,6 +49,7 @@ class Report:
     """The whole result; a part that failed is None or empty, and a finding says why."""
 
     structure: Structure | None = None
+    reading: Reading | None = None
     trace: Trace | None = None
     proposal: Proposal | None = None
     methods: tuple[MethodReport, ...] = ()

@@ -11,12 +11,12 @@ from weight_patchers.doctor.diagnosis import Finding, LayerStatistics, MethodRep
 from weight_patchers.doctor.estimate import cost, measure, preparation
 from weight_patchers.doctor.fact import KnownFact
 from weight_patchers.doctor.proposal import Proposal, propose
+from weight_patchers.doctor.reading import Reading, read
 from weight_patchers.doctor.structure import describe, require_editable
 from weight_patchers.doctor.tracing import Trace, trace
 from weight_patchers.errors import PatcherError
 from weight_patchers.hyperparameters import find, shipped
 from weight_patchers.methods import METHODS
-from weight_patchers.model.tokenization import encode
 from weight_patchers.values.contexts import chat_context
 
 EDITS = (1, 10, 1000)
@@ -59,7 +59,9 @@ def examine(
     report = Report()
     with exam.noting_errors():
         report = replace(report, structure=describe(model, dtype))
-        exam.check_tokenizer(chat)
+        with exam.noting_errors():
+            report = replace(report, reading=exam.read_tokenizer())
+        exam.check_chat(chat)
         with exam.noting_errors():
             report = replace(report, trace=exam.trace_facts(facts, samples, most))
         report = replace(report, proposal=propose(report.trace) if report.trace else None)
@@ -89,9 +91,18 @@ class _Exam:
             if finding not in self.findings:
                 self.findings.append(finding)
 
-    def check_tokenizer(self, chat: bool) -> None:
-        with self.noting_errors():
-            encode(self.tokenizer, "The")
+    def read_tokenizer(self) -> Reading:
+        reading = read(self.tokenizer)
+        if not reading.begins:
+            self._note(
+                "nothing_in_front",
+                "the tokenizer puts no token in front of a text: a subject that stands first is at "
+                "position 0, where a model's keys are often like no others. Judge edits by the "
+                "bare prompt and by one behind other text; memory methods do not depend on it",
+            )
+        return reading
+
+    def check_chat(self, chat: bool) -> None:
         if chat:
             with self.noting_errors():
                 chat_context(self.tokenizer)

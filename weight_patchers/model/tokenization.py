@@ -66,6 +66,12 @@ def encode(
     return ids, offsets
 
 
+def beginning(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The special tokens that the tokenizer puts in front of every text, most often one or none."""
+    ids, offsets = encode(tokenizer, "The")
+    return [token for token, (left, right) in zip(ids, offsets, strict=True) if left == right]
+
+
 def continue_with(prompt: str, target: str) -> str:
     """The text in which `target` follows `prompt`, with a space between where one belongs."""
     prompt = prompt.rstrip(" ")

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from weight_patchers.model import hooks
 from weight_patchers.model.batch import pad
 from weight_patchers.model.layers import Projection
+from weight_patchers.model.tokenization import beginning
 
 LONGEST_ROW = 512
 LARGEST_BATCH = 8192
@@ -28,10 +29,10 @@ def batches(
 ) -> Iterator[list[list[int]]]:
     """The first `tokens` tokens of the texts, in batches of rows of unequal length.
 
-    All tokens count, special ones too. A text longer than 512 tokens, or than
-    `context`, becomes several rows, and the last row is cut where the sample is full. A batch
-    holds at most `batch_tokens(tokens)` tokens, or one row. The texts are drawn lazily, and the
-    same texts always give the same batches.
+    All tokens count, special ones too. A text longer than 512 tokens, or than `context`, becomes
+    several rows, each with what the tokenizer puts in front, and the last row is cut where the
+    sample is full. A batch holds at most `batch_tokens(tokens)` tokens, or one row. The texts are
+    drawn lazily, and the same texts always give the same batches.
     """
     limit = batch_tokens(tokens)
     rows: list[list[int]] = []
@@ -81,7 +82,10 @@ def _keys(
 def _rows(
     tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], length: int
 ) -> Iterator[list[int]]:
+    begins = beginning(tokenizer)
     for text in texts:
         ids = list(tokenizer(text, verbose=False)["input_ids"])
-        for start in range(0, len(ids), length):
-            yield ids[start : start + length]
+        yield ids[:length]
+        step = length - len(begins)
+        for start in range(length, len(ids), step):
+            yield begins + ids[start : start + step]

@@ -3,6 +3,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tokenizers import Tokenizer, processors
 from transformers import ByT5Tokenizer, LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers import T5Config as EncoderDecoderConfig
 
@@ -10,6 +11,7 @@ from tests.weight_patchers.conftest import DENSE, FAMILIES, LINES, MIXTURES
 from weight_patchers.doctor.diagnosis import Report
 from weight_patchers.doctor.examination import EDITS, examine, refuse
 from weight_patchers.doctor.fact import KnownFact
+from weight_patchers.doctor.reading import Reading
 from weight_patchers.methods import METHODS
 
 BuildModel = Callable[..., PreTrainedModel]
@@ -145,6 +147,22 @@ def test_a_chat_template_is_missed_only_if_asked_for(
         tokenizer_object=tokenizer.backend_tokenizer, bos_token="<s>", chat_template=TEMPLATE
     )
     assert examine(model, templated, chat=True).usable
+
+
+def test_what_the_tokenizer_puts_in_front_is_told(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = build_model("llama")
+    report = examine(model, tokenizer)
+    assert report.reading == Reading(("<s>",), chat=False)
+    assert "nothing_in_front" not in _codes(report, blocks=False)
+    raw = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    raw.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B")
+    bare = PreTrainedTokenizerFast(tokenizer_object=raw, chat_template=TEMPLATE)
+    report = examine(model, bare)
+    assert report.reading == Reading((), chat=True)
+    assert "nothing_in_front" in _codes(report, blocks=False)
+    assert report.usable
 
 
 def test_too_little_text_blocks_and_little_text_is_noted(
