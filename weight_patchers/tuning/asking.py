@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from weight_patchers.model.batch import Batch
 from weight_patchers.model.tokenization import encode
 
 ROWS = 64
@@ -29,16 +30,10 @@ def answers(
     texts: list[str] = []
     for start in range(0, len(prompts), ROWS):
         group = prompts[start : start + ROWS]
-        rows = [encode(tokenizer, prompt)[0] for prompt in group]
-        longest = max(map(len, rows))
-        ids = torch.zeros(len(rows), longest, dtype=torch.int64)
-        mask = torch.zeros_like(ids)
-        for number, row in enumerate(rows):
-            ids[number, longest - len(row) :] = torch.tensor(row)
-            mask[number, longest - len(row) :] = 1
+        batch = padded(tokenizer, group, model.device)
         generated = generate(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
+            input_ids=batch.ids,
+            attention_mask=batch.mask,
             max_new_tokens=tokens,
             do_sample=False,
             num_beams=1,
@@ -46,10 +41,33 @@ def answers(
             temperature=None,
             top_p=None,
             top_k=None,
-            pad_token_id=tokenizer.pad_token_id or 0,
+            pad_token_id=padding(tokenizer),
         )
-        texts += tokenizer.batch_decode(generated[:, longest:], skip_special_tokens=True)
+        said = generated[:, batch.ids.shape[1] :]
+        texts += tokenizer.batch_decode(said, skip_special_tokens=True)
     return texts
+
+
+def padded(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], device: torch.device
+) -> Batch:
+    """The prompts as rows that end together, so that all can be continued."""
+    rows = [encode(tokenizer, prompt)[0] for prompt in prompts]
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), padding(tokenizer))
+    mask = torch.zeros_like(ids)
+    for number, row in enumerate(rows):
+        ids[number, longest - len(row) :] = torch.tensor(row)
+        mask[number, longest - len(row) :] = 1
+    return Batch(ids.to(device), mask.to(device))
+
+
+def padding(tokenizer: PreTrainedTokenizerBase) -> int:
+    """A token to pad with that no answer shows, if there is one."""
+    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    return 0
 
 
 def begins_with(answer: str, target: str) -> bool:

@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from weight_patchers.model.batch import pad
-from weight_patchers.model.tokenization import encode
+from weight_patchers.tuning.asking import padded, padding
 from weight_patchers.tuning.common_fact import CommonFact
 
 _ROWS, _LENGTH, _TOP_K = 32, 96, 50
@@ -29,25 +28,23 @@ def written_text(
     count = 0
     for first in range(0, len(facts), _ROWS):
         starts = [f"{f.prompts[0]} {f.answer}." for f in facts[first : first + _ROWS]]
-        rows = [encode(tokenizer, start)[0] for start in starts]
-        # Cut to one length, so that no row is padded.
-        shortest = min(map(len, rows))
-        batch = pad([row[:shortest] for row in rows], model.device)
+        batch = padded(tokenizer, starts, model.device)
         with torch.random.fork_rng():
             torch.manual_seed(seed + first)
             written = generate(
                 input_ids=batch.ids,
                 attention_mask=batch.mask,
+                min_new_tokens=_LENGTH,
                 max_new_tokens=_LENGTH,
                 do_sample=True,
                 temperature=1.0,
                 top_p=1.0,
                 top_k=_TOP_K,
-                pad_token_id=tokenizer.pad_token_id or 0,
+                pad_token_id=padding(tokenizer),
             )
-        for start, text in zip(
-            starts, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True
-        ):
+        rows = written[:, batch.ids.shape[1] :]
+        texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
+        for start, text in zip(starts, texts, strict=True):
             paragraph = " ".join(f"{start} {text}".split())
             count += len(tokenizer(paragraph)["input_ids"])
             yield paragraph
