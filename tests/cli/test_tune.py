@@ -15,6 +15,7 @@ from vllm_edit.cli import main
 from vllm_edit.weights.hyperparameters import read_hyperparameters
 from weight_patchers.hyperparameters import find
 from weight_patchers.methods import METHODS
+from weight_patchers.tuning.result_files import BEFORE
 
 SMALL = ("--budget", "0.05", "--edits", "4", "--neighbours", "2")
 
@@ -41,8 +42,9 @@ def test_settings_are_found_that_tell_the_edits(tuned: Path) -> None:
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
     made = [(row[1], row[2], row[3], row[-1]) for row in rows]
     for method, ways in (("rome", ["single"]), ("memit", ["single", "batch"])):
-        before = [way for name, way, _, settings in made if (name, settings) == (method, "before")]
-        assert before == ways
+        assert [
+            way for name, way, _, settings in made if (name, settings) == (method, BEFORE)
+        ] == ways
         best = [row for row in rows if row[1] == method and row[0] == "*"]
         assert max(float(row[4]) for row in best) >= 0.75
         assert all(float(row[7]) >= 0.75 for row in best)
@@ -83,7 +85,7 @@ def test_a_finished_search_is_not_made_again(
 
 def test_a_killed_search_goes_on_where_it_was(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vllm_edit", "tune", *SMALL, "--methods", "rome"]
-    command += ["--output", os.fspath(tmp_path)]
+    command += ["--from-scratch", "--output", os.fspath(tmp_path)]
     journal = tmp_path / "journal.jsonl"
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None:
@@ -91,7 +93,8 @@ def test_a_killed_search_goes_on_where_it_was(tmp_path: Path) -> None:
                 process.kill()
     assert process.returncode != 0
     before = journal.read_text()
-    assert run("--methods", "rome", "--output", tmp_path) == 0
+    assert run("--methods", "rome", "--from-scratch", "--output", tmp_path) == 0
+    assert BEFORE not in (tmp_path / "table.md").read_text()
     after = journal.read_text()
     whole = before[: before.rindex("\n") + 1]
     assert after.startswith(whole)

@@ -89,6 +89,12 @@ def add_tune_parser(commands: Any) -> None:
     )
     parser.add_argument("--single", action="store_true", help="make no batches, only single edits")
     parser.add_argument(
+        "--from-scratch",
+        action="store_true",
+        help="leave out the settings in force now: where an edit takes long with them, so does "
+        "judging them",
+    )
+    parser.add_argument(
         "--seed", type=int, default=0, help="chooses facts and settings (default: %(default)s)"
     )
     add_device(parser)
@@ -135,6 +141,7 @@ def _tune(options: argparse.Namespace) -> None:
         options.edits,
         options.neighbours,
         not options.single,
+        not options.from_scratch,
         options.seed,
     )
     folder = resolve(options.model)

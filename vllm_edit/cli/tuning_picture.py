@@ -23,7 +23,7 @@ def draw(found: Sequence[Found], path: Path) -> None:
             colour = _COLOURS[number % len(_COLOURS)]
             handles.append(Line2D([], [], color=colour, marker="o", ls="", label=result.method))
             pairs = zip(result.trials, result.on_front, strict=True)
-            for place, (trial, ahead) in enumerate(pairs):
+            for trial, ahead in pairs:
                 for regime, scores in trial.scores.items():
                     filled = colour if ahead else "none"
                     look = {"marker": _MARKERS[regime], "ls": "", "color": colour, "alpha": 0.8}
@@ -31,7 +31,7 @@ def draw(found: Sequence[Found], path: Path) -> None:
                     points = (scores.told, scores.reworded or 0.0)
                     for axis, height in zip(axes, points, strict=True):
                         axis.plot(scores.kept_word, height, **look)
-                        if place == 0:
+                        if trial.settings == result.before:
                             axis.plot(scores.kept_word, height, "x", color="black")
         names = {"single": "each edit alone", "batch": "all at once"}
         for regime, marker in _MARKERS.items():

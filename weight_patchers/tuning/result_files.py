@@ -15,6 +15,9 @@ from weight_patchers.tuning.trial import Trial
 
 _IDENTITY = ("model_type", "hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size")
 _FIGURES = ("told", "chat", "reworded", "kept_word", "kept_six", "leak")
+BEFORE = "as before"
+"""What the table calls the settings in force."""
+
 _HEAD = (
     "", "method", "made", "n", "told", "chat", "reworded", "kept 1", "kept 6", "leak", "drift",
     "s/edit", "settings",
@@ -22,16 +25,15 @@ _HEAD = (
 
 
 def table(found: Sequence[Found]) -> str:
-    """A Markdown table: each method's settings before, and the finalists, best first.
+    """A Markdown table: each method's trials, the best first, with what differs from `before`.
 
     `*` marks those that no other of the method is better than in told, reworded and kept.
     """
     lines = [" | ".join(_HEAD), " | ".join("---" for _ in _HEAD)]
     for result in found:
-        first, *rest = zip(result.trials, result.on_front, strict=True)
-        rest.sort(key=lambda pair: -pair[0].value)
-        for trial, ahead in (first, *rest):
-            name = "before" if trial is first[0] else difference(first[0].settings, trial.settings)
+        pairs = zip(result.trials, result.on_front, strict=True)
+        for trial, ahead in sorted(pairs, key=lambda pair: -pair[0].value):
+            name = difference(result.before, trial.settings)
             lines += [" | ".join(row) for row in _rows(result.method, trial, ahead, name)]
     return "".join(f"| {line} |\n" for line in lines)
 
@@ -49,7 +51,7 @@ def _rows(method: str, trial: Trial, ahead: bool, name: str) -> Iterator[tuple[s
 def difference(before: Settings, after: Settings) -> str:
     """The hyperparameters that differ, as YAML on one line."""
     changed = {name: value for name, value in after.items() if value != before.get(name)}
-    return _flow(changed).strip("{}") or "the same"
+    return _flow(changed).strip("{}") or BEFORE
 
 
 def write_hyperparameters(

@@ -40,9 +40,10 @@ class Clock:
 
 @dataclass(frozen=True)
 class Found:
-    """The judged trials of a method on facts set apart; the first is of the settings before."""
+    """The judged trials of a method on facts set apart; `before` are the settings now in force."""
 
     method: str
+    before: Settings
     trials: Sequence[Trial]
 
     @property
@@ -65,28 +66,36 @@ def search(
     clock: Clock,
     seed: int,
     report: Report,
+    *,
+    present: bool = True,
 ) -> Found:
-    """Search on the cases `used`, half of them at first, and judge on the cases `apart`."""
+    """Search on the cases `used`, half of them at first, and judge on the cases `apart`.
+
+    With `present` the settings in force are searched from and judged as well.
+    """
     rng = random.Random(seed)  # noqa: S311
     # A batch of few edits is judged faster than each alone.
     fast = (BATCH,) if BATCH in regimes else (SINGLE,)
     few = used[: max(FEWEST, len(used) // 2)]
     coarse = _Stage("coarse", bench, space.method, few, fast, clock, report)
-    _climb(space, coarse, space.present)
+    if present:
+        _climb(space, coarse, space.present)
     for start in space.starts(rng):
-        if clock.used() > _COARSE_END:
+        if coarse.trials and clock.used() > _COARSE_END:
             break
         _climb(space, coarse, start)
     fine = _Stage("fine", bench, space.method, used, regimes, clock, report)
-    fine.tried(space.present)
+    if present:
+        fine.tried(space.present)
     for trial in _different(space, coarse.best())[:SURVIVORS]:
         fine.tried(trial.settings)
     _vary(space, fine, rng)
     final = _Stage("final", bench, space.method, apart, regimes, clock, report)
-    final.tried(space.present)
     for trial in _finalists(fine.best()):
         final.tried(trial.settings)
-    return Found(space.method, list(final.trials.values()))
+    if present:
+        final.tried(space.present)
+    return Found(space.method, space.present, list(final.trials.values()))
 
 
 @dataclass(eq=False)

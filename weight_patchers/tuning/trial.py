@@ -82,7 +82,7 @@ class Bench:
         try:
             groups, seconds = self._groups(method, settings, cases, regime)
             scores = self.judge.scores(groups, seconds / len(cases))
-            found = {"scores": asdict(scores), "failure": None}
+            found: dict[str, Any] = {"scores": asdict(scores), "failure": None}
         except (PatcherError, RuntimeError) as error:
             # Settings far from good ones may overflow in many places.
             found = {"scores": None, "failure": str(error)}

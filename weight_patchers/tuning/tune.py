@@ -36,7 +36,8 @@ class TuningPlan:
     """What is tuned: `minutes` for all methods together, `judged` facts set apart.
 
     Methods that solve edits together are also tried with all facts of a stage in one batch, unless
-    `batch` is false. `neighbours` are asked for each edit.
+    `batch` is false. `neighbours` are asked for each edit. With `present` the settings in force are
+    searched from and judged as well.
     """
 
     methods: tuple[str, ...]
@@ -44,6 +45,7 @@ class TuningPlan:
     judged: int = 32
     neighbours: int = 4
     batch: bool = True
+    present: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -110,7 +112,9 @@ def tune(
             report(method, stage, share, best)
 
         regimes = plan.regimes(space.method)
-        found.append(search(space, bench, used, apart, regimes, clock, plan.seed, tell))
+        found.append(
+            search(space, bench, used, apart, regimes, clock, plan.seed, tell, present=plan.present)
+        )
         tell("done", 1.0, found[-1].best)
     return found
 
