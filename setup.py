@@ -79,7 +79,7 @@ setup(
             "factworld/**/*.jsonl",
             "factworld/**/*.safetensors",
         ],
-        "retriever": ["py.typed", "scope/shipped/*"],
+        "retriever": ["py.typed", "ike/forms/*.yaml", "ike/shipped/*", "scope/shipped/*"],
         "weight_patchers": ["py.typed", "hparams/**/*.yaml", "tuning/**/*.yaml"],
     },
     install_requires=[

@@ -12,13 +12,23 @@ from retriever.errors import (
     InvalidDemonstrationError,
     InvalidFactError,
     InvalidHopFormatError,
+    InvalidPromptFormError,
     InvalidSettingsError,
     InvalidTrainingDataError,
     RetrieverError,
     UnknownFactError,
 )
 from retriever.fact import Fact, FactLimits
-from retriever.ike import Demonstration, IkeSettings, load_demonstrations
+from retriever.ike import (
+    Demonstration,
+    IkeSettings,
+    PromptForm,
+    PromptForms,
+    forms_for,
+    load_demonstrations,
+    load_prompt_forms,
+    shipped_demonstrations,
+)
 from retriever.mello import HopFormat, Mello, MelloSettings, load_hop_format
 from retriever.memprompt import Feedback, FeedbackMemory
 from retriever.retriever import Retriever
@@ -45,6 +55,7 @@ __all__ = [
     "InvalidDemonstrationError",
     "InvalidFactError",
     "InvalidHopFormatError",
+    "InvalidPromptFormError",
     "InvalidSettingsError",
     "InvalidTrainingDataError",
     "Mello",
@@ -52,6 +63,8 @@ __all__ = [
     "Message",
     "Messages",
     "Pass",
+    "PromptForm",
+    "PromptForms",
     "Retriever",
     "RetrieverError",
     "RetrieverSettings",
@@ -60,6 +73,9 @@ __all__ = [
     "SentenceEncoder",
     "StoredEncoder",
     "UnknownFactError",
+    "forms_for",
     "load_demonstrations",
     "load_hop_format",
+    "load_prompt_forms",
+    "shipped_demonstrations",
 ]

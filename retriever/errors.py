@@ -4,6 +4,7 @@ RetrieverError
 ├── InvalidFactError           empty_field, control_character, too_long, too_many_aliases,
 │                         subject_not_in_prompt
 ├── InvalidDemonstrationError  invalid_demonstration
+├── InvalidPromptFormError     invalid_prompt_form
 ├── InvalidHopFormatError      invalid_hop_format
 ├── InvalidSettingsError       invalid_settings
 ├── DuplicateFactError         duplicate_fact
@@ -33,6 +34,12 @@ class InvalidDemonstrationError(RetrieverError, ValueError):
     """A demonstration, or a file of them, that cannot be read."""
 
     code = "invalid_demonstration"
+
+
+class InvalidPromptFormError(RetrieverError, ValueError):
+    """A form of prompts, or a file of them, that cannot be used."""
+
+    code = "invalid_prompt_form"
 
 
 class InvalidHopFormatError(RetrieverError, ValueError):

@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from retriever.encoder import Dtype
-from retriever.ike.settings import Choice, Slot
+from retriever.ike.settings import Choice, Order
 from retriever.mello.settings import Questions
 from retriever.memprompt.feedback import DEFAULT_LIKENESS
 from retriever.settings import DEFAULT_THRESHOLD
@@ -54,16 +54,23 @@ class Settings(BaseModel):
     """Folder of your own scope classifier (empty: the one that comes with vllm-edit)."""
     scope_threshold: Annotated[float, Field(ge=0, le=1)] = DEFAULT_THRESHOLD
     """Lowest probability at which a memory edit is taken to concern a request."""
+    prompt_form: str = ""
+    """YAML file of how facts are put in front of prompts and chats (empty: the form recorded for
+    the model, or the generic one)."""
     demonstrations: str = ""
-    """JSON lines file of in-context demonstrations (new_fact, prompt, answer)."""
-    demonstration_count: Count = 4
-    """Number of demonstrations put in front of a request that an edit concerns."""
+    """JSON lines file of in-context demonstrations (new_fact, prompt, answer; empty: those that
+    come with vllm-edit)."""
+    demonstration_count: Annotated[int, Field(ge=-1)] = -1
+    """Number of demonstrations put in front of a request that an edit concerns (-1: what the
+    model's prompt form says)."""
+    demonstration_order: Order = "demonstrations"
+    """What comes first: the demonstrations, which the prefix cache can then serve, or the facts."""
     demonstration_choice: Choice = "nearest"
     """Which demonstrations: those most like the fact (nearest), or the same ones for all requests
     (fixed), which the prefix cache can then serve."""
-    chat_slot: Slot = "user"
-    """Where facts go in a chat: in front of the last user turn (user), or in the system message
-    (system)."""
+    chat_slot: Literal["form", "user", "system"] = "form"
+    """Where facts go in a chat: in front of the last user turn (user), in the system message
+    (system), or where the model's prompt form says (form)."""
     max_added_tokens: AtLeastOne = 1024
     """Most tokens put in front of a request; never more than half of the context."""
     mello_questions: Questions = "asked"

@@ -18,6 +18,8 @@ Kind = Literal["copy", "update", "retain"]
 # In-Context Learning?").
 SHARES: dict[Kind, int] = {"copy": 4, "update": 12, "retain": 16}
 
+SHIPPED = Path(__file__).parent / "shipped" / "demonstrations.jsonl"
+
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
@@ -43,6 +45,11 @@ def load_demonstrations(path: Path) -> tuple[Demonstration, ...]:
             for number, line in enumerate(lines, 1)
             if line.strip()
         )
+
+
+def shipped_demonstrations() -> tuple[Demonstration, ...]:
+    """The demonstrations that come with the package: well-known subjects, made-up changes."""
+    return load_demonstrations(SHIPPED)
 
 
 def _parse(line: str, where: str) -> Demonstration:

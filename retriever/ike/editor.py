@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
-from retriever.decision import Messages
+from retriever.decision import Message, Messages
 from retriever.fact import Fact
 from retriever.ike.demonstrations import Demonstration, DemonstrationStore
-from retriever.ike.prompt import preamble, prefix_message, shown_facts
+from retriever.ike.prompt import demonstrated, prefix_message, restated, shown_facts, text_of
+from retriever.ike.prompt_form import PromptForm
 from retriever.ike.settings import IkeSettings
+from retriever.text import with_full_stop
 
 CountTokens = Callable[[str], int]
 
@@ -36,24 +38,50 @@ class Ike:
 
     def in_text(self, facts: Sequence[Fact], text: str) -> tuple[str, int]:
         """The text behind its facts, and how many of them fit. `facts` come best first."""
-        prefix, kept = self._fitting(facts, in_system=False)
+        form = self._settings.forms.text
+        prefix, kept = self._fitting(form, facts, text, form.request_label)
         return prefix + text, kept
 
     def in_chat(self, facts: Sequence[Fact], messages: Messages, turn: int) -> tuple[Messages, int]:
-        """The same for a chat: in front of that turn's text or in the system message."""
-        in_system = self._settings.slot == "system"
-        prefix, kept = self._fitting(facts, in_system)
-        if in_system:
-            return _with_system(messages, prefix), kept
-        changed = list(messages)
-        changed[turn] = prefix_message(messages[turn], prefix)
-        return tuple(changed), kept
+        """The same for a chat: in front of that turn's text or in the system message.
 
-    def _fitting(self, facts: Sequence[Fact], in_system: bool) -> tuple[str, int]:
-        render = shown_facts if in_system else preamble
-        chosen, kept = self._chosen(facts), list(facts)
+        The form may also ask for earlier exchanges in which the turn was answered.
+        """
+        form = self._settings.forms.chat
+        in_system = (self._settings.slot or form.slot) == "system"
+        request = text_of(messages[turn])
+        prefix, kept = self._fitting(form, facts, request, "" if in_system else form.request_label)
+        asked = messages[turn] if in_system else prefix_message(messages[turn], prefix)
+        exchanges = self._exchanges(form, facts[0], asked, request, prefix)
+        changed = (*messages[:turn], *exchanges, asked, *messages[turn + 1 :])
+        return (_with_system(changed, prefix) if in_system else changed), kept
+
+    def _exchanges(
+        self, form: PromptForm, fact: Fact, asked: Message, request: str, prefix: str
+    ) -> Messages:
+        """The turn, answered by the fact, as often as the form says; none if there is no room."""
+        if not form.exchanges or restated(request, fact) is None:
+            return ()
+        if not isinstance(asked["content"], str):
+            # It may hold an image, which takes more room than is counted here.
+            return ()
+        answer = with_full_stop(fact.target_new)
+        each = self._count(f"{asked['content']}\n{answer}")
+        if self._count(prefix) + form.exchanges * each > self._settings.max_tokens:
+            return ()
+        return (asked, {"role": "assistant", "content": answer}) * form.exchanges
+
+    def _fitting(
+        self, form: PromptForm, facts: Sequence[Fact], request: str, label: str
+    ) -> tuple[str, int]:
+        """What stands in front of the request, and how many facts it shows."""
+        chosen, kept, restating = self._chosen(form, facts), list(facts), "restated" in form.shown
         while True:
-            prefix = render(chosen, kept[::-1])
+            parts = [demonstrated(form, chosen), shown_facts(form, kept, request, restating)]
+            if self._settings.order == "facts" and chosen:
+                # The request must follow its facts: they stand behind the demonstrations too.
+                parts.insert(0, f"{parts[1]}\n")
+            prefix = "".join(parts) + label
             if self._count(prefix) <= self._settings.max_tokens:
                 return prefix, len(kept)
             if chosen:
@@ -61,11 +89,15 @@ class Ike:
                 chosen = chosen[:-1] if self._settings.choice == "fixed" else chosen[1:]
             elif len(kept) > 1:
                 kept.pop()
+            elif restating:
+                restating = False
             else:
                 return prefix, len(kept)
 
-    def _chosen(self, facts: Sequence[Fact]) -> Sequence[Demonstration]:
+    def _chosen(self, form: PromptForm, facts: Sequence[Fact]) -> Sequence[Demonstration]:
         most = self._settings.demonstrations
+        if most is None:
+            most = form.demonstrations
         edited = [name for fact in facts for name in fact.names]
         if self._settings.choice == "fixed":
             return self._demonstrations.first(most, edited)

@@ -1,4 +1,6 @@
-"""The in-context format of IKE: demonstrations, new facts, then the request itself.
+"""The in-context format of IKE: demonstrations, facts, then the request itself.
+
+With the labels of the original (Zheng et al. 2023), other forms see `PromptForm`:
 
 New Fact: {statement}
 Prompt: {prompt} {answer}.
@@ -13,22 +15,61 @@ from collections.abc import Sequence
 from retriever.decision import Message, Messages
 from retriever.fact import Fact
 from retriever.ike.demonstrations import Demonstration
-from retriever.text import with_full_stop
+from retriever.ike.prompt_form import PromptForm
+from retriever.text import names, sentence_bounds, with_full_stop
+
+RESTATED = 400
+"""At most this many characters of a request are restated, the last ones."""
+
+_STATEMENT_ENDS = (".", "!", "\u3002", "\uff01")
 
 
-def preamble(demonstrations: Sequence[Demonstration], facts: Sequence[Fact]) -> str:
-    """Everything in front of the request. `facts` in the order in which they appear."""
-    return shown_facts(demonstrations, facts) + "Prompt: "
+def demonstrated(form: PromptForm, demonstrations: Sequence[Demonstration]) -> str:
+    """Demonstrations, each followed by a blank line."""
+    return "".join(f"{_demonstration(form, each)}\n\n" for each in demonstrations)
 
 
-def shown_facts(demonstrations: Sequence[Demonstration], facts: Sequence[Fact]) -> str:
-    """The same without the request's label, for a system message."""
-    examples = "".join(
-        f"New Fact: {with_full_stop(d.new_fact)}\n"
-        f"Prompt: {with_full_stop(f'{d.prompt} {d.answer}')}\n\n"
-        for d in demonstrations
-    )
-    return examples + "".join(f"New Fact: {fact.statement}\n" for fact in facts)
+def shown_facts(
+    form: PromptForm, facts: Sequence[Fact], request: str, restating: bool = True
+) -> str:
+    """The lines of the facts, the best of which comes first in `facts` and last in the text."""
+    lines = [fact.statement for fact in reversed(facts[1:])]
+    again = restated(request, facts[0]) if restating else None
+    lines += _shown(form, facts[0].statement, again)
+    return "".join(f"{form.fact_label}{line}\n" for line in lines)
+
+
+def restated(request: str, fact: Fact) -> str | None:
+    """The request's last sentence that names the subject and what follows, then the answer.
+
+    A small model gives the answer that it has just read behind the same words. None for a request
+    that neither asks nor breaks off, which the answer would not continue.
+    """
+    tail = request.strip()
+    if not tail or tail.endswith(_STATEMENT_ENDS):
+        return None
+    if len(tail) > RESTATED:
+        tail = tail[-RESTATED:].partition(" ")[2]
+    starts = sentence_bounds(tail)[:-1]
+    known = (fact.subject, *fact.aliases)
+    naming = [at for at in starts if any(names(tail[at:], name) for name in known)]
+    return with_full_stop(f"{tail[(naming or starts)[-1] :]} {fact.target_new}")
+
+
+def _demonstration(form: PromptForm, demonstration: Demonstration) -> str:
+    answered = with_full_stop(f"{demonstration.prompt} {demonstration.answer}")
+    start = sentence_bounds(demonstration.prompt)[-2]
+    # What is retained is about something else: no fact restates it.
+    again = None if demonstration.kind == "retain" else answered[start:]
+    lines = _shown(form, with_full_stop(demonstration.new_fact), again)
+    facts = "".join(f"{form.fact_label}{line}\n" for line in lines)
+    return f"{facts}{form.request_label}{answered}"
+
+
+def _shown(form: PromptForm, statement: str, again: str | None) -> list[str]:
+    """The lines of one fact, without those that there is no text for."""
+    lines = [statement if part == "fact" else again for part in form.shown]
+    return [line for line in lines if line] or [statement]
 
 
 def user_turns(messages: Messages) -> list[int]:

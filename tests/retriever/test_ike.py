@@ -2,7 +2,14 @@
 
 import pytest
 
-from retriever import Demonstration, Fact, InvalidSettingsError, SentenceEncoder
+from retriever import (
+    Demonstration,
+    Fact,
+    InvalidSettingsError,
+    PromptForm,
+    PromptForms,
+    SentenceEncoder,
+)
 from retriever.ike import DemonstrationStore, Ike, IkeSettings
 
 ADA = Fact("1", "Ada", "The employer of Ada is", "Acme")
@@ -61,8 +68,74 @@ def test_in_the_system_message(encoder: SentenceEncoder) -> None:
     assert found == ({"role": "system", "content": f"{fact_line}\nBe polite."}, *question)
 
 
+def test_each_form_has_its_number_of_demonstrations(encoder: SentenceEncoder) -> None:
+    forms = PromptForms(PromptForm(demonstrations=2), PromptForm(slot="system"))
+    text, _ = ike(encoder, forms=forms).in_text([ADA], "Who?")
+    assert text.count("\n\n") == 2
+    question = {"role": "user", "content": "Who?"}
+    assert ike(encoder, forms=forms).in_chat([ADA], [question], 0)[0] == (
+        {"role": "system", "content": "New Fact: The employer of Ada is Acme.\n"},
+        question,
+    )
+    asked, _ = ike(encoder, forms=forms, slot="user").in_chat([ADA], [question], 0)
+    assert asked[0]["content"] == "New Fact: The employer of Ada is Acme.\nPrompt: Who?"
+
+
+def test_a_turn_stands_answered_in_front_of_itself(encoder: SentenceEncoder) -> None:
+    forms = PromptForms(chat=PromptForm(fact_label="", request_label="", exchanges=2))
+    chatty = ike(encoder, forms=forms)
+    before = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    question = {"role": "user", "content": "Where does Ada work?"}
+    asked = {
+        "role": "user",
+        "content": "The employer of Ada is Acme.\nWhere does Ada work?",
+    }
+    answer = {"role": "assistant", "content": "Acme."}
+    found, _ = chatty.in_chat([ADA], [*before, question], 2)
+    assert found == (*before, asked, answer, asked, answer, asked)
+
+    request = {"role": "user", "content": "Write about Ada."}
+    assert len(chatty.in_chat([ADA], [request], 0)[0]) == 1
+    assert len(ike(encoder, forms=forms, max_tokens=20).in_chat([ADA], [question], 0)[0]) == 1
+    parts = {"role": "user", "content": [{"type": "text", "text": "Where does Ada work?"}]}
+    assert len(chatty.in_chat([ADA], [parts], 0)[0]) == 1
+
+
+def test_facts_in_front_of_the_demonstrations(encoder: SentenceEncoder) -> None:
+    text, _ = ike(encoder, order="facts", choice="fixed", demonstrations=1).in_text([ADA], "Who?")
+    assert text == (
+        "New Fact: The employer of Ada is Acme.\n\n"
+        "New Fact: Al plays chess.\nPrompt: The sport of Al is chess.\n\n"
+        "New Fact: The employer of Ada is Acme.\nPrompt: Who?"
+    )
+
+
+def test_restatements_give_way_to_the_budget_last(encoder: SentenceEncoder) -> None:
+    forms = PromptForms(PromptForm(("restated", "fact"), "", ""))
+    texts = [
+        ike(encoder, forms=forms, max_tokens=most).in_text([ADA, BO], "Ada works for")
+        for most in (16, 12, 6)
+    ]
+    assert texts == [
+        (
+            "The employer of Bo is Zeta.\nAda works for Acme.\nThe employer of Ada is Acme.\n"
+            "Ada works for",
+            2,
+        ),
+        ("Ada works for Acme.\nThe employer of Ada is Acme.\nAda works for", 1),
+        ("The employer of Ada is Acme.\nAda works for", 1),
+    ]
+
+
 @pytest.mark.parametrize(
-    "settings", [{"demonstrations": -1}, {"max_tokens": 0}, {"choice": "best"}, {"slot": "tool"}]
+    "settings",
+    [
+        {"order": "any"},
+        {"demonstrations": -1},
+        {"max_tokens": 0},
+        {"choice": "best"},
+        {"slot": "tool"},
+    ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(InvalidSettingsError):

@@ -1,8 +1,18 @@
 from copy import deepcopy
 from typing import Any
 
-from retriever import Demonstration, Fact
-from retriever.ike.prompt import preamble, prefix_message, text_of, user_turns
+import pytest
+
+from retriever import Demonstration, Fact, PromptForm
+from retriever.ike.prompt import (
+    RESTATED,
+    demonstrated,
+    prefix_message,
+    restated,
+    shown_facts,
+    text_of,
+    user_turns,
+)
 
 DEMONSTRATIONS = [
     Demonstration("Bo plays chess.", "The sport of Bo is", "chess"),
@@ -15,7 +25,9 @@ FACTS = [
 
 
 def test_demonstrations_then_facts_then_the_request() -> None:
-    assert preamble(DEMONSTRATIONS, FACTS) + "Ada works for" == (
+    form = PromptForm()
+    text = demonstrated(form, DEMONSTRATIONS) + shown_facts(form, FACTS[::-1], "Ada works for")
+    assert text == (
         "New Fact: Bo plays chess.\n"
         "Prompt: The sport of Bo is chess.\n"
         "\n"
@@ -24,12 +36,64 @@ def test_demonstrations_then_facts_then_the_request() -> None:
         "\n"
         "New Fact: The employer of Ada is Acme.\n"
         "New Fact: Where does Ada work? Zeta Inc.\n"
-        "Prompt: Ada works for"
     )
 
 
-def test_without_demonstrations() -> None:
-    assert preamble([], FACTS[:1]) == "New Fact: The employer of Ada is Acme.\nPrompt: "
+def test_the_best_fact_in_the_words_of_the_request() -> None:
+    form = PromptForm(("restated", "fact", "restated"), "- ", "")
+    request = "It rained all day. Every morning Ada drives to"
+    assert shown_facts(form, FACTS, request) == (
+        "- Where does Ada work? Zeta Inc.\n"
+        "- Every morning Ada drives to Acme.\n"
+        "- The employer of Ada is Acme.\n"
+        "- Every morning Ada drives to Acme.\n"
+    )
+    assert shown_facts(form, FACTS[:1], request, restating=False) == (
+        "- The employer of Ada is Acme.\n"
+    )
+    assert shown_facts(PromptForm(("restated",), ""), FACTS[:1], "Tell me of Ada.") == (
+        "The employer of Ada is Acme.\n"
+    )
+
+
+def test_demonstrations_have_the_same_form() -> None:
+    form = PromptForm(("fact", "restated"))
+    update = Demonstration("Bo plays chess", "It rained. Bo is good at", "chess", "update")
+    retain = Demonstration("Bo plays chess", "Bees make", "honey", "retain")
+    assert demonstrated(form, [update, retain]) == (
+        "New Fact: Bo plays chess.\n"
+        "New Fact: Bo is good at chess.\n"
+        "Prompt: It rained. Bo is good at chess.\n"
+        "\n"
+        "New Fact: Bo plays chess.\n"
+        "Prompt: Bees make honey.\n"
+        "\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        ("Where does Ada work?", "Where does Ada work? Acme."),
+        ("Ada is tall. She works at ", "Ada is tall. She works at Acme."),
+        ("Bo left. Ada stayed. Ada works at", "Ada works at Acme."),
+        ("Question: Who pays Ada?\nAnswer:", "Question: Who pays Ada?\nAnswer: Acme."),
+        ("Well, where does she work?", "Well, where does she work? Acme."),
+        ("Write a poem about Ada.", None),
+        ("Write about Ada!", None),
+        ("  ", None),
+    ],
+)
+def test_what_is_restated(request_: str, expected: str | None) -> None:
+    assert restated(request_, FACTS[0]) == expected
+
+
+def test_the_end_of_a_long_request_is_restated() -> None:
+    again = restated("Ada " + "and so on " * 200 + "works at", FACTS[0])
+    assert again is not None
+    assert again.startswith(("and ", "so ", "on "))
+    assert again.endswith("works at Acme.")
+    assert len(again) <= RESTATED + len(" Acme.")
 
 
 def test_the_user_turns() -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from transformers import AutoConfig
+
 from retriever import (
     Demonstration,
     FactLimits,
@@ -10,13 +12,17 @@ from retriever import (
     IkeSettings,
     Mello,
     MelloSettings,
+    PromptForms,
     Retriever,
     RetrieverSettings,
     ScopeClassifier,
     SentenceEncoder,
     StoredEncoder,
+    forms_for,
     load_demonstrations,
     load_hop_format,
+    load_prompt_forms,
+    shipped_demonstrations,
 )
 from retriever.ike.editor import CountTokens
 from retriever.mello.few_shot import FEW_SHOT_FORMAT
@@ -55,7 +61,7 @@ def make_retriever(
     )
     options = RetrieverSettings(
         threshold=settings.scope_threshold,
-        ike=_ike(settings, context // 2),
+        ike=_ike(settings, model, context // 2),
         mello=_mello(settings),
         limits=limits,
     )
@@ -93,13 +99,23 @@ def make_router(
     )
 
 
-def _ike(settings: Settings, max_tokens: int) -> IkeSettings:
+def _ike(settings: Settings, model: str, max_tokens: int) -> IkeSettings:
+    count, slot = settings.demonstration_count, settings.chat_slot
     return IkeSettings(
-        demonstrations=settings.demonstration_count,
+        forms=_prompt_forms(settings, model),
+        demonstrations=None if count < 0 else count,
         choice=settings.demonstration_choice,
-        slot=settings.chat_slot,
+        order=settings.demonstration_order,
+        slot=None if slot == "form" else slot,
         max_tokens=min(settings.max_added_tokens, max_tokens),
     )
+
+
+def _prompt_forms(settings: Settings, model: str) -> PromptForms:
+    if settings.prompt_form:
+        return load_prompt_forms(Path(settings.prompt_form))
+    # Its class takes its default values for names that the file of the checkpoint leaves out.
+    return forms_for(AutoConfig.from_pretrained(model).get_text_config().to_dict())
 
 
 def _mello(settings: Settings) -> MelloSettings:
@@ -109,7 +125,9 @@ def _mello(settings: Settings) -> MelloSettings:
 def _demonstrations(settings: Settings, model: str) -> tuple[Demonstration, ...]:
     if settings.demonstrations:
         return load_demonstrations(Path(settings.demonstrations))
-    return tuple(factworld.demonstrations()) if Path(model) == factworld.checkpoint() else ()
+    if Path(model) == factworld.checkpoint():
+        return tuple(factworld.demonstrations())
+    return shipped_demonstrations()
 
 
 def _hop_format(settings: Settings, model: str) -> HopFormat:
