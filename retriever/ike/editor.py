@@ -39,7 +39,7 @@ class Ike:
     def in_text(self, facts: Sequence[Fact], text: str) -> tuple[str, int]:
         """The text behind its facts, and how many of them fit. `facts` come best first."""
         form = self._settings.forms.text
-        prefix, kept = self._fitting(form, facts, text, form.request_label)
+        prefix, kept = self._fitting(form, facts, text, form.request_label, form.exchanges)
         return prefix + text, kept
 
     def in_chat(self, facts: Sequence[Fact], messages: Messages, turn: int) -> tuple[Messages, int]:
@@ -72,15 +72,18 @@ class Ike:
         return (asked, {"role": "assistant", "content": answer}) * form.exchanges
 
     def _fitting(
-        self, form: PromptForm, facts: Sequence[Fact], request: str, label: str
+        self, form: PromptForm, facts: Sequence[Fact], request: str, label: str, exchanges: int = 0
     ) -> tuple[str, int]:
         """What stands in front of the request, and how many facts it shows."""
-        chosen, kept, restating = self._chosen(form, facts), list(facts), "restated" in form.shown
+        chosen, kept = self._chosen(form, facts), list(facts)
+        again = restated(request, facts[0])
         while True:
-            parts = [demonstrated(form, chosen), shown_facts(form, kept, request, restating)]
+            shown = shown_facts(form, kept, again)
+            answered = f"{shown}{label}{again}\n\n" * exchanges if again else ""
+            parts = [demonstrated(form, chosen), answered + shown]
             if self._settings.order == "facts" and chosen:
                 # The request must follow its facts: they stand behind the demonstrations too.
-                parts.insert(0, f"{parts[1]}\n")
+                parts.insert(0, f"{shown}\n")
             prefix = "".join(parts) + label
             if self._count(prefix) <= self._settings.max_tokens:
                 return prefix, len(kept)
@@ -89,8 +92,8 @@ class Ike:
                 chosen = chosen[:-1] if self._settings.choice == "fixed" else chosen[1:]
             elif len(kept) > 1:
                 kept.pop()
-            elif restating:
-                restating = False
+            elif again:
+                again = None
             else:
                 return prefix, len(kept)
 

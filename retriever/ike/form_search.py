@@ -25,14 +25,12 @@ _KEPT = 3
 
 _SHOWN: tuple[tuple[Part, ...], ...] = (
     ("fact",),
-    ("fact", "fact"),
     ("fact", "restated"),
     ("restated", "fact"),
     ("restated", "fact", "restated"),
-    ("fact", "restated", "fact", "restated"),
 )
 _LABELS = (("New Fact: ", "Prompt: "), ("", ""))
-_DEMONSTRATIONS = (0, 4)
+_DEMONSTRATIONS = 4
 
 Report = Callable[[str], None]
 
@@ -73,18 +71,13 @@ class FormSearch:
 
 def form_candidates(chat: bool) -> tuple[PromptForm, ...]:
     """Every form that is tried."""
-    forms = tuple(
-        PromptForm(shown, *labels, demonstrations=count)
-        for shown in _SHOWN
-        for labels in _LABELS
-        for count in _DEMONSTRATIONS
-    )
-    if not chat:
-        return forms
-    plain = [form for form in forms if not form.demonstrations]
+    plain = tuple(PromptForm(shown, *labels) for shown in _SHOWN for labels in _LABELS)
     answered = [replace(form, exchanges=count) for form in plain for count in (1, 2)]
-    in_system = [replace(form, slot="system", request_label="") for form in plain]
-    return (*plain, *answered, *in_system)
+    if chat:
+        in_system = [replace(form, slot="system", request_label="") for form in plain[::2]]
+        return (*plain, *answered, *in_system)
+    demonstrated = [replace(form, demonstrations=_DEMONSTRATIONS) for form in plain]
+    return (*plain, *answered, *demonstrated)
 
 
 def choose_prompt_forms(

@@ -29,12 +29,12 @@ def demonstrated(form: PromptForm, demonstrations: Sequence[Demonstration]) -> s
     return "".join(f"{_demonstration(form, each)}\n\n" for each in demonstrations)
 
 
-def shown_facts(
-    form: PromptForm, facts: Sequence[Fact], request: str, restating: bool = True
-) -> str:
-    """The lines of the facts, the best of which comes first in `facts` and last in the text."""
+def shown_facts(form: PromptForm, facts: Sequence[Fact], again: str | None) -> str:
+    """The lines of the facts, the best of which comes first in `facts` and last in the text.
+
+    `again` is what `restated` gives for the best; None leaves it out.
+    """
     lines = [fact.statement for fact in reversed(facts[1:])]
-    again = restated(request, facts[0]) if restating else None
     lines += _shown(form, facts[0].statement, again)
     return "".join(f"{form.fact_label}{line}\n" for line in lines)
 

@@ -36,8 +36,8 @@ class PromptForm:
     slot: Slot = "user"
     """Where all this stands in a chat: in front of the last user turn, or in the system message."""
     exchanges: int = 0
-    """How often, in a chat, the last user turn stands in front of itself with the fact's answer, as
-    an earlier exchange of user and assistant."""
+    """How often the request, answered by the fact, stands in front of itself: in a text behind its
+    facts and its label, in a chat as an earlier exchange of user and assistant."""
 
     def __post_init__(self) -> None:
         if not self.shown or not set(self.shown) <= set(get_args(Part)):

@@ -67,15 +67,24 @@ def _about(turn: Turn, spans: Spans) -> str:
     A name may be brought up in one sentence and asked about in the next.
     """
     pieces: dict[tuple[int, int], str] = {}
-    last = 0
+    bounds, last = _bounds(turn, spans), 0
     for start, end in spans[-SENTENCES:]:
-        first, last = bisect_right(turn.bounds, start) - 1, bisect_left(turn.bounds, end)
-        begin = max(turn.bounds[first], start - REACH)
-        stop = min(turn.bounds[last], end + REACH)
+        first, last = bisect_right(bounds, start) - 1, bisect_left(bounds, end)
+        begin = max(bounds[first], start - REACH)
+        stop = min(bounds[last], end + REACH)
         inside = [(a - begin, b - begin) for a, b in spans if begin <= a and b <= stop]
         pieces[first, last] = replace(turn.text[begin:stop], inside, MASK).strip()
-    if last + 1 < len(turn.bounds):
-        following = turn.text[turn.bounds[last] : turn.bounds[last + 1]]
+    if last + 1 < len(bounds):
+        following = turn.text[bounds[last] : bounds[last + 1]]
         if any(word.folded in PRONOUNS for word in words(following)):
             pieces[last, last + 1] = following[:REACH].strip()
     return " ".join(pieces.values())
+
+
+def _bounds(turn: Turn, spans: Spans) -> Sequence[int]:
+    """The turn's bounds without those that a name's own mark makes: "Yahoo! was founded by"."""
+    ends = {end for _, end in spans if turn.text[end - 1] in ".!?"}
+    if not ends:
+        return turn.bounds
+    within = {bound for bound in turn.bounds[1:-1] if len(turn.text[:bound].rstrip(" ")) in ends}
+    return [bound for bound in turn.bounds if bound not in within]

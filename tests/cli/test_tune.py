@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from transformers import AutoConfig
 
+from retriever import load_prompt_forms
 from vllm_edit import factworld
 from vllm_edit.cli import main
 from vllm_edit.weights.hyperparameters import read_hyperparameters
@@ -125,3 +126,9 @@ def test_wrong_arguments_are_named(
 ) -> None:
     assert run("--output", tmp_path, *arguments) == 1
     assert reason in capsys.readouterr().err
+
+
+def test_the_form_of_prompts_is_chosen_by_answers(tmp_path: Path) -> None:
+    assert main(["tune", "--methods", "ike", "--edits", "4", "--output", str(tmp_path)]) == 0
+    forms = load_prompt_forms(tmp_path / "prompt-form.yaml")
+    assert forms.text.shown

@@ -101,6 +101,13 @@ def test_a_turn_stands_answered_in_front_of_itself(encoder: SentenceEncoder) -> 
     assert len(chatty.in_chat([ADA], [parts], 0)[0]) == 1
 
 
+def test_a_prompt_stands_answered_in_front_of_itself(encoder: SentenceEncoder) -> None:
+    forms = PromptForms(PromptForm(("restated", "fact"), "- ", "> ", exchanges=1))
+    text, _ = ike(encoder, forms=forms).in_text([ADA], "It is Monday. Ada drives to")
+    facts = "- Ada drives to Acme.\n- The employer of Ada is Acme.\n"
+    assert text == f"{facts}> Ada drives to Acme.\n\n{facts}> It is Monday. Ada drives to"
+
+
 def test_facts_in_front_of_the_demonstrations(encoder: SentenceEncoder) -> None:
     text, _ = ike(encoder, order="facts", choice="fixed", demonstrations=1).in_text([ADA], "Who?")
     assert text == (

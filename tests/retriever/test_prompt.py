@@ -26,7 +26,7 @@ FACTS = [
 
 def test_demonstrations_then_facts_then_the_request() -> None:
     form = PromptForm()
-    text = demonstrated(form, DEMONSTRATIONS) + shown_facts(form, FACTS[::-1], "Ada works for")
+    text = demonstrated(form, DEMONSTRATIONS) + shown_facts(form, FACTS[::-1], None)
     assert text == (
         "New Fact: Bo plays chess.\n"
         "Prompt: The sport of Bo is chess.\n"
@@ -42,16 +42,14 @@ def test_demonstrations_then_facts_then_the_request() -> None:
 def test_the_best_fact_in_the_words_of_the_request() -> None:
     form = PromptForm(("restated", "fact", "restated"), "- ", "")
     request = "It rained all day. Every morning Ada drives to"
-    assert shown_facts(form, FACTS, request) == (
+    assert shown_facts(form, FACTS, restated(request, FACTS[0])) == (
         "- Where does Ada work? Zeta Inc.\n"
         "- Every morning Ada drives to Acme.\n"
         "- The employer of Ada is Acme.\n"
         "- Every morning Ada drives to Acme.\n"
     )
-    assert shown_facts(form, FACTS[:1], request, restating=False) == (
-        "- The employer of Ada is Acme.\n"
-    )
-    assert shown_facts(PromptForm(("restated",), ""), FACTS[:1], "Tell me of Ada.") == (
+    assert shown_facts(form, FACTS[:1], None) == ("- The employer of Ada is Acme.\n")
+    assert shown_facts(PromptForm(("restated",), ""), FACTS[:1], None) == (
         "The employer of Ada is Acme.\n"
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_edit import factworld
 from vllm_edit.cli.run_command import run_command
 from vllm_edit.cli.shared_arguments import add_device, add_model
+from vllm_edit.cli.tune_ike import FILE, IKE, made_up_facts, tune_ike
 
 if TYPE_CHECKING:
     from weight_patchers.statistics.texts import Source
@@ -25,6 +26,10 @@ there is a chat template), other wordings, and other subjects, which must keep t
 Settings are tried on a few facts, the best of them on more, and the last ones are judged on facts
 set apart, beside the settings in force now. OUTPUT gets table.md, front.png, hparams.yaml, for
 vllm-edit serve MODEL --edit-hparams OUTPUT/hparams.yaml, and a file for each method in hparams/.
+For ike, OUTPUT gets prompt-form.yaml, for vllm-edit serve MODEL --edit-prompt-form
+OUTPUT/prompt-form.yaml; there is no budget, and each form is tried on a third of --edits facts,
+the best on all.
+
 After an interruption, the same command continues; with a larger --budget, it searches on."""
 
 _EPILOG = """\
@@ -53,7 +58,10 @@ def add_tune_parser(commands: Any) -> None:
     )
     add_model(parser)
     parser.add_argument(
-        "--methods", type=_names, default=("rome", "memit"), help="such as rome,memit (the default)"
+        "--methods",
+        type=_names,
+        default=("rome", "memit"),
+        help="such as rome,memit (the default); ike: the form in which facts stand in prompts",
     )
     parser.add_argument(
         "--facts",
@@ -128,6 +136,7 @@ def tune(options: argparse.Namespace) -> int:
 
 
 def _tune(options: argparse.Namespace) -> None:
+    from retriever import shipped_demonstrations
     from vllm_edit.cli.tuning_picture import draw
     from vllm_edit.engine.checkpoint import resolve
     from vllm_edit.processes.load_model import load
@@ -135,8 +144,9 @@ def _tune(options: argparse.Namespace) -> None:
     from weight_patchers.tuning.result_files import table, write_hyperparameters
     from weight_patchers.tuning.tune import TuningPlan, tune
 
+    methods = tuple(method for method in options.methods if method != IKE)
     plan = TuningPlan(
-        options.methods,
+        methods,
         options.budget,
         options.edits,
         options.neighbours,
@@ -148,6 +158,13 @@ def _tune(options: argparse.Namespace) -> None:
     bundled = folder.resolve() == factworld.checkpoint().resolve()
     model, tokenizer = load(folder, options.device)
     output: Path = options.output
+    if IKE in options.methods:
+        facts = made_up_facts(_facts(options.facts, bundled), options.edits, options.seed)
+        examples = factworld.demonstrations() if bundled else shipped_demonstrations()
+        print(tune_ike(model, tokenizer, facts, examples, output))
+        print(output / FILE)
+    if not methods:
+        return
     with _Bar(len(plan.methods), options.budget) as bar:
         found = tune(
             model,
