@@ -87,11 +87,15 @@ def patch(
     def surroundings(hparams: ValueHparams) -> tuple[Context, ...]:
         return sample_contexts(model, tokenizer, hparams)
 
-    def compute(method: str, edits: Sequence[Edit], **values: Any) -> Delta:
+    def compute(
+        method: str, edits: Sequence[Edit], live: Sequence[Delta] = (), **values: Any
+    ) -> Delta:
         patcher = METHODS[method]
         hparams = override(find(patcher.hparams, method, model.config), values)
         contexts = surroundings(hparams) if isinstance(hparams, ValueHparams) else None
-        return patcher.compute(model, tokenizer, edits, hparams, key_statistics, contexts=contexts)
+        return patcher.compute(
+            model, tokenizer, edits, hparams, key_statistics, contexts=contexts, live=live
+        )
 
     return compute
 

@@ -15,9 +15,14 @@ from weight_patchers import Delta, Edit
 
 
 class Patch(Protocol):
-    """Computes a method's delta. `values` override the bundled model's hyperparameters."""
+    """Computes a method's delta in a model that holds the deltas `live`.
 
-    def __call__(self, method: str, edits: Sequence[Edit], **values: Any) -> Delta: ...
+    `values` override the bundled model's hyperparameters.
+    """
+
+    def __call__(
+        self, method: str, edits: Sequence[Edit], live: Sequence[Delta] = (), **values: Any
+    ) -> Delta: ...
 
 
 PatchEach = Callable[[str, Sequence[Edit]], list[Delta]]

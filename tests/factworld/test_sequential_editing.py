@@ -1,6 +1,6 @@
-"""Sequential ROME edits, each computed on the model with the earlier ones.
+"""Sequential edits, each computed on the model with the earlier ones.
 
-With the originally published keys, such a run can collapse: one update is far larger than those
+With ROME's originally published keys, such a run can collapse: one update is far larger than those
 before it, and the model becomes useless (Gupta et al. 2024, arXiv 2403.07175; Yang et al. 2024,
 arXiv 2402.09656). On factworld these keys lose a little more than averaged ones but do not
 collapse, so this only tests that the averaged keys do not.
@@ -22,8 +22,20 @@ from tests.factworld.editing import Case, Patch, add, cases, restored, unedited
 from tests.factworld.skills import Generate
 from vllm_edit import factworld
 from vllm_edit.factworld.world import World
-from weight_patchers import LowRank
+from weight_patchers import Delta, LowRank
 
+ROW: dict[str, Any] = {
+    "layers": (1, 2),
+    "keys": "averaged",
+    "bare_share": 0.8,
+    "null_share": 1.0,
+    "covariance_weight": 100.0,
+    "ridge": 10.0,
+    "live_subjects": True,
+    "base_values": True,
+}
+"""AlphaEdit's settings for many edits that come one after another: docs/methods.md."""
+ROW_EDITS = 200
 EDITS = 100
 EVERY = 20
 OTHERS = 200
@@ -117,3 +129,25 @@ def test_no_collapse_over_many_edits_in_a_row(
         assert after.perplexity - before.perplexity <= 0.2
     updates = [update for mark in marks for update in mark.updates]
     assert max(updates) <= 15 * median(updates)
+
+
+@pytest.mark.slow
+def test_alphaedit_keeps_every_edit_of_a_long_row(
+    world: World, model: PreTrainedModel, generate: Generate, patch: Patch
+) -> None:
+    """The subjects of the row have up to four edits each, at different times."""
+    chosen = cases(world, ROW_EDITS)
+    prompts = unedited(world, chosen, 300)
+    before = generate(prompts, 8)
+    live: list[Delta] = []
+    with restored(model):
+        for case in chosen:
+            live.append(patch("alphaedit", [case.edit], live, **ROW))
+            add(model, live[-1])
+        answers = generate([case.edit.prompt for case in chosen], 8)
+        after = generate(prompts, 8)
+    told = [case.is_correct(text) for case, text in zip(chosen, answers, strict=True)]
+    oldest, newest = told[: ROW_EDITS // 5], told[-ROW_EDITS // 5 :]
+    assert mean(told) >= 0.95
+    assert min(mean(oldest), mean(newest)) >= 0.95
+    assert mean(one == other for one, other in zip(before, after, strict=True)) >= 0.90
