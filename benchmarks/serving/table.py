@@ -14,7 +14,7 @@ from benchmarks.serving.summary import (
     ratio,
 )
 from benchmarks.spread import Spread
-from vllm_edit.evaluation.table import NONE, aligned
+from vllm_edit.evaluation.cells import NONE, aligned
 
 _LATE = 2.0
 """Milliseconds. On an idle machine the load generator is less than one late."""

@@ -62,8 +62,7 @@ def test_a_true_and_a_false_claim_are_judged_apart() -> None:
 
 
 def test_a_chat_asks_for_the_rest_of_a_sentence_and_may_answer_in_one() -> None:
-    (question, again) = more_questions(RECORD, [CHAT])
-    assert question == again
+    (question,) = more_questions(RECORD, [CHAT])
     assert question.chat
     assert question.prompt == as_message(RECORD.prompt) == f"Complete the sentence: {RECORD.prompt}"
     assert as_message("Who is Ann?") == "Who is Ann?"

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
+from vllm_edit.evaluation.cells import NONE, aligned
 from vllm_edit.evaluation.comparison import MeanScore, VariantResult
 from vllm_edit.evaluation.judging import (
     GENERALIZATION,
@@ -12,7 +13,6 @@ from vllm_edit.evaluation.judging import (
 )
 from vllm_edit.evaluation.probe_scores import GENERATED
 from vllm_edit.evaluation.record import OTHER_RELATIONS, OTHER_SUBJECTS
-from vllm_edit.evaluation.table import NONE, aligned
 
 MARGIN = 0.02
 """A variant can be recommended for speed if its qualities are this close to the best ones."""

@@ -41,7 +41,7 @@ class _Asked:
 
 def more_questions(record: Record, kinds: Sequence[str]) -> list[Question]:
     """The questions of these kinds, except the follow-up, which needs an answer first."""
-    return [asked.question for asked in _asked(record, kinds)]
+    return list(dict.fromkeys(asked.question for asked in _asked(record, kinds)))
 
 
 def follow_up(record: Record, answers: Answers) -> Question:

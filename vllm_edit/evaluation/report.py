@@ -6,21 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from vllm_edit.evaluation import page, report_plots
+from vllm_edit.evaluation.cells import NONE, Table, edits
+from vllm_edit.evaluation.notes import notes
 from vllm_edit.evaluation.probe_scores import GENERATED
-from vllm_edit.evaluation.table import (
-    NONE,
-    Table,
-    age_table,
-    cost_table,
-    edits,
-    has_figures,
-    locality_table,
-    main_table,
-    markdown,
-    notes,
-    otherwise_table,
-    told_table,
-)
+from vllm_edit.evaluation.table import cost_table, locality_table, main_table, markdown
+from vllm_edit.evaluation.told_tables import age_table, has_figures, otherwise_table, told_table
 
 
 def write_reports(result: Mapping[str, Any], folder: Path) -> str:

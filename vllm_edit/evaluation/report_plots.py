@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from vllm_edit.evaluation.cells import ResultRow, edits, gibibytes
 from vllm_edit.evaluation.judging import (
     GENERALIZATION,
     LOCALITY_GROUP,
@@ -12,7 +13,6 @@ from vllm_edit.evaluation.judging import (
 from vllm_edit.evaluation.plan import AFTER, SEQUENTIAL
 from vllm_edit.evaluation.plot import Axis, Point, Series, bars, chart, legend
 from vllm_edit.evaluation.probe_scores import BEGINS, FIRST_WORD, GENERATED
-from vllm_edit.evaluation.table import ResultRow, edits, gibibytes
 
 QUALITIES = (RELIABILITY, GENERALIZATION, LOCALITY_GROUP, PORTABILITY_GROUP)
 
