@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check fmt docs factworld relock clean
+.PHONY: help setup demo test test-slow test-families check fmt docs factworld relock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -16,7 +16,7 @@ export VLLM_DO_NOT_TRACK := 1
 export TOKENIZERS_PARALLELISM := false
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv with everything needed (the other targets do it themselves)
 	@scripts/bootstrap.sh
@@ -25,10 +25,13 @@ demo: setup ## correct a running server and take it back, over real HTTP
 	@$(BIN)/vllm-edit demo
 
 test: setup ## run the tests but the slow ones; ARGS="-k ledger" passes arguments to pytest
-	@$(BIN)/python -m pytest $(WORKERS) -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest $(WORKERS) -m "not slow and not families" $(ARGS)
 
 test-slow: setup ## run the slow tests: whole servers killed, many engines, hundreds of edits
 	@$(BIN)/python -m pytest $(WORKERS) -m slow $(ARGS)
+
+test-families: setup ## train a small model of a few families and edit it with every weight method
+	@$(BIN)/python -m pytest -n 0 -m families $(ARGS)
 
 check: setup ## lint, formatting, types, import contracts
 	@$(BIN)/ruff check .
