@@ -129,7 +129,8 @@ class ServedModel:
         prompt, hops, chat = request
         if chat:
             choice = self._chat(prompt, max_tokens=self._max_tokens)
-            return _Generated(choice["message"]["content"].strip(), _tokens(choice), False)
+            text = choice["message"]["content"] or ""
+            return _Generated(text.strip(), _tokens(choice), False)
         body = {"model": self._model, "prompt": self._in_front.text(prompt), "temperature": 0.0}
         body |= {"max_tokens": self._max_tokens, "return_token_ids": True}
         body |= {"edit_hops": True} if hops else {}
