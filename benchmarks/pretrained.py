@@ -46,7 +46,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--ask", default="chat", help="as in vllm-edit evaluate")
     parser.add_argument("--tokens", type=int, default=12, help="longest answer")
-    parser.add_argument("--dtype", default="bfloat16", help="of the answering weights")
+    parser.add_argument("--dtype", default="float32", help="of the answering weights")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.set_defaults(func=run)
 

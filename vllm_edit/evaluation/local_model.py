@@ -32,8 +32,8 @@ class LocalModel:
     """A model in this process as a `Model`; `in_front` puts facts in front of what it reads.
 
     Each question is a batch of its own, so that no answer depends on what is asked beside it. An
-    answer given before to the same tokens is a guess that one pass checks: as far as it is what
-    the model would say, it need not be generated again.
+    answer given before to the same tokens is a guess that one pass checks in float32: as far as it
+    is what the model would say, it need not be generated again.
     """
 
     def __init__(
@@ -118,7 +118,9 @@ class LocalModel:
 
     def _greedy(self, prompt: Ids) -> Ids:
         """The greedy answer, with the token that ends it if there is one."""
-        answer = self._checked(prompt, self._guesses.get(prompt, ()))
+        # In a coarser type, one pass over several tokens rounds otherwise than one at a time.
+        exact = self._model.dtype == torch.float32
+        answer = self._checked(prompt, self._guesses.get(prompt, ()) if exact else ())
         if not self._is_whole(answer):
             left = self._max_tokens - len(answer)
             (more,) = self._continue([prompt + answer], do_sample=False, max_new_tokens=left)
