@@ -152,7 +152,8 @@ def test_a_set_has_probes_for_its_edits(http: httpx.Client, cases: list[Case], m
 def test_a_set_is_judged_when_default_traffic_is_to_see_it(http: httpx.Client, case: Case) -> None:
     """Another edit there, which the set's own variant does not see, is in its way."""
     http.post("/v1/edit-sets", json={"name": "news"})
-    edit = post(http, case.edit("rome", edit_set="news", probes={"made": True, "locality": 0.8}))
+    probes = {"made": True, "locality": 0.8}
+    edit = post(http, case.edit("rome", edit_set="news", keep=True, probes=probes))
     other = post(http, case.edit("ike", keep=True) | {"target_new": "nothing"})
     before = answers_of(http, case)
     refused = http.patch("/v1/edit-sets/news", json={"active": True})

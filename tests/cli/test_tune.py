@@ -116,7 +116,7 @@ def test_facts_of_another_world_are_not_enough(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--methods", "ike"), "no weight method ike"),
+        (("--methods", "serac"), "no weight method serac"),
         (("--edits", "1"), "judged at least 4"),
         (("--facts", "nowhere.jsonl"), "nowhere.jsonl cannot be read"),
     ],

@@ -138,6 +138,10 @@ class SessionLock:
 
     def release(self) -> None:
         with self._mutex:
+            if self._connection is not None:
+                # The database sees a closed connection a moment later; this it sees now.
+                with suppress(SQLAlchemyError):
+                    self._connection.exec_driver_sql("SELECT pg_advisory_unlock_all()")
             self._drop()
 
     def _alive(self) -> bool:

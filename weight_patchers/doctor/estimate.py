@@ -136,7 +136,7 @@ def cost(model: PreTrainedModel, method: Patcher, hparams: Any, edits: int, spee
     - host, where there are key statistics: for each layer the moment, 4 d_in^2, and its factor
       or null space, 8 d_in^2; while these are made 16 d_in^2, for eigenvectors 24 d_in^2; and
       the keys of the edits, k for each, and what is solved for, 24 d_in k edits.
-    - delta: 4 (d_in + d_out) k edits L, with keys 4 d_in edits L more, or 4 d_in d_out L if
+    - delta: 4 (d_in + d_out) k edits L, with keys 4 d_in k edits L more, or 4 d_in d_out L if
       dense.
     """
     targets = [projection(model, layer) for layer in hparams.layers]
