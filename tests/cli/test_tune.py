@@ -84,6 +84,7 @@ def test_a_finished_search_is_not_made_again(
     assert capsys.readouterr().out.startswith((tuned / "table.md").read_text())
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_where_it_was(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vllm_edit", "tune", *SMALL, "--methods", "rome"]
     command += ["--from-scratch", "--output", os.fspath(tmp_path)]
