@@ -20,7 +20,7 @@ from weight_patchers.hyperparameters import find
 
 SINGLE = 100
 
-MANY = {"layers": (1, 2), "covariance_weight": 250.0, "keys": "averaged", "bare_share": 0.8}
+MANY = {"layers": (1, 2), "covariance_weight": 250.0, "bare_share": 0.8}
 """For edits of all subjects at once: changes other answers less, and gives the target less often
 after other text."""
 
