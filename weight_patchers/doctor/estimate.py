@@ -163,7 +163,7 @@ def cost(model: PreTrainedModel, method: Patcher, hparams: Any, edits: int, spee
     host = 0
     if hparams.covariance:
         host = (12 * count + (24 if null else 16)) * d_in**2 + 24 * d_in * together * each
-    low_rank = 4 * ((d_in + d_out) * each + (d_in if keyed else 0)) * edits * count
+    low_rank = 4 * (d_in * (2 if keyed else 1) + d_out) * each * edits * count
     delta = 4 * d_in * d_out * count if dense else low_rank
     return Cost(edits, seconds, device, host, delta)
 
