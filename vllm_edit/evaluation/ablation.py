@@ -15,6 +15,14 @@ from vllm_edit.evaluation.record import RequestedRewrite
 from vllm_edit.evaluation.target import AppliedEdits
 
 
+def facts_of(rewrites: Sequence[RequestedRewrite], first: int) -> list[Fact]:
+    """The rewrites as facts, numbered from `first` on."""
+    return [
+        Fact(str(number), r.subject, r.prompt, r.target_new, r.ground_truth)
+        for number, r in enumerate(rewrites, first)
+    ]
+
+
 class Ablation:
     """An `EditApplier` that only remembers facts, and what it puts in front of every question.
 
@@ -32,11 +40,7 @@ class Ablation:
 
     def apply(self, rewrites: Sequence[RequestedRewrite]) -> AppliedEdits:
         start = time.perf_counter()
-        number = len(self._facts)
-        self._facts += [
-            Fact(str(number + at), r.subject, r.prompt, r.target_new, r.ground_truth)
-            for at, r in enumerate(rewrites)
-        ]
+        self._facts += facts_of(rewrites, len(self._facts))
         return AppliedEdits(time.perf_counter() - start, len(rewrites), ())
 
     def expect(self, singles: Sequence[Sequence[RequestedRewrite]]) -> None:

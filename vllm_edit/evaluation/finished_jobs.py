@@ -11,6 +11,7 @@ from vllm_edit.domain.errors import InvalidData
 from vllm_edit.evaluation.plan import EvaluationPlan, Job, JobResult
 from vllm_edit.evaluation.sample import Sample
 from vllm_edit.evaluation.unedited import Unedited
+from weight_patchers.json_lines import append_line, complete_lines
 
 
 class FinishedJobs:
@@ -34,7 +35,7 @@ class FinishedJobs:
         self._head: Any = json.loads(json.dumps(head))
         lines = self._lines()
         if not lines:
-            self._append(self._head)
+            append_line(self._path, self._head)
         elif lines[0] != self._head:
             raise InvalidData(
                 f"{path} holds the pieces of another run: name another output folder, or delete "
@@ -49,19 +50,19 @@ class FinishedJobs:
     def add(self, job: Job, results: Sequence[JobResult]) -> None:
         """Store the results of a job."""
         line = {"job": job.key, "pieces": [asdict(result) for result in results]}
-        self._append(line)
+        append_line(self._path, line)
         self._remember(json.loads(json.dumps(line)))
 
     def add_costs(self, method: str, costs: Mapping[str, float | None]) -> None:
         """Store costs of a method. The largest value of each cost counts; None is ignored."""
         line = {"costs": method, "values": dict(costs)}
-        self._append(line)
+        append_line(self._path, line)
         self._remember(line)
 
     def add_unedited(self, unedited: Unedited) -> None:
         """Store the answers of the unedited model."""
         line = {"unedited": unedited.as_json()}
-        self._append(line)
+        append_line(self._path, line)
         self._remember(json.loads(json.dumps(line)))
 
     def _remember(self, line: Mapping[str, Any]) -> None:
@@ -78,23 +79,11 @@ class FinishedJobs:
                 costs[name] = max(value, costs.get(name) or 0.0)
 
     def _lines(self) -> list[Any]:
-        """All complete lines. Removes an incomplete last line, which a killed run may leave."""
-        if not self._path.exists():
-            return []
-        text = self._path.read_text(encoding="utf-8")
-        whole, _, cut = text.rpartition("\n")
-        if cut:
-            self._path.write_text(whole + "\n" if whole else "", encoding="utf-8")
         try:
-            return [json.loads(line) for line in whole.splitlines()]
+            return complete_lines(self._path)
         except ValueError as error:
             message = f"{self._path} holds no pieces of an evaluation: delete it."
             raise InvalidData(message) from error
-
-    def _append(self, line: Mapping[str, Any]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def _result(fields: dict[str, Any]) -> JobResult:

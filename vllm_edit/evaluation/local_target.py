@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from retriever import Fact, InvalidFactError, Retriever
+from retriever import InvalidFactError, Retriever
 from vllm_edit.domain.errors import InvalidData, InvalidEdit
 from vllm_edit.editor.loaded import Loaded
 from vllm_edit.editor.workbench import Options, Workbench
-from vllm_edit.evaluation.ablation import Ablation
+from vllm_edit.evaluation.ablation import Ablation, facts_of
 from vllm_edit.evaluation.in_front import NOTHING, InFront
 from vllm_edit.evaluation.local_model import LocalModel
 from vllm_edit.evaluation.plan import ABLATIONS
@@ -98,11 +98,7 @@ class MemoryEditApplier:
     retriever: Retriever
 
     def apply(self, rewrites: Sequence[RequestedRewrite]) -> AppliedEdits:
-        number = len(self.retriever)
-        facts = [
-            Fact(str(number + at), r.subject, r.prompt, r.target_new, r.ground_truth)
-            for at, r in enumerate(rewrites)
-        ]
+        facts = facts_of(rewrites, len(self.retriever))
         start = time.perf_counter()
         try:
             self.retriever.add_many(facts)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +22,13 @@ Targets = Mapping[int, Projection]
 _TOLERANCE = 0.05
 """More than bfloat16 rounds the sum of two vectors of one length by, relative to that length."""
 
+_arrivals: WeakKeyDictionary[PreTrainedModel, dict[int, bool]] = WeakKeyDictionary()
+
 
 @dataclass(frozen=True, eq=False)
 class Aim:
     """What one layer's update is for: it adds `share` of what `module`'s output still lacks of
-    `value` [groups, d], both averaged over the contexts, to the output of its projection."""
+    `value` [n, groups, d], both means of one kind, to the output of its projection."""
 
     module: nn.Module
     value: Tensor
@@ -41,8 +44,16 @@ def arrives_unchanged(model: PreTrainedModel, target: Projection, problem: Probl
     """Whether a vector added to the projection's output is added to its layer's output as it is.
 
     It is not where a norm or a factor stands between the two, or the layer's sum is normed.
-    Tried at the subject of the problem's first prompt, with a vector as long as the layer's output.
+    Tried at the subject of the problem's first prompt, with a vector as long as the layer's output,
+    and once for a layer of a model: it depends on what the layer is made of.
     """
+    known = _arrivals.setdefault(model, {})
+    if target.layer not in known:
+        known[target.layer] = _try_arrival(model, target, problem)
+    return known[target.layer]
+
+
+def _try_arrival(model: PreTrainedModel, target: Projection, problem: Problem) -> bool:
     batch, subject = problem.batch.rows(1), problem.subjects[:1]
 
     def output(added: Tensor | None) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from weight_patchers.errors import UnreadableText
+from weight_patchers.json_lines import append_line, complete_lines
 
 
 class Journal:
@@ -23,7 +24,7 @@ class Journal:
         # Converted by JSON, which has no tuples, because it is compared with the line in the file.
         wanted = json.loads(json.dumps(head))
         if not lines:
-            self._append(wanted)
+            append_line(path, wanted)
         elif lines[0] != wanted:
             raise UnreadableText(
                 f"{path} holds a search with another model, facts, text or seed: name another "
@@ -38,7 +39,7 @@ class Journal:
 
     def add(self, key: str, value: Any) -> None:
         """Store a finding; it is on disk when this returns."""
-        self._append({"key": key, "value": value})
+        append_line(self._path, {"key": key, "value": value})
         self._found[key] = json.loads(json.dumps(value))
 
     def seconds(self, method: str) -> float:
@@ -47,22 +48,10 @@ class Journal:
         return float(sum(value["took"] for value in values if value.get("method") == method))
 
     def _lines(self) -> list[Any]:
-        """All complete lines. Removes an incomplete last line, which a killed run may leave."""
-        if not self._path.exists():
-            return []
-        text = self._path.read_text(encoding="utf-8")
-        whole, _, cut = text.rpartition("\n")
-        if cut:
-            self._path.write_text(whole + "\n" if whole else "", encoding="utf-8")
         try:
-            return [json.loads(line) for line in whole.splitlines()]
+            return complete_lines(self._path)
         except ValueError as error:
             raise UnreadableText(f"{self._path} holds no findings: delete it") from error
-
-    def _append(self, line: Mapping[str, Any]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def digest(value: Any) -> str:

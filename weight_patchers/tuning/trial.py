@@ -57,7 +57,6 @@ class Bench:
     journal: Journal
     _contexts: dict[tuple[Any, ...], tuple[Context, ...]] = field(default_factory=dict)
     _values: dict[str, "_Values"] = field(default_factory=dict)
-    _plain: dict[int, bool] = field(default_factory=dict)
 
     def tried(
         self, method: str, settings: Settings, cases: Sequence[Case], regimes: Sequence[str]
@@ -135,12 +134,9 @@ class Bench:
         """Whether values reach the residual stream unchanged from all layers that are written."""
         plain = replace(hparams, kept_samples=0, chat=False)
         model, tokenizer = self.judge.model, self.judge.tokenizer
-        for layer in hparams.layers:
-            if layer not in self._plain:
-                (problem,) = plan_workload(model, tokenizer, [edit], [Context()], plain).problems
-                target = projection(model, layer)
-                self._plain[layer] = arrives_unchanged(model, target, problem)
-        return all(self._plain[layer] for layer in hparams.layers)
+        (problem,) = plan_workload(model, tokenizer, [edit], [Context()], plain).problems
+        targets = (projection(model, layer) for layer in hparams.layers)
+        return all(arrives_unchanged(model, target, problem) for target in targets)
 
     def _contexts_of(self, hparams: Any) -> tuple[Context, ...] | None:
         if not isinstance(hparams, ValueHparams):
