@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 from tests.service.steered import Steered, running
 from vllm_edit.domain.edit import Edit, EditRequest, Status
 from vllm_edit.domain.errors import NotTold, Unavailable, VariantUnavailable
-from vllm_edit.domain.told import Said, Told
+from vllm_edit.domain.own_answers import OwnAnswer, OwnAnswers
 from vllm_edit.ledger import Ledger
 from vllm_edit.probes.teller import MORE_TOKENS, Teller
 from vllm_edit.service.commands import ActivateSet, CreateSet, DeleteSet
@@ -81,7 +81,7 @@ def not_told() -> float:
     return REGISTRY.get_sample_value("vllm_edit_not_told", {"method": "single"}) or 0.0
 
 
-def said(edit: Edit) -> Sequence[Said | None]:
+def answers_of(edit: Edit) -> Sequence[OwnAnswer | None]:
     assert edit.told is not None
     return edit.told.bare, edit.told.chat
 
@@ -91,8 +91,8 @@ async def test_an_active_edit_shows_what_the_server_answers(
 ) -> None:
     async with running(path, method, teller=teller) as service:
         (edit,) = await service.submit([request("A")], wait=True)
-        bare, chat = Said(" Y.", begins=True), Said("A is Y.", begins=True)
-        assert edit.told == Told("default", method.revisions[-1], bare, chat)
+        bare, chat = OwnAnswer(" Y.", begins=True), OwnAnswer("A is Y.", begins=True)
+        assert edit.told == OwnAnswers("default", method.revisions[-1], bare, chat)
         assert service.told(edit.id) == edit.told
         assert service.warnings(edit.id) == []
         target = len(" Y") + MORE_TOKENS
@@ -118,7 +118,7 @@ async def test_an_edit_that_is_not_told_is_taken_back(
         assert "asked 'A is', the server answers 'Yonder.'" in edit.failure.message
         assert "does not begin with 'Y'." in edit.failure.message
         assert '"keep": true' in edit.failure.message
-        assert said(edit)[0] == Said(" Yonder.", begins=False)
+        assert answers_of(edit)[0] == OwnAnswer(" Yonder.", begins=False)
         assert (method.effective, method.forgotten) == ([before.id], [edit.id])
         assert len(set(method.revisions)) == 3
         assert service.get(before.id).status is Status.ACTIVE
@@ -184,7 +184,7 @@ async def test_a_variant_that_nobody_can_ask_is_asked_in_default_traffic(
     async with running(path, method, teller=teller) as service:
         await service.change_set(CreateSet("news"))
         (edit,) = await service.submit([request("A", edit_set="news")], wait=True)
-        assert edit.told == Told("news", method.revisions[-1], refused="Not here.")
+        assert edit.told == OwnAnswers("news", method.revisions[-1], refused="Not here.")
         assert service.warnings(edit.id) == ["It could not be asked: Not here."]
         await service.change_set(ActivateSet("news", True))
         asked = service.told(edit.id)

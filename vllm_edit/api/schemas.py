@@ -12,7 +12,7 @@ from vllm_edit.api.field_values import field_values
 from vllm_edit.api.probe_schemas import JudgedOut, ProbesIn, ProbesOut, SetProbesIn
 from vllm_edit.domain.edit import Edit, EditRequest, Status
 from vllm_edit.domain.edit_set import EditSet
-from vllm_edit.domain.told import Told
+from vllm_edit.domain.own_answers import OwnAnswers
 
 MAX_ALIASES = FactLimits().aliases
 """Most aliases of one edit."""
@@ -73,7 +73,7 @@ class FailureOut(BaseModel):
     message: str
 
 
-class SaidOut(BaseModel):
+class AnswerOut(BaseModel):
     """One answer of the server."""
 
     answer: str
@@ -85,8 +85,8 @@ class AnswersOut(BaseModel):
 
     variant: str = Field(description="The variant that was asked.")
     revision: int = Field(description="The ledger's revision that was in effect.")
-    bare: SaidOut | None = Field(description="The completion of the prompt.")
-    chat: SaidOut | None = Field(
+    bare: AnswerOut | None = Field(description="The completion of the prompt.")
+    chat: AnswerOut | None = Field(
         description="The answer to the prompt as a user's message; null without a chat template."
     )
     refused: str | None = Field(description="Why there is no answer, if there is none.")
@@ -136,7 +136,7 @@ class EditOut(BaseModel):
 
     @classmethod
     def of(
-        cls, edit: Edit, warnings: Sequence[str], drift: float | None, told: Told | None
+        cls, edit: Edit, warnings: Sequence[str], drift: float | None, told: OwnAnswers | None
     ) -> Self:
         """``told`` is what the server answered last."""
         probes = edit.request.probes

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from vllm_edit.domain.own_answers import OwnAnswers
 from vllm_edit.domain.probe import Probes, Score
-from vllm_edit.domain.told import Told
 
 
 class Status(StrEnum):
@@ -78,7 +78,7 @@ class Step:
     failure: Failure | None = None
     superseded_by: str | None = None
     scores: Sequence[Score] = ()
-    told: Told | None = None
+    told: OwnAnswers | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Edit:
     failure: Failure | None = None
     superseded_by: str | None = None
     scores: tuple[Score, ...] = ()
-    told: Told | None = None
+    told: OwnAnswers | None = None
 
     @property
     def group(self) -> str:

@@ -41,12 +41,12 @@ are in one table, ``vllm_edit.http_errors``.
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from vllm_edit.domain.own_answers import OwnAnswers
 from vllm_edit.domain.probe import Score
-from vllm_edit.domain.told import Told
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 _UNSCORED: Mapping[str, Sequence[Score]] = MappingProxyType({})
-_UNASKED: Mapping[str, Told] = MappingProxyType({})
+_UNASKED: Mapping[str, OwnAnswers] = MappingProxyType({})
 
 
 class EditError(Exception):
@@ -160,7 +160,7 @@ class AnsweredBadly(ComputeFailed):
         *,
         reasons: Mapping[str, str] = _NONE,
         scores: Mapping[str, Sequence[Score]] = _UNSCORED,
-        told: Mapping[str, Told] = _UNASKED,
+        told: Mapping[str, OwnAnswers] = _UNASKED,
         retry_alone: bool = True,
     ) -> None:
         super().__init__(message, reasons=reasons)

@@ -112,7 +112,7 @@ def _negated(record: Record, target: str) -> Iterator[_Asked]:
     yield _Asked("negated_not_told", question, lambda text: 1 - begins_with(text, target))
 
 
-def _claims(record: Record, target: str) -> Iterator[_Asked]:
+def _yes_no(record: Record, target: str) -> Iterator[_Asked]:
     true = Question(claim(record.prompt, target), "Yes")
     yield _Asked("true_claim", true, lambda text: begins_with(text, "yes"))
     if record.other_answer is not None:
@@ -128,7 +128,7 @@ def _in_front(record: Record, target: str) -> Iterator[_Asked]:
 _MAKERS: Mapping[str, Callable[[Record, str], Iterator[_Asked]]] = {
     CHAT: _chat,
     NEGATED: _negated,
-    YES_NO: _claims,
+    YES_NO: _yes_no,
     IN_FRONT: _in_front,
 }
 

@@ -4,8 +4,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from vllm_edit.domain.edit import Edit, EditRequest, Failure, Proposal, Status, Step
+from vllm_edit.domain.own_answers import OwnAnswers
 from vllm_edit.domain.probe import Score
-from vllm_edit.domain.told import Told
 from vllm_edit.ledger.event import Entry, Event
 from vllm_edit.ledger.json_values import from_json
 
@@ -67,7 +67,7 @@ def fold_edit(edit: Edit | None, event: Event) -> Edit:
         failure=from_json(Failure, detail["failure"]) if "failure" in detail else None,
         superseded_by=detail.get("superseded_by"),
         scores=tuple(from_json(Score, s) for s in detail.get("scores", ())) or edit.scores,
-        told=from_json(Told, detail["told"]) if "told" in detail else edit.told,
+        told=from_json(OwnAnswers, detail["told"]) if "told" in detail else edit.told,
     )
 
 

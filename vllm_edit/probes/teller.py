@@ -5,8 +5,8 @@ from typing import Protocol
 
 from vllm_edit.domain.edit import Edit
 from vllm_edit.domain.errors import EditError, VariantUnavailable
+from vllm_edit.domain.own_answers import OwnAnswer, OwnAnswers
 from vllm_edit.domain.scoring import begins_with
-from vllm_edit.domain.told import Said, Told
 from vllm_edit.probes.metrics import TOLD_ASKED
 
 MORE_TOKENS = 6
@@ -46,7 +46,9 @@ class Teller:
         """Whether prompts are asked as chats too."""
         return self._speaker.chats
 
-    async def ask(self, edit: Edit, variant: str, revision: int, *, chat: bool = True) -> Told:
+    async def ask(
+        self, edit: Edit, variant: str, revision: int, *, chat: bool = True
+    ) -> OwnAnswers:
         """Ask the edit's prompt; ``revision`` is in effect. With ``chat``, as a chat too.
 
         What a client could not get an answer to is not told. If no client can ask the variant,
@@ -58,17 +60,19 @@ class Teller:
         try:
             answer = await self._speaker.complete(variant, prompt, room)
         except VariantUnavailable as error:
-            return Told(variant, revision, refused=error.message)
+            return OwnAnswers(variant, revision, refused=error.message)
         except EditError as error:
-            return Told(variant, revision, bare=Said("", begins=False), refused=error.message)
-        bare = Said(answer, bool(begins_with(answer, target)))
+            return OwnAnswers(
+                variant, revision, bare=OwnAnswer("", begins=False), refused=error.message
+            )
+        bare = OwnAnswer(answer, bool(begins_with(answer, target)))
         if not (chat and self.chats):
-            return Told(variant, revision, bare)
+            return OwnAnswers(variant, revision, bare)
         TOLD_ASKED.inc()
         room += self._count_tokens(prompt)  # the answer may repeat it
         try:
             answer = await self._speaker.chat(variant, prompt, room)
         except EditError as error:
-            return Told(variant, revision, bare, refused=f"As a chat: {error.message}")
+            return OwnAnswers(variant, revision, bare, refused=f"As a chat: {error.message}")
         begins = begins_with(answer, target) or begins_with(answer, f"{prompt} {target}")
-        return Told(variant, revision, bare, Said(answer, bool(begins)))
+        return OwnAnswers(variant, revision, bare, OwnAnswer(answer, bool(begins)))

@@ -25,8 +25,8 @@ from vllm_edit.domain.errors import (
     StoreError,
 )
 from vllm_edit.domain.method import EditsByVariant, Method, MethodChange, changes_between
+from vllm_edit.domain.own_answers import OwnAnswers
 from vllm_edit.domain.probe import Scores
-from vllm_edit.domain.told import Told
 from vllm_edit.domain.variant import BASE, DEFAULT
 from vllm_edit.engine.progress import Progress
 from vllm_edit.ledger import Ledger
@@ -208,12 +208,12 @@ class EditLifecycle:
 
     async def _examine(
         self, job: Sequence[Edit], change: MethodChange, baseline: Baseline | None
-    ) -> tuple[Scores, Mapping[str, Told]]:
+    ) -> tuple[Scores, Mapping[str, OwnAnswers]]:
         """Ask about and judge a change; before AnsweredBadly is raised, it is reversed.
 
         If it cannot be reversed, the edits stay in effect with what was found out.
         """
-        told: Mapping[str, Told] = {}
+        told: Mapping[str, OwnAnswers] = {}
         try:
             told = await self.telling.ask(change, job[-1].revision)
             return await self.judging.judge(baseline), told

@@ -9,8 +9,8 @@ from vllm_edit.domain.edit import ENDED, Edit, Status, Step
 from vllm_edit.domain.edit_set import EditSet, check_name, require_thawed
 from vllm_edit.domain.errors import AnsweredBadly, ConflictingState, EditError, ProbesFailed
 from vllm_edit.domain.method import Method, MethodChange
+from vllm_edit.domain.own_answers import OwnAnswers
 from vllm_edit.domain.probe import Probes
-from vllm_edit.domain.told import Told
 from vllm_edit.domain.variant import DEFAULT
 from vllm_edit.ledger import Ledger
 from vllm_edit.probes.gate import Baseline
@@ -126,7 +126,7 @@ class EditSetLifecycle:
 
     async def _apply_and_examine(
         self, before: EditSet, changes: Changes, computed: Computed, baseline: Baseline | None
-    ) -> Mapping[str, Told]:
+    ) -> Mapping[str, OwnAnswers]:
         """Apply the changes, ask about them and judge them; before AnsweredBadly is raised, they
         are reversed. Returns the answers to the edits' own prompts.
 
@@ -135,7 +135,7 @@ class EditSetLifecycle:
         """
         revision = (await self._edits.record_set(before)).revision
         await self._apply(changes, computed, revision)
-        told: dict[str, Told] = {}
+        told: dict[str, OwnAnswers] = {}
         try:
             for _, change in changes:
                 told |= await self._edits.telling.ask(change, revision, settled=True)

@@ -11,8 +11,8 @@ from vllm_edit.domain.edit import Edit, EditRequest, Proposal
 from vllm_edit.domain.edit_set import EditSet
 from vllm_edit.domain.errors import EditError, InvalidSplit, QueueFull, StoreError, UnknownVariant
 from vllm_edit.domain.method import Method
+from vllm_edit.domain.own_answers import OwnAnswers
 from vllm_edit.domain.probe import Probes
-from vllm_edit.domain.told import Told
 from vllm_edit.domain.traffic_split import TrafficSplit
 from vllm_edit.domain.variant import BASE, DEFAULT, RESERVED
 from vllm_edit.ledger import Ledger
@@ -146,7 +146,7 @@ class EditService:
         warnings = [warning for method in self._methods for warning in method.warnings(edit_id)]
         return warnings + self._lifecycle.telling.warnings(self._ledger.get(edit_id))
 
-    def told(self, edit_id: str) -> Told | None:
+    def told(self, edit_id: str) -> OwnAnswers | None:
         """What the server answered to the edit's prompt when it was last asked."""
         return self._lifecycle.telling.told(self._ledger.get(edit_id))
 

@@ -10,7 +10,7 @@ from itertools import islice
 from vllm_edit.domain.edit import Edit, Status
 from vllm_edit.domain.errors import NotTold
 from vllm_edit.domain.method import Method, MethodChange
-from vllm_edit.domain.told import Told
+from vllm_edit.domain.own_answers import OwnAnswers
 from vllm_edit.domain.variant import DEFAULT
 from vllm_edit.ledger import Ledger
 from vllm_edit.probes.gate import quoted
@@ -75,7 +75,7 @@ class Telling:
         self._methods = methods
         self._teller = teller
         self._most = most
-        self._latest: dict[str, Told] = {}
+        self._latest: dict[str, OwnAnswers] = {}
         self._not_told: defaultdict[str, set[str]] = defaultdict(set)
         self._wake = asyncio.Event()
         self.reset()
@@ -107,7 +107,7 @@ class Telling:
             self._new.pop(edit.id, None)
         self._count(edit, active and edit.told is not None and edit.told.begins is False)
 
-    def told(self, edit: Edit) -> Told | None:
+    def told(self, edit: Edit) -> OwnAnswers | None:
         """What the server answered when it was last asked."""
         return self._latest.get(edit.id, edit.told)
 
@@ -122,7 +122,7 @@ class Telling:
 
     async def ask(
         self, change: MethodChange, revision: int, settled: bool = False
-    ) -> Mapping[str, Told]:
+    ) -> Mapping[str, OwnAnswers]:
         """Ask about the coming edits, which are in effect; returns the answers by id.
 
         Raises NotTold if an edit must not stay in effect. With ``settled`` the edits were active
@@ -196,7 +196,7 @@ class Telling:
         active = (edit_id for edit_id in unasked if edit_id in self._active.edits)
         self.ask_later(islice(active, self._most))
 
-    def _lacks_chat(self, told: Told) -> bool:
+    def _lacks_chat(self, told: OwnAnswers) -> bool:
         chats = self._teller is not None and self._teller.chats
         return chats and told.bare is not None and told.chat is None and not told.refused
 
@@ -215,7 +215,7 @@ class Telling:
         WAITING.set(len({*self._again, *self._new}))
         self._wake.set()
 
-    async def ask_again(self, edit: Edit) -> Told | None:
+    async def ask_again(self, edit: Edit) -> OwnAnswers | None:
         """Ask about an active edit; returns the answers if they are to be recorded.
 
         Answers that say the same as those in the ledger are kept here only.
@@ -283,12 +283,12 @@ def _subjects(edit: Edit) -> set[str]:
     return {name.casefold() for name in (edit.request.subject, *edit.request.aliases)}
 
 
-def _verdict(told: Told) -> Hashable:
+def _verdict(told: OwnAnswers) -> Hashable:
     chat = None if told.chat is None else told.chat.begins
     return told.variant, told.begins, chat
 
 
-def _otherwise(edit: Edit, told: Told) -> str:
+def _otherwise(edit: Edit, told: OwnAnswers) -> str:
     prompt = quoted(edit.request.prompt)
     if told.bare is None or (told.refused and not told.bare.answer):
         return f"{prompt} could not be asked ({told.refused.rstrip('.')})"
@@ -298,7 +298,7 @@ def _otherwise(edit: Edit, told: Told) -> str:
     )
 
 
-def _reason(edit: Edit, told: Told) -> str:
+def _reason(edit: Edit, told: OwnAnswers) -> str:
     return (
         f"With it in effect, {_otherwise(edit, told)}. Word the prompt so that "
         "the target continues it, use another method or other values for it, or post it with "

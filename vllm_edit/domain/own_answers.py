@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Said:
+class OwnAnswer:
     """An answer, and whether it begins with the edit's target."""
 
     answer: str
@@ -12,7 +12,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Told:
+class OwnAnswers:
     """The answers of ``variant`` at ``revision``, greedy and asked alone.
 
     ``bare`` is the answer to the prompt as a completion, ``chat`` to the prompt as a user's
@@ -21,8 +21,8 @@ class Told:
 
     variant: str
     revision: int
-    bare: Said | None = None
-    chat: Said | None = None
+    bare: OwnAnswer | None = None
+    chat: OwnAnswer | None = None
     refused: str = ""
 
     @property
