@@ -25,6 +25,7 @@ STATUS: Mapping[type[EditError], int] = {
     errors.RateLimited: 429,
     errors.ComputeFailed: 500,
     errors.SwapFailed: 500,
+    errors.InternalError: 500,
     errors.StoreError: 500,
     errors.CounterfactualFailed: 502,
     errors.Unavailable: 503,

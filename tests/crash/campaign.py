@@ -19,6 +19,11 @@ from tests.crash.servers import ForkedServer, Zygote
 from tests.crash.writer import Writer
 
 LATEST_PASSING = 4
+LATEST_REFUSAL = 25
+CHANGES_AROUND_A_REFUSAL = 12
+REFUSING = "refusing"
+"""A write is refused, after which the same server serves what a replay does."""
+
 STARTING_SECONDS = 5.0
 WRITING_SECONDS = 6.0
 
@@ -26,6 +31,8 @@ WRITING_SECONDS = 6.0
 @dataclass
 class Campaign:
     """Seeded, but for the moment at which a signal from outside arrives.
+
+    In one round of each turn a write is refused before the kill.
 
     ``kills`` counts them by where they struck; ``seconds`` is the time from the first start to
     the last, restarts and checks included.
@@ -49,7 +56,7 @@ class Campaign:
         for place in self._places(count):
             print(f"seed {self.seed}, kill {self.kills.total() + 1}: {place}")  # noqa: T201
             self._round(place)
-            self.kills[place if isinstance(place, str) else place.point] += 1
+            self.kills[place if isinstance(place, str) else f"{place.action} at {place.point}"] += 1
         with self._server(None) as server:
             assert server.answers()
             self._compare(server)
@@ -60,9 +67,13 @@ class Campaign:
         places: list[str] = []
         for _ in range(count):
             if not places:
-                places = [*POINTS, "starting", "writing"]
+                places = [*POINTS, "starting", "writing", REFUSING]
                 self._rng.shuffle(places)
             place = places.pop()
+            if place == REFUSING:
+                # Not at the start, which would end the server with a message.
+                yield Failure("appending", self._rng.randint(3, LATEST_REFUSAL), "refuse")
+                continue
             passing = self._rng.randint(1, LATEST_PASSING)
             yield Failure(place, passing) if place in POINTS else place
 
@@ -80,6 +91,11 @@ class Campaign:
 
     def _write(self, server: ForkedServer, place: Failure | str) -> None:
         with server.client() as client:
+            if isinstance(place, Failure) and place.action == "refuse":
+                self._writer.make(client, CHANGES_AROUND_A_REFUSAL)
+                self._compare(server)
+                server.signal(signal.SIGKILL)
+                return
             if isinstance(place, Failure):
                 self._writer.run(client)
                 return

@@ -19,8 +19,9 @@ GONE = "gone"
 
 REQUEST = ("method", "prompt", "subject", "target_new", "edit_set")
 
-OWN_FAULTS = ("target_not_reached", "governor_refused", "not_told")
-"""Codes of failures that an edit may have on any server; a kill is no reason to fail."""
+OWN_FAULTS = ("target_not_reached", "governor_refused", "not_told", "store_error")
+"""Codes of failures that an edit may have on any server, or where a write is refused; a kill is no
+reason to fail."""
 
 
 @dataclass

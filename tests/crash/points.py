@@ -10,6 +10,7 @@ import itertools
 import os
 import resource
 import signal
+import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -20,7 +21,8 @@ Happened = Callable[[], None]
 
 @dataclass(frozen=True)
 class Failure:
-    """What happens at which passing of a point: ``kill`` to the process group, or ``fill``."""
+    """What happens at which passing of a point: ``kill`` to the process group, ``fill`` the disk,
+    or ``refuse`` what is about to be done, once."""
 
     point: str
     passing: int = 1
@@ -49,6 +51,12 @@ def _fill() -> None:
     """From now on no file takes another byte from this process, as on a full disk."""
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))
+
+
+def _refuse() -> None:
+    from sqlalchemy.exc import OperationalError
+
+    raise OperationalError("COMMIT", None, sqlite3.OperationalError("injected"))
 
 
 def _appending(happened: Happened) -> None:
@@ -115,7 +123,9 @@ _POINTS: Mapping[str, Callable[[Happened], None]] = MappingProxyType(
 
 POINTS = tuple(_POINTS)
 
-_ACTIONS: Mapping[str, Callable[[], None]] = MappingProxyType({"kill": _kill, "fill": _fill})
+_ACTIONS: Mapping[str, Callable[[], None]] = MappingProxyType(
+    {"kill": _kill, "fill": _fill, "refuse": _refuse}
+)
 
 
 def _after(owner: type, name: str, happened: Happened) -> None:

@@ -21,9 +21,9 @@ KILLS_ON_ONE_STORE = 25
 def test_everything_acknowledged_survives_kills(
     zygote: Zygote, replay: Replay, tmp_path: Path
 ) -> None:
-    """At each of the points, at a start and in the middle of writing."""
+    """At each of the points, at a start, in the middle of writing and after a refused write."""
     campaign = Campaign(zygote, replay, tmp_path, SEED)
-    campaign.run(len(POINTS) + 2)
+    campaign.run(len(POINTS) + 3)
     print(f"{campaign.kills.total()} kills in {campaign.seconds:.0f} s")  # noqa: T201
 
 

@@ -14,9 +14,9 @@ from tests.crash.operations import ActivateSet, CreateSet, Delete, DeleteSet, Op
 MOST_ALIVE = 8
 SETS = ("red", "blue")
 
-REFUSALS = ("edit_failed", "target_not_reached", "conflicting_edits", "not_told")
+REFUSALS = ("edit_failed", "target_not_reached", "conflicting_edits", "not_told", "store_error")
 """It had failed since; the rest of its batch cannot do without it; the other set has that fact, or
-other edits that default traffic sees keep it from being told."""
+other edits that default traffic sees keep it from being told; it could not be recorded."""
 
 
 class Writer:
@@ -43,6 +43,11 @@ class Writer:
         except httpx.TransportError:
             return
         raise AssertionError(f"the server still lives after {timeout:g} s")
+
+    def make(self, client: httpx.Client, count: int) -> None:
+        """Change so many things; the server must live on."""
+        for _ in range(count):
+            self._do(client, self._draw())
 
     def _do(self, client: httpx.Client, operation: Operation) -> None:
         self._history.pending = operation

@@ -288,3 +288,15 @@ def test_the_process_ends_with_its_parent(options: EditorOptions) -> None:
         parent.wait()
         parent.stdout.close()
     _wait_until(lambda: not _alive(child), 30.0)
+
+
+async def test_a_process_that_cannot_be_started_is_told_and_tried_again(
+    connect: Connect, options: EditorOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect(options)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(options.sockets / "nothing"))
+        with pytest.raises(Unavailable, match="cannot be started") as refused:
+            await client.start({})
+        assert refused.value.code == "process_not_started"
+    assert await client.start({}) == fingerprint(options.model)

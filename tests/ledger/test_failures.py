@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, event
+from sqlalchemy.exc import OperationalError
 
 from tests.ledger.postgres import Postgres
 from tests.ledger.programs import WRITE, lines, running
-from vllm_edit.domain.edit import EditRequest, Proposal
+from vllm_edit.domain.edit import EditRequest, Proposal, Status, Step
 from vllm_edit.domain.errors import StoreError
 from vllm_edit.ledger import LEDGER_FILE, Entry, Ledger, Log, database_of
 from vllm_edit.store import Store
@@ -157,6 +158,23 @@ def test_a_file_that_another_writes_is_waited_for_and_then_told(
             ledger.propose([PROPOSAL])
         other.close()
         ledger.propose([PROPOSAL])
+
+
+def test_what_could_not_be_committed_is_never_read(store: Store) -> None:
+    def refuse(_: Connection) -> None:
+        raise OperationalError("COMMIT", None, sqlite3.OperationalError("injected"))
+
+    with Ledger.open(store) as ledger:
+        ledger.propose([PROPOSAL])
+        event.listen(ledger.log.database.engine, "commit", refuse)
+        with pytest.raises(StoreError, match="injected"):
+            ledger.record([Step("a", Status.ACTIVE)])
+        event.remove(ledger.log.database.engine, "commit", refuse)
+        assert ledger.log.latest() == 1
+        assert ledger.catch_up() == []
+        ledger.record([Step("a", Status.FAILED)])
+    with Ledger.open(store) as ledger:
+        assert (ledger.revision, ledger.get("a").status) == (2, Status.FAILED)
 
 
 def test_a_store_whose_files_are_gone_does_not_pretend(folder: Store) -> None:

@@ -293,7 +293,7 @@ async def test_a_set_that_falls_short_in_default_traffic_is_not_active(
 async def test_a_set_that_was_not_judged_to_its_end_is_not_active_at_the_next_start(
     path: Path, method: Steered, world: World
 ) -> None:
-    class KilledError(Exception):
+    class KilledError(BaseException):
         pass
 
     class Judge(ProbeGate):

@@ -13,7 +13,13 @@ import zmq.asyncio
 
 from tests.service.steered import Steered, request
 from vllm_edit.domain.edit import Status
-from vllm_edit.domain.errors import ConflictingState, Unavailable, UnknownEditSet
+from vllm_edit.domain.errors import (
+    ConflictingState,
+    InternalError,
+    StoreError,
+    Unavailable,
+    UnknownEditSet,
+)
 from vllm_edit.domain.traffic_split import TrafficSplit
 from vllm_edit.ledger import Ledger
 from vllm_edit.replication.bus import Address, Bus
@@ -144,6 +150,52 @@ async def test_who_does_not_know_the_keys_is_not_heard(start: Start) -> None:
     assert known == {"type": "refused", "id": "1", "kind": "UnknownEdit", "code": "unknown_edit"}
     public, secret = (key.decode() for key in zmq.curve_keypair())
     assert await ask(address, public, secret, seconds=0.5) is None
+
+
+async def test_what_is_no_message_is_survived(start: Start) -> None:
+    leader = await start("a")
+    address = Address.parse(leader.ledger.leader())
+    with zmq.asyncio.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.curve_serverkey = address.server_key.encode()
+        socket.curve_publickey = address.client_key.encode()
+        socket.curve_secretkey = address.client_secret.encode()
+        socket.connect(address.commands)
+        for parts in ([b""], [b"", b""], [b"\xff" * 10], [b"a", b"b", b"c"]):
+            await socket.send_multipart(parts)
+    known = await ask(address, address.client_key, address.client_secret, seconds=10)
+    assert known is not None
+
+
+async def test_one_that_follows_goes_on_after_any_error(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader, follower = await start("a"), await start("b")
+    errors: list[Exception] = [OSError("injected"), StoreError("injected")]
+    follow = follower.service.follow
+
+    async def ill() -> None:
+        if errors:
+            raise errors.pop()
+        await follow()
+
+    monkeypatch.setattr(follower.service, "follow", ill)
+    (edit,) = await leader.member.change_edits(Submit([request("capital")], True))
+    await until(lambda: follower.seen() == [edit.id])
+    assert not errors
+
+
+async def test_a_command_that_fails_in_an_unforeseen_way_is_answered(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader, follower = await start("a"), await start("b")
+
+    async def ill(_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(leader.service, "change_edits", ill)
+    with pytest.raises(InternalError, match="ZeroDivisionError"):
+        await follower.member.change_edits(Submit([request("capital")], True))
 
 
 async def ask(address: Address, public: str, secret: str, seconds: float) -> object:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import stat
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -175,3 +176,13 @@ async def test_the_sockets_folder_must_be_private(open_folder: Path) -> None:
     process = ChildServer(ChildOptions(factworld.checkpoint(), open_folder))
     with pytest.raises(Unavailable, match="only this user"):
         await process.connect()
+
+
+async def test_a_process_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="serac-") as folder:
+        server = ChildServer(ChildOptions(factworld.checkpoint(), Path(folder)))
+        monkeypatch.setattr(sys, "executable", f"{folder}/nothing")
+        with pytest.raises(CounterfactualUnavailable) as refused:
+            await server.connect()
+        assert refused.value.code == "counterfactual_not_started"
+        await server.close()

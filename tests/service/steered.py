@@ -77,6 +77,9 @@ class Steered:
     def edits_by_variant(self) -> EditsByVariant:
         return {v: [self.known[i] for i in ids] for v, ids in self.seen.items()}
 
+    def serves(self, edit_id: str) -> bool:
+        return any(edit_id in ids for ids in self.seen.values())
+
     async def tidy(self, edits: Sequence[Edit]) -> None:
         self.tidied = [edit.id for edit in edits]
 

@@ -7,6 +7,7 @@ import pytest
 from tests.service.steered import Steered, request, running
 from vllm_edit.domain.edit import EditRequest, Status
 from vllm_edit.domain.errors import ConflictingState, InvalidEdit, SwapFailed
+from vllm_edit.domain.method import MethodChange
 
 REQUEST = request("capital")
 
@@ -100,3 +101,33 @@ async def test_a_bad_request_among_good_ones_records_nothing(path: Path) -> None
         with pytest.raises(InvalidEdit):
             await service.submit([REQUEST, bad], wait=False)
         assert service.edits() == []
+
+
+async def test_an_unforeseen_error_fails_its_edit_and_the_next_one_has_its_turn(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Ill(Steered):
+        ill = True
+
+        async def compute(self, change: MethodChange) -> list[str]:
+            if self.ill and change.coming:
+                raise OSError("no process can be started")
+            return await super().compute(change)
+
+        async def apply(self, change: MethodChange, computed: list[str], revision: int) -> None:
+            await super().apply(change, computed, revision)
+            if change.coming and "river" in change.coming[0].request.prompt:
+                raise ZeroDivisionError
+
+    method = Ill()
+    async with running(path, method) as service:
+        (first,) = await service.submit([REQUEST], wait=True)
+        assert first.failure is not None
+        assert first.failure.code == "internal_error"
+        assert "no process can be started" in first.failure.message
+        assert "no process can be started" in caplog.text
+        method.ill = False
+        (half,) = await service.submit([request("river")], wait=True)
+        assert (half.status, method.effective) == (Status.FAILED, [])
+        (second,) = await service.submit([REQUEST], wait=True)
+        assert (second.status, method.effective) == (Status.ACTIVE, [second.id])

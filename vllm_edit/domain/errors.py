@@ -31,6 +31,7 @@
     │   ├── QueueFull        too many edits are waiting
     │   ├── RouteOverBudget  routing the request took too long
     │   └── RevisionNotReached  the revision that the request asks for is not in effect yet
+    ├── InternalError        something failed that nobody foresaw; the log says what
     └── StoreError           the edit store cannot be used
         └── StoreLocked      another server has it open
 
@@ -221,6 +222,18 @@ class RouteOverBudget(Overloaded):
 
 class RevisionNotReached(Overloaded):
     code = "revision_not_reached"
+
+
+class InternalError(EditError):
+    code = "internal_error"
+
+    @classmethod
+    def of(cls, error: Exception) -> "InternalError":
+        """The error for people that stands for one that nobody foresaw."""
+        return cls(
+            f"The server failed at this ({type(error).__name__}: {error}). Its log says where; "
+            "try again, and report it if it happens again."
+        )
 
 
 class StoreError(EditError):

@@ -81,6 +81,9 @@ class Method(Protocol):
     def edits_by_variant(self) -> EditsByVariant:
         """What is in effect. It has a key for every variant known so far."""
 
+    def serves(self, edit_id: str) -> bool:
+        """Whether an edit is in effect in any variant."""
+
     async def tidy(self, edits: Sequence[Edit]) -> None:
         """Drop what is stored for other edits than these, which are all that have not ended."""
 
@@ -96,11 +99,12 @@ class Method(Protocol):
         """Whether what was computed earlier still fits, so that ``apply`` can use it."""
 
     async def apply(self, change: MethodChange, computed: Any, revision: int) -> None:
-        """Make the change effective under this revision, all or nothing.
+        """Make the change effective under this revision.
 
         A variant that is not known yet is created.
 
-        Raises EditError; then what was in effect before still is.
+        Raises EditError; then `edits_by_variant` says how much of it is in effect: what the engine
+        serves changes as a whole or not at all, memories one after another.
         """
 
     async def drop(self, variant: str) -> None:

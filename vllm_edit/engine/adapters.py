@@ -3,11 +3,13 @@
 import asyncio
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 
 from vllm_edit.engine.adapter_change import AdapterChange
 from vllm_edit.engine.adapter_loader import Adapter, AdapterLoader, Deltas, Variants
 from vllm_edit.engine.grace_period import GracePeriod
 from vllm_edit.engine.model_names import ModelNames
+from vllm_edit.processes.supervision import in_background
 
 
 class Adapters:
@@ -78,7 +80,7 @@ class Adapters:
         adapter = self._current.pop(variant, None)
         if adapter is not None:
             self._retired.add(adapter)
-            task = asyncio.create_task(self._remove_unused(adapter))
+            task = in_background("adapters", partial(self._remove_unused, adapter))
             self._endings.add(task)
             task.add_done_callback(self._endings.discard)
 

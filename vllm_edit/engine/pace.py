@@ -4,6 +4,9 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
+
+from vllm_edit.processes.supervision import in_background
 
 Running = Callable[[], Mapping[str, int]]
 """The requests whose answer has begun, with the number of tokens of each."""
@@ -39,8 +42,8 @@ class Pace:
 
     def record_swap(self, paused: float) -> None:
         """Call this after a swap that paused the engine at ``paused`` (time.perf_counter)."""
-        watch = self._watch(self._running(), paused, self._watching)
-        self._watching = asyncio.create_task(watch)
+        watch = partial(self._watch, self._running(), paused, self._watching)
+        self._watching = in_background("pace", watch)
 
     async def close(self) -> None:
         """Stop watching requests."""

@@ -64,6 +64,19 @@ class Database(ABC):
         except SQLAlchemyError as error:
             raise self.failure(error, operation) from error
 
+    def commit(self, connection: Connection, operation: Operation = Operation.COMMIT) -> None:
+        """Commit; raises StoreError.
+
+        After a failed commit the transaction may still be open, and SQLAlchemy would hand its
+        connection to the next reader, who would see what was never committed. So that is dropped.
+        """
+        with self.failures(operation):
+            try:
+                connection.commit()
+            except SQLAlchemyError:
+                connection.invalidate()
+                raise
+
     def migrate(self) -> None:
         """Bring the tables up to date; raises StoreError if a newer version made them."""
         with self.failures(Operation.OPEN), self.engine.connect() as connection:
@@ -73,7 +86,7 @@ class Database(ABC):
                 self.begin_migration(connection)
                 version = self.version(connection)
                 self._run_migrations(connection, version)
-                connection.commit()
+                self.commit(connection, Operation.OPEN)
         if version > VERSION:
             raise StoreError(
                 f"{self.name} was written by a newer version of vllm-edit (schema {version}, this "

@@ -65,8 +65,7 @@ class Log:
                 )
             rows = _numbered(entries, _latest(connection) + 1)
             connection.execute(insert(EVENTS), rows)
-            with database.failures(Operation.COMMIT):
-                connection.commit()
+            database.commit(connection)
         return [_event(**row) for row in rows]
 
     def read(self, after: int = 0) -> Iterator[Event]:
@@ -106,7 +105,7 @@ class Log:
             database.begin(connection)
             term = _term(connection) + 1
             connection.execute(insert(TERMS), {"term": term, "at": time.time(), "address": address})
-            connection.commit()
+            database.commit(connection)
         return term
 
     def close(self) -> None:

@@ -103,8 +103,7 @@ class SharedDeltas:
             self._database.engine.connect() as connection,
         ):
             yield connection
-            with self._database.failures(Operation.COMMIT):
-                connection.commit()
+            self._database.commit(connection)
 
 
 @contextmanager

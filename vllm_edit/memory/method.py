@@ -93,6 +93,9 @@ class MemoryMethod:
     def edits_by_variant(self) -> EditsByVariant:
         return {variant: list(memory.edits.values()) for variant, memory in self._variants.items()}
 
+    def serves(self, edit_id: str) -> bool:
+        return any(edit_id in memory.edits for memory in self._variants.values())
+
     async def tidy(self, edits: Sequence[Edit]) -> None:
         pass
 

@@ -26,12 +26,13 @@ class VariantMemory:
         return len(self.facts) + len(self.feedback)
 
     def add(self, edits: Sequence[Edit]) -> None:
-        """Add edits, oldest first."""
+        """Add edits, oldest first. After an error, ``edits`` says how many of them are in."""
         feedback = [edit for edit in edits if edit.request.method == MEMPROMPT]
         facts = [edit for edit in edits if edit.request.method != MEMPROMPT]
         self.facts.add_many([fact_of(edit.id, edit.request) for edit in facts])
+        self.edits.update({edit.id: edit for edit in facts})
         self.feedback.add_many([_feedback(edit) for edit in feedback])
-        self.edits.update({edit.id: edit for edit in edits})
+        self.edits.update({edit.id: edit for edit in feedback})
 
     def remove(self, edit: Edit) -> None:
         """Remove an edit."""

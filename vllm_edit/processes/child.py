@@ -12,6 +12,8 @@ from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Sequence
 from pathlib import Path
 
+from vllm_edit.domain.errors import Unavailable
+
 _SECRETS = ("VLLM_EDIT_ADMIN_KEY", "VLLM_EDIT_SERAC_KEY")
 _STOP_SECONDS = 5.0
 _PARENT_POLL_SECONDS = 0.5
@@ -34,12 +36,22 @@ class Child:
     async def start(
         cls, command: Sequence[str], socket: Path, threads: int, pass_fds: Sequence[int] = ()
     ) -> "Child":
-        """Run the command with `threads` threads for OpenMP and without the server's secrets."""
+        """Run the command with `threads` threads for OpenMP and without the server's secrets.
+
+        Raises Unavailable if the machine cannot start it.
+        """
         environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
         environment["OMP_NUM_THREADS"] = str(threads)
-        process = await asyncio.create_subprocess_exec(
-            *command, env=environment, stdin=DEVNULL, pass_fds=pass_fds
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, env=environment, stdin=DEVNULL, pass_fds=pass_fds
+            )
+        except OSError as error:
+            raise Unavailable(
+                f"A process that the server needs cannot be started ({error}). See that the "
+                "machine has memory and that limits on processes and open files leave room.",
+                code="process_not_started",
+            ) from error
         return cls(process, socket)
 
     @property

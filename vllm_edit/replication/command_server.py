@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 
-from vllm_edit.domain.errors import EditError, Overloaded
+from vllm_edit.domain.errors import EditError, InternalError, Overloaded
+from vllm_edit.processes.supervision import in_background, report_fault, supervised
 from vllm_edit.replication.bus import Bus
 from vllm_edit.replication.messages import (
     Call,
@@ -32,24 +34,31 @@ class CommandServer:
         self._bus = bus
         self._service = service
         self._run = run
+        self._tasks: list[asyncio.Task[None]] = []
         self._running: set[asyncio.Task[None]] = set()
 
-    async def serve(self) -> None:
-        """Serve until cancelled."""
-        try:
-            await asyncio.gather(self._receive(), self._publish_revisions())
-        finally:
-            for task in self._running:
-                task.cancel()
+    def start(self) -> None:
+        """Serve until closed."""
+        self._tasks = [
+            supervised("commands", self._receive),
+            supervised("revisions", self._publish_revisions),
+        ]
+
+    async def close(self) -> None:
+        """Serve no more."""
+        tasks = [*self._tasks, *self._running]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _receive(self) -> None:
         while True:
-            peer, data = await self._bus.commands.recv_multipart()
+            peer, *parts = await self._bus.commands.recv_multipart()
             try:
-                call = _calls.decode(data)
+                call = _calls.decode(b"".join(parts))
             except msgspec.DecodeError:
                 continue
-            task = asyncio.create_task(self._answer(peer, call))
+            task = in_background("commands", partial(self._answer, peer, call))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
@@ -61,9 +70,10 @@ class CommandServer:
         try:
             result = await self._run(call.command)
         except EditError as error:
-            after = error.retry_after if isinstance(error, Overloaded) else 0.0
-            kind = type(error).__name__
-            return CommandRefused(call.id, kind, error.code, error.message, error.field, after)
+            return _refused(call.id, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the one who asked must hear
+            report_fault("commands", error)
+            return _refused(call.id, InternalError.of(error))
         return msgspec.structs.replace(result, id=call.id)
 
     async def _publish_revisions(self) -> None:
@@ -71,3 +81,9 @@ class CommandServer:
             revision = self._service.served_revision
             await self._bus.changes.send(str(revision).encode())
             await self._service.reached(revision + 1)
+
+
+def _refused(call_id: str, error: EditError) -> CommandRefused:
+    after = error.retry_after if isinstance(error, Overloaded) else 0.0
+    kind = type(error).__name__
+    return CommandRefused(call_id, kind, error.code, error.message, error.field, after)

@@ -8,6 +8,7 @@ import msgspec
 
 from vllm_edit.domain import errors
 from vllm_edit.domain.errors import EditError, Overloaded, Unavailable
+from vllm_edit.processes.supervision import supervised
 from vllm_edit.replication.bus import Address, Bus
 from vllm_edit.replication.messages import (
     Call,
@@ -30,7 +31,7 @@ class Connection:
         self.address = address
         self._commands, self._changes = bus.connect(address)
         self._waiting: dict[str, asyncio.Future[CommandResult]] = {}
-        self._receiving = asyncio.create_task(self._receive())
+        self._receiving = supervised("replies", self._receive)
 
     async def ask(self, command: Command) -> CommandResult:
         """Have the leading server run a command.

@@ -8,6 +8,7 @@ from vllm_edit.domain.edit import Edit
 from vllm_edit.domain.edit_set import EditSet
 from vllm_edit.domain.errors import EditError, Unavailable
 from vllm_edit.domain.traffic_split import TrafficSplit
+from vllm_edit.processes.supervision import supervised
 from vllm_edit.replication.bus import Address, Bus
 from vllm_edit.replication.command_server import CommandServer
 from vllm_edit.replication.follower import Connection
@@ -62,6 +63,7 @@ class Member:
         self._election = election
         self._bus = bus
         self._siblings = siblings
+        self._commands = CommandServer(bus, service, self._run_for_other)
         self._address = ""
         self._leads = False
         self._leader: Connection | None = None
@@ -73,8 +75,7 @@ class Member:
         Raises EditError if the store cannot be brought into effect; nothing must be served.
         """
         self._address = str(self._bus.open())
-        server = CommandServer(self._bus, self._service, self._run_for_other)
-        self._tasks.append(asyncio.create_task(server.serve()))
+        self._commands.start()
         if self._siblings is not None:
             self._siblings.open(self._address)
         leads = await self._may_lead()
@@ -83,13 +84,14 @@ class Member:
             await self._lead()
         else:
             await self._connect()
-            self._tasks.append(asyncio.create_task(self._follow()))
+            self._tasks.append(supervised("following", self._follow))
 
     async def stop(self) -> None:
         """Stop leading or following, and close the store."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._commands.close()
         if self._leader is not None:
             await self._leader.close()
         await self._service.stop()

@@ -3,10 +3,12 @@
 import asyncio
 import secrets
 from collections.abc import Iterable
+from functools import partial
 
 from vllm_edit.engine.adapter_loader import Variants
 from vllm_edit.engine.grace_period import GracePeriod
 from vllm_edit.engine.model_names import ModelNames
+from vllm_edit.processes.supervision import in_background, supervised
 from vllm_edit.replication.follower import Connection
 from vllm_edit.replication.messages import GetNames, ReportNames, ReportRevision
 from vllm_edit.service.service import EditService
@@ -32,7 +34,8 @@ class MirroredVariants:
     def start(self, service: EditService) -> None:
         """Keep the names up to date, and report to the owner what this process serves."""
         self._tasks = [
-            asyncio.create_task(c) for c in (self._follow(), self._report_revisions(service))
+            supervised("names", self._follow),
+            supervised("revisions", partial(self._report_revisions, service)),
         ]
 
     async def serve(
@@ -64,7 +67,8 @@ class MirroredVariants:
             self._changes = result.names.changes
             changed = self._names.copy(result.names.namings)
             earlier = self._acknowledged
-            self._acknowledged = asyncio.create_task(self._acknowledge(changed, earlier))
+            acknowledge = partial(self._acknowledge, changed, earlier)
+            self._acknowledged = in_background("names", acknowledge)
 
     async def _acknowledge(
         self, variants: Iterable[str], earlier: asyncio.Task[None] | None

@@ -98,14 +98,18 @@ class ChildServer:
         return await self._start()
 
     async def _start(self) -> "_Model":
+        try:
+            return await self._start_model()
+        except (EditError, OSError) as error:
+            self._no_start_before = time.monotonic() + _SECONDS_BETWEEN_STARTS
+            raise _not_started() from error
+
+    async def _start_model(self) -> "_Model":
         self._model = model = await self._spawn()
         try:
             if self._closed:
                 raise _stopping()
             model.name = await first_model(model.client, self.options.start_timeout)
-        except EditError as error:
-            self._no_start_before = time.monotonic() + _SECONDS_BETWEEN_STARTS
-            raise _not_started() from error
         finally:
             if not model.name:
                 self._model = None

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from vllm_edit.domain.edit import (
@@ -20,6 +22,7 @@ from vllm_edit.domain.errors import (
     AnsweredBadly,
     ConflictingState,
     EditError,
+    InternalError,
     NotTold,
     ProbesFailed,
     StoreError,
@@ -27,15 +30,18 @@ from vllm_edit.domain.errors import (
 from vllm_edit.domain.method import EditsByVariant, Method, MethodChange, changes_between
 from vllm_edit.domain.own_answers import OwnAnswers
 from vllm_edit.domain.probe import Scores
+from vllm_edit.domain.traffic_split import TrafficSplit
 from vllm_edit.domain.variant import BASE, DEFAULT
 from vllm_edit.engine.progress import Progress
-from vllm_edit.ledger import Ledger
+from vllm_edit.ledger import EDIT, Ledger
 from vllm_edit.probes.gate import Baseline, ProbeGate
 from vllm_edit.probes.metrics import FAILED, NOT_TOLD_FAILED
 from vllm_edit.probes.teller import Teller
+from vllm_edit.processes.supervision import report_fault
 from vllm_edit.service.fact_conflicts import FactConflicts
 from vllm_edit.service.jobs import group_by, reasons_of, retries
 from vllm_edit.service.judging import Judging
+from vllm_edit.service.metrics import ASTRAY
 from vllm_edit.service.supersession import Supersession
 from vllm_edit.service.telling import MOST_AT_ONCE, Telling
 
@@ -47,7 +53,11 @@ class EditLifecycle:
 
     Every step is in the ledger before its effect. Slow computing runs without the lock. If its
     result no longer fits what is in effect by then, it is computed again. Edits are asked and
-    judged under the lock, so that nothing else changes meanwhile. Lives on one event loop.
+    judged under the lock, so that nothing else changes meanwhile.
+
+    Whatever fails in a change, what is served afterwards is what the ledger says. Where even that
+    cannot be had, ``astray`` says why. After each such failure ``unsettled`` is set: the owner of
+    this lifecycle then calls `mend` until that succeeds. Lives on one event loop.
     """
 
     def __init__(
@@ -66,6 +76,8 @@ class EditLifecycle:
         self.judging = Judging(ledger, gate)
         self.lock = asyncio.Lock()
         self.progress = Progress()
+        self.unsettled = asyncio.Event()
+        self.astray: EditError | None = None
 
     def _reset_indexes(self) -> None:
         self.conflicts = FactConflicts(self._ledger, self._fact_of)
@@ -85,15 +97,75 @@ class EditLifecycle:
         """
         async with self.lock:
             revision = self._ledger.revision
-            edits = self._not_ended()
-            self._require_methods(edits)
-            for method in self._methods:
-                target = self._active_by_variant(method, edits)
-                for change in changes_between(method.edits_by_variant, target):
-                    await method.apply(change, await method.compute(change), revision)
-                for variant in method.edits_by_variant.keys() - target.keys():
-                    await method.drop(variant)
+            await self._serve_ledger(revision)
             self.progress.advance(revision)
+
+    async def _serve_ledger(self, revision: int, pause_mode: str | None = None) -> None:
+        """Make every difference between what is in effect and what the ledger says go away."""
+        edits = self._not_ended()
+        self._require_methods(edits)
+        for method in self._methods:
+            target = self._active_by_variant(method, edits)
+            for difference in changes_between(method.edits_by_variant, target):
+                change = replace(difference, pause_mode=pause_mode)
+                await method.apply(change, await method.compute(change), revision)
+            for variant in method.edits_by_variant.keys() - target.keys():
+                await method.drop(variant)
+
+    @asynccontextmanager
+    async def changing(self, pause_mode: str | None = None) -> AsyncIterator[None]:
+        """Around the writes and the effects of a change; the caller holds the lock.
+
+        After an error in it, whatever it is, what is served is made what the ledger says.
+        """
+        try:
+            yield
+        except AnsweredBadly:
+            raise  # it is raised when the change has been undone
+        except Exception as error:
+            self.unsettled.set()
+            self._note_astray(InternalError.of(error))
+            await self._settle(pause_mode)
+            raise
+
+    async def _settle(self, pause_mode: str | None = None) -> None:
+        """Serve what the ledger says; if that cannot be had, `astray` says why."""
+        # What is served is known to be right under this revision: it was before the change.
+        revision = self.progress.revision
+        error: EditError | None = None
+        try:
+            await self._take_in_unseen()
+        except EditError as unread:
+            error = unread
+        try:
+            await self._serve_ledger(revision, pause_mode)
+        except EditError as refused:
+            error = refused
+        self._note_astray(error)
+        if error is not None:
+            logger.error("What is served may not be what is recorded: %s", error.message)
+
+    def _note_astray(self, error: EditError | None) -> None:
+        self.astray = error
+        ASTRAY.set(error is not None)
+
+    async def _take_in_unseen(self) -> None:
+        """Take in events that an append recorded though it failed."""
+        events = await asyncio.to_thread(self._ledger.catch_up)
+        edit_ids = dict.fromkeys(event.subject for event in events if event.kind == EDIT)
+        self._update_indexes(self._ledger.get(edit_id) for edit_id in edit_ids)
+
+    async def mend(self) -> list[Edit]:
+        """Serve what the ledger says, and return the edits that are unfinished.
+
+        Raises EditError if it cannot be served yet; `unsettled` is still set then.
+        """
+        async with self.lock:
+            await self._settle()
+            if self.astray is not None:
+                raise self.astray
+            self.unsettled.clear()
+            return [edit for edit in self._not_ended() if edit.status in UNFINISHED]
 
     async def resume(self) -> list[list[Edit]]:
         """Apply the ledger as its new leader; returns the jobs that the one before left.
@@ -114,9 +186,19 @@ class EditLifecycle:
         """Record new edits, all or none; raises as `FactConflicts.require_allowed` does."""
         for proposal in proposals:
             self.conflicts.require_allowed(proposal.request)
-        edits = await asyncio.to_thread(self._ledger.propose, proposals)
+        try:
+            edits = await asyncio.to_thread(self._ledger.propose, proposals)
+        except StoreError:
+            self.unsettled.set()  # they may have been recorded
+            raise
         self._update_indexes(edits)
         return edits
+
+    async def record_split(self, split: TrafficSplit | None) -> None:
+        """Record how default traffic is split from now on."""
+        async with self.lock, self.changing():
+            await asyncio.to_thread(self._ledger.record_split, split)
+            self.progress.advance(self._ledger.revision)
 
     def jobs(self, edits: Sequence[Edit]) -> list[list[Edit]]:
         """Group edits that take effect together: of the same method, set and pause mode."""
@@ -131,7 +213,10 @@ class EditLifecycle:
         """Bring the edits of one job into effect in one step, or let them fail.
 
         Earlier edits of the same facts are superseded. Edits that an error names fail, those
-        rolled back meanwhile are left out, and the rest is tried again; see `retries`.
+        rolled back meanwhile are left out, and the rest is tried again; see `retries`. An error
+        of any other kind fails them all.
+
+        Raises StoreError if not even that can be recorded: then they are unfinished.
         """
         while job:
             try:
@@ -142,6 +227,9 @@ class EditLifecycle:
                         await self.activate(retry)
                     return
                 job = await self._fail(job, error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is these edits' failure
+                report_fault("edits", error)
+                job = await self._fail(job, InternalError.of(error))
             else:
                 return
 
@@ -149,7 +237,7 @@ class EditLifecycle:
         """Record that the edits which the error names failed, or all; returns the others."""
         reasons = reasons_of(error, job) or dict.fromkeys((e.id for e in job), error.message)
         bad = error if isinstance(error, AnsweredBadly) else AnsweredBadly("")
-        async with self.lock:
+        async with self.lock, self.changing():
             unfinished = self._unfinished(job)
             steps = [
                 Step(
@@ -174,14 +262,15 @@ class EditLifecycle:
 
     async def _compute_and_apply(self, job: Sequence[Edit]) -> None:
         method = self._by_name[job[0].request.method]
-        async with self.lock:
+        async with self.lock, self.changing():
             job = await self._set_status(self._unfinished(job), Status.COMPUTING)
         while job:
             computed = await method.compute(self._change_adding(job))
             async with self.lock:
                 job = self._unfinished(job)
                 if job and method.ready(self._change_adding(job), computed):
-                    await self._apply(job, computed)
+                    async with self.changing(job[0].request.pause_mode):
+                        await self._apply(job, computed)
                     return
 
     async def _apply(self, job: Sequence[Edit], computed: Any) -> None:
@@ -219,11 +308,11 @@ class EditLifecycle:
             return await self.judging.judge(baseline), told
         except AnsweredBadly as bad:
             bad.told = {**told, **bad.told}
-            # The reversal needs a revision of its own: weights are named after it.
-            job = await self._set_status(job, Status.COMPUTING)
             method, reverse = self._by_name[job[0].request.method], change.reverse
             try:
-                await method.apply(reverse, await method.compute(reverse), job[-1].revision)
+                # Weights are named after revisions, and these are those of the one before.
+                before = self.progress.revision
+                await method.apply(reverse, await method.compute(reverse), before)
             except EditError as error:
                 ids = ", ".join(bad.reasons)
                 logger.error("%s cannot be taken back: %s", ids, error.message)  # noqa: TRY400
@@ -245,7 +334,7 @@ class EditLifecycle:
         while True:
             edit_id = await self.telling.next()
             try:
-                async with self.lock:
+                async with self.lock, self.changing():
                     edit = self._ledger.get(edit_id)
                     if told := await self.telling.ask_again(edit):
                         (edit,) = await self._record([Step(edit_id, Status.ACTIVE, told=told)])
@@ -258,10 +347,15 @@ class EditLifecycle:
 
         Raises:
             UnknownEdit: there is no such edit.
-            ConflictingState: it is rolled back already, or failed, or its set is frozen.
+            ConflictingState: it has ended and is not served, or its set is frozen.
             EditError: the rest of its batch could not be computed, or the engine refused; the
                 edit is as it was.
         """
+        if self.astray is not None:
+            async with self.lock:
+                await self._settle()
+        if self.astray is not None:
+            raise self.astray
         while True:
             edit = self._get_changeable(edit_id)
             method = self._by_name[edit.request.method]
@@ -269,10 +363,11 @@ class EditLifecycle:
             computed = await method.compute(self._change_removing(edit)) if was_active else None
             async with self.lock:
                 edit = self._get_changeable(edit_id)
-                if edit.status is not Status.ACTIVE:
-                    return await self._roll_back_inactive(edit)
-                if was_active and method.ready(self._change_removing(edit), computed):
-                    return await self._roll_back_active(edit, computed)
+                async with self.changing(edit.request.pause_mode):
+                    if edit.status is not Status.ACTIVE:
+                        return await self._roll_back_inactive(edit)
+                    if was_active and method.ready(self._change_removing(edit), computed):
+                        return await self._roll_back_active(edit, computed)
 
     async def _roll_back_inactive(self, edit: Edit) -> Edit:
         """What the edit superseded is superseded by its successor from now on."""
@@ -280,8 +375,11 @@ class EditLifecycle:
             Step(edit_id, Status.SUPERSEDED, superseded_by=edit.superseded_by)
             for edit_id in self._supersession.superseded_by(edit.id)
         ]
+        method = self._by_name[edit.request.method]
         *_, rolled_back = await self._record([*earlier, Step(edit.id, Status.ROLLED_BACK)])
-        await self._by_name[edit.request.method].forget([rolled_back])
+        if method.serves(edit.id):
+            await self._serve_ledger(rolled_back.revision, edit.request.pause_mode)
+        await method.forget([rolled_back])
         return rolled_back
 
     async def _roll_back_active(self, edit: Edit, computed: Any) -> Edit:
@@ -321,11 +419,15 @@ class EditLifecycle:
         )
 
     def _get_changeable(self, edit_id: str) -> Edit:
-        """The edit; raises ConflictingState if it has ended or its set is frozen."""
+        """The edit; raises ConflictingState if it has ended, or its set is frozen.
+
+        One that has ended and is served all the same can be changed.
+        """
         edit = self._ledger.get(edit_id)
-        if edit.status is Status.ROLLED_BACK:
+        served = self._by_name[edit.request.method].serves(edit_id)
+        if edit.status is Status.ROLLED_BACK and not served:
             raise ConflictingState(f"{edit_id} is rolled back already.", code="already_rolled_back")
-        if edit.status is Status.FAILED:
+        if edit.status is Status.FAILED and not served:
             raise ConflictingState(
                 f"{edit_id} failed and is not in effect; there is nothing to take back.",
                 code="edit_failed",

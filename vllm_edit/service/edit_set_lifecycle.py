@@ -40,6 +40,7 @@ class EditSetLifecycle:
         Raises:
             InvalidEditSet: no set can have that name.
             ConflictingState: a set of that name exists.
+            EditError: the engine refused; there is no such set.
         """
         check_name(name)
         async with self._edits.lock:
@@ -47,16 +48,21 @@ class EditSetLifecycle:
                 raise ConflictingState(
                     f"There is an edit set {name!r} already.", code="edit_set_exists"
                 )
-            created = await self._edits.record_set(EditSet.new(name, owner, probes))
-            for method in self._methods:
-                change = MethodChange(variants=(name,))
-                await method.apply(change, await method.compute(change), created.revision)
-            self._edits.progress.advance(created.revision)
+            async with self._edits.changing():
+                created = await self._edits.record_set(EditSet.new(name, owner, probes))
+                try:
+                    for method in self._methods:
+                        change = MethodChange(variants=(name,))
+                        await method.apply(change, await method.compute(change), created.revision)
+                except EditError:
+                    await self._edits.record_set(created, deleted=True)
+                    raise
+                self._edits.progress.advance(created.revision)
         return created
 
     async def freeze(self, name: str, frozen: bool) -> EditSet:
         """Let no edit join or leave the set, or let them again; raises UnknownEditSet."""
-        async with self._edits.lock:
+        async with self._edits.lock, self._edits.changing():
             changed = replace(self._ledger.edit_set(name), frozen=frozen)
             after = await self._edits.record_set(changed)
             self._edits.progress.advance(after.revision)
@@ -87,7 +93,8 @@ class EditSetLifecycle:
                 changes = self._changes(name, (DEFAULT,), adding=active)
                 if not _ready(changes, computed):
                     continue
-                after = await self._change_default(before, changes, computed, active)
+                async with self._edits.changing():
+                    after = await self._change_default(before, changes, computed, active)
                 self._edits.progress.advance(after.revision)
                 return after
 
@@ -144,8 +151,7 @@ class EditSetLifecycle:
             reverse = [(method, change.reverse) for method, change in reversed(changes)]
             computed = {method: await method.compute(change) for method, change in reverse}
             try:
-                revision = (await self._edits.record_set(before)).revision
-                await self._apply(reverse, computed, revision)
+                await self._apply(reverse, computed, self._edits.progress.revision)
             except EditError as error:
                 logger.error("%s stays active: %s", before.name, error.message)  # noqa: TRY400
                 return {**told, **bad.told}
@@ -168,21 +174,29 @@ class EditSetLifecycle:
             changes = self._changes(name, edit_set.variants, adding=False)
             computed = {method: await method.compute(change) for method, change in changes}
             places = self._edits.telling.places(e for e in edits if e.status is Status.ACTIVE)
-            steps = [Step(edit.id, Status.ROLLED_BACK) for edit in edits]
-            after = await self._edits.record_set(edit_set, steps, deleted=True)
-            try:
-                await self._apply(changes, computed, after.revision)
-            except EditError:
-                undone = [Step(e.id, e.status, superseded_by=e.superseded_by) for e in edits]
-                await self._edits.record_set(edit_set, undone)
-                raise
+            async with self._edits.changing():
+                after = await self._record_and_end(edit_set, edits, changes, computed)
             self._edits.progress.advance(after.revision)
             for method, change in changes:
                 others = [variant for variant in change.variants if variant != name]
                 self._edits.follow_up(method, replace(change, variants=others), places)
             for method in self._methods:
-                await method.drop(name)
                 await method.forget([e for e in edits if e.request.method in method.names])
+        return after
+
+    async def _record_and_end(
+        self, edit_set: EditSet, edits: Sequence[Edit], changes: Changes, computed: Computed
+    ) -> EditSet:
+        steps = [Step(edit.id, Status.ROLLED_BACK) for edit in edits]
+        after = await self._edits.record_set(edit_set, steps, deleted=True)
+        try:
+            await self._apply(changes, computed, after.revision)
+        except EditError:
+            undone = [Step(e.id, e.status, superseded_by=e.superseded_by) for e in edits]
+            await self._edits.record_set(edit_set, undone)
+            raise
+        for method in self._methods:
+            await method.drop(edit_set.name)
         return after
 
     def _require_not_in_split(self, edit_set: EditSet) -> None:
@@ -209,16 +223,9 @@ class EditSetLifecycle:
         return [edit for edit in self._ledger.edits() if edit.request.edit_set == name]
 
     async def _apply(self, changes: Changes, computed: Computed, revision: int) -> None:
-        """Make every method's change effective, or none."""
-        applied = []
-        try:
-            for method, change in changes:
-                await method.apply(change, computed[method], revision)
-                applied.append((method, change.reverse))
-        except EditError:
-            for method, reverse in reversed(applied):
-                await method.apply(reverse, await method.compute(reverse), revision)
-            raise
+        """Make every method's change effective; after an error, `changing` undoes those made."""
+        for method, change in changes:
+            await method.apply(change, computed[method], revision)
 
 
 def _ready(changes: Changes, computed: Computed) -> bool:

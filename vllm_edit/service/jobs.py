@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import chain, groupby
 
 from vllm_edit.domain.edit import Edit
-from vllm_edit.domain.errors import AnsweredBadly, ComputeFailed, EditError
+from vllm_edit.domain.errors import AnsweredBadly, ComputeFailed, EditError, StoreError
 
 
 def group_by(edits: Sequence[Edit], key: Callable[[Edit], Hashable]) -> list[list[Edit]]:
@@ -30,7 +30,7 @@ def retries(job: Sequence[Edit], error: EditError) -> list[list[Edit]]:
     between them.
     """
     parts = group_by(job, lambda edit: edit.group)
-    if len(parts) == 1:
+    if len(parts) == 1 or isinstance(error, StoreError):
         return []
     reasons = reasons_of(error, job)
     if not reasons:

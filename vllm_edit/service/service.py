@@ -9,7 +9,7 @@ from typing import Any, TypeVar, assert_never
 
 from vllm_edit.domain.edit import Edit, EditRequest, Proposal
 from vllm_edit.domain.edit_set import EditSet
-from vllm_edit.domain.errors import EditError, InvalidSplit, QueueFull, StoreError, UnknownVariant
+from vllm_edit.domain.errors import EditError, InvalidSplit, QueueFull, UnknownVariant
 from vllm_edit.domain.method import Method
 from vllm_edit.domain.own_answers import OwnAnswers
 from vllm_edit.domain.probe import Probes
@@ -19,6 +19,7 @@ from vllm_edit.ledger import Ledger
 from vllm_edit.memory.variant_memory import MEMPROMPT
 from vllm_edit.probes.gate import ProbeGate
 from vllm_edit.probes.teller import Teller
+from vllm_edit.processes.supervision import in_background, report_fault, supervised
 from vllm_edit.service.commands import (
     ActivateSet,
     CreateSet,
@@ -41,16 +42,20 @@ T = TypeVar("T")
 
 MAX_QUEUE = Settings().max_queue
 _RETRY_SECONDS = 5.0
+MEND_SECONDS = 5.0
+"""How long after a failure it is tried again to serve and to finish what the ledger holds."""
 
 
 class EditService:
     """Accepts edits, brings them into effect and rolls them back.
 
     Every step is in the ledger before its effect, and in effect before the answer, so that an
-    acknowledged edit survives a killed process. A command runs to its end even if its caller is
-    cancelled. At most ``max_queue`` edits wait or are computed. ``gate`` judges edits with probes;
-    ``probes`` are those of weight edits that have no others. ``teller`` asks edits in effect their
-    own prompts; at most ``told_again`` are asked again after a change. Lives on one event loop.
+    acknowledged edit survives a killed process. Edits that cannot be finished because the ledger
+    cannot be written are returned as they are, and finished later. A command runs to its end even
+    if its caller is cancelled. At most ``max_queue`` edits wait or are computed. ``gate`` judges
+    edits with probes; ``probes`` are those of weight edits that have no others. ``teller`` asks
+    edits in effect their own prompts; at most ``told_again`` are asked again after a change. Lives
+    on one event loop.
     """
 
     def __init__(
@@ -81,6 +86,11 @@ class EditService:
         """Revision of the latest change that is in effect; 0 before the first."""
         return self._lifecycle.progress.revision
 
+    @property
+    def settled(self) -> bool:
+        """Whether what is served is known to be what is recorded; after a failure, not at once."""
+        return not self._lifecycle.unsettled.is_set()
+
     def labels(self, variant: str) -> list[str]:
         """Names of the methods that affect every answer of a variant (weight edits)."""
         return [label for method in self._methods for label in method.labels(variant)]
@@ -91,7 +101,7 @@ class EditService:
         Raises EditError if that fails; then nothing must be served.
         """
         await self._lifecycle.apply_ledger()
-        self._tasks += [asyncio.create_task(_prepare(method)) for method in self._methods]
+        self._tasks += [in_background("preparation", method.prepare) for method in self._methods]
 
     async def lead(self) -> None:
         """Finish the edits that were left unfinished, and accept new ones from now on.
@@ -99,10 +109,11 @@ class EditService:
         The caller leads the ledger. Raises EditError if the store cannot be brought into effect.
         """
         for job in await self._lifecycle.resume():
-            await self._lifecycle.activate(job)
+            await self._activate(job)
         self._tasks += [
-            asyncio.create_task(self._work()),
-            asyncio.create_task(self._lifecycle.ask_again()),
+            supervised("edits", self._work),
+            supervised("telling", self._lifecycle.ask_again),
+            supervised("mending", self._mend),
         ]
 
     @property
@@ -193,7 +204,7 @@ class EditService:
         self._check(requests)
         edits, quick = await asyncio.shield(self._propose(requests))
         for job in quick:
-            await asyncio.shield(self._lifecycle.activate(job))
+            await asyncio.shield(self._activate(job))
         if wait:
             for edit in edits:
                 if event := self._finished.get(edit.id):
@@ -237,11 +248,7 @@ class EditService:
         """
         for variant in split.weights if split else ():
             self._require_shared(variant)
-        await self._while_no_edit_joins(self._record_split(split))
-
-    async def _record_split(self, split: TrafficSplit | None) -> None:
-        await asyncio.to_thread(self._ledger.record_split, split)
-        self._lifecycle.progress.advance(self._ledger.revision)
+        await self._while_no_edit_joins(self._lifecycle.record_split(split))
 
     def _require_shared(self, variant: str) -> None:
         if variant in RESERVED:
@@ -337,20 +344,28 @@ class EditService:
                 await self._activate(job)
 
     async def _activate(self, job: Sequence[Edit]) -> None:
+        """Raises nothing: edits that cannot even fail, as the ledger cannot be written, stay
+        unfinished in it, and `_mend` resumes them."""
         try:
             await self._lifecycle.activate(job)
-        except StoreError as error:
-            # They stay unfinished in the ledger, and the next start resumes them.
-            ids = ", ".join(edit.id for edit in job)
-            logger.error("%s: left as they are: %s", ids, error.message)  # noqa: TRY400
+        except Exception as error:  # noqa: BLE001 - the jobs behind this one must have their turn
+            logger.warning("%s: left as they are.", ", ".join(edit.id for edit in job))
+            report_fault("edits", error)
+            self._lifecycle.unsettled.set()
         finally:
             for edit in job:
-                self._finished.pop(edit.id).set()
+                if event := self._finished.pop(edit.id, None):
+                    event.set()
 
-
-async def _prepare(method: Method) -> None:
-    """Prepare for the first edit; if this fails, that edit reports it again."""
-    try:
-        await method.prepare()
-    except EditError as error:
-        logger.warning("%s is not ready: %s", ", ".join(sorted(method.names)), error.message)
+    async def _mend(self) -> None:
+        """After a failed write or effect, bring everything to where the ledger says it is."""
+        while True:
+            await self._lifecycle.unsettled.wait()
+            await asyncio.sleep(MEND_SECONDS)
+            try:
+                unfinished = await self._lifecycle.mend()
+            except EditError:
+                continue  # it is logged, and tried again
+            left = [edit for edit in unfinished if edit.id not in self._finished]
+            for job in self._lifecycle.jobs(left):
+                await self._activate(job)

@@ -121,6 +121,9 @@ class WeightMethod:
     def edits_by_variant(self) -> EditsByVariant:
         return self._views
 
+    def serves(self, edit_id: str) -> bool:
+        return edit_id in self._places
+
     async def tidy(self, edits: Sequence[Edit]) -> None:
         await self._store.keep_only({_group(edit) for edit in edits})
 
