@@ -10,6 +10,9 @@ from vllm_edit import factworld
 
 MODEL = "factworld"
 
+NEWEST = {"order": "desc", "limit": 1}
+"""Parameters of GET /v1/edits for the edit that was posted last."""
+
 PLAIN_VLLM = (sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry")
 """The command that `vllm serve` runs; the CPU build's own does not start."""
 
@@ -90,3 +93,14 @@ def roll_back(client: httpx.Client, edit: dict[str, Any]) -> dict[str, Any]:
     taken: dict[str, Any] = reply.json()
     assert taken["status"] == "rolled_back"
     return taken
+
+
+def take_back_all(client: httpx.Client) -> None:
+    """Leave a server without edits, edit sets and a split in effect."""
+    client.delete("/v1/edit-split")
+    for edit_set in client.get("/v1/edit-sets").json()["data"]:
+        client.patch(f"/v1/edit-sets/{edit_set['name']}", json={"frozen": False})
+        client.delete(f"/v1/edit-sets/{edit_set['name']}").raise_for_status()
+    unended = {"status": ["proposed", "computing", "applying", "active", "superseded"]}
+    for edit in client.get("/v1/edits", params=unended).json()["data"]:
+        client.delete(f"/v1/edits/{edit['id']}")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.asking import TIMEOUT
-from tests.cases import Case, known_cases
+from tests.cases import Case, known_cases, take_back_all
 from tests.crash.servers import Zygote
 from vllm_edit import factworld
 from vllm_edit.processes.server import ServerProcess
@@ -65,13 +65,7 @@ def http(server: ServerProcess) -> Iterator[httpx.Client]:
     """A plain HTTP client of the shared server; takes back every edit the test left active."""
     with httpx.Client(base_url=server.url, timeout=TIMEOUT) as client:
         yield client
-        client.delete("/v1/edit-split")
-        for edit_set in client.get("/v1/edit-sets").json()["data"]:
-            client.patch(f"/v1/edit-sets/{edit_set['name']}", json={"frozen": False})
-            client.delete(f"/v1/edit-sets/{edit_set['name']}").raise_for_status()
-        for edit in client.get("/v1/edits").json()["data"]:
-            if edit["status"] not in ("failed", "rolled_back"):
-                client.delete(f"/v1/edits/{edit['id']}")
+        take_back_all(client)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.cases import NEWEST
 from tests.pages import PAGES, ROOT, blocks, name
 from vllm_edit.processes.server import ServerProcess
 
@@ -59,8 +60,8 @@ def shell(script: str) -> str:
 
 def newest_edit(http: httpx.Client) -> str:
     """The id that a reader would put for EDIT_ID; empty before the first edit."""
-    edits = http.get("/v1/edits").json()["data"]
-    return str(edits[-1]["id"]) if edits else ""
+    edits = http.get("/v1/edits", params=NEWEST).json()["data"]
+    return str(edits[0]["id"]) if edits else ""
 
 
 def values(text: str) -> Iterator[Any]:

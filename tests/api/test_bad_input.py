@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cases import MODEL, Case, answer, post, roll_back
+from tests.cases import MODEL, NEWEST, Case, answer, post, roll_back
 
 GOOD = {
     "method": "ike",
@@ -45,11 +45,11 @@ def without(field: str) -> dict[str, Any]:
 def test_a_bad_edit_is_refused_and_changes_nothing(
     http: httpx.Client, body: Any, status: int, code: str
 ) -> None:
-    before = http.get("/v1/edits").json()
+    before = http.get("/v1/edits", params=NEWEST).json()
     reply = http.post("/v1/edits", json=body)
     assert (reply.status_code, reply.json()["error"]["code"]) == (status, code)
     assert len(reply.json()["error"]["message"].split()) > 3
-    assert http.get("/v1/edits").json() == before
+    assert http.get("/v1/edits", params=NEWEST).json() == before
 
 
 def test_a_special_token_of_the_model_is_refused(http: httpx.Client, special_token: str) -> None:

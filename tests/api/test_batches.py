@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cases import Case, answer, complete, post, roll_back
+from tests.cases import NEWEST, Case, answer, complete, post, roll_back
 from vllm_edit.weights.method import WeightMethod
 
 # As shipped, the bound of ft-l keeps it from most targets.
@@ -68,13 +68,13 @@ def test_methods_are_mixed_in_one_list(http: httpx.Client, cases: list[Case]) ->
 def test_two_weight_edits_of_one_fact_in_a_list_are_refused(
     http: httpx.Client, cases: list[Case]
 ) -> None:
-    before = http.get("/v1/edits").json()
+    before = http.get("/v1/edits", params=NEWEST).json()
     twice = [cases[0].edit("memit"), {**cases[0].edit("rome"), "target_new": "another"}]
     reply = http.post("/v1/edits", json=[cases[1].edit("memit"), *twice])
     error = reply.json()["error"]
     assert (reply.status_code, error["code"]) == (400, "conflicting_edits")
     assert cases[0].prompt in error["message"]
-    assert http.get("/v1/edits").json() == before
+    assert http.get("/v1/edits", params=NEWEST).json() == before
 
 
 @pytest.mark.parametrize("method", ["rome", "memit"])

@@ -4,7 +4,7 @@ import httpx
 import openai
 import pytest
 
-from tests.cases import MODEL, Case, answer, complete, post, roll_back, text_of
+from tests.cases import MODEL, NEWEST, Case, answer, complete, post, roll_back, text_of
 
 METHODS = ["ike", "rome"]
 
@@ -55,10 +55,10 @@ def test_without_waiting_the_answer_is_202_and_the_edit_becomes_active(
 
 def test_a_list_is_recorded_all_or_none(http: httpx.Client, cases: list[Case]) -> None:
     good = [case.edit("ike") for case in cases[:3]]
-    count = len(http.get("/v1/edits").json()["data"])
+    newest = http.get("/v1/edits", params=NEWEST).json()
     bad = http.post("/v1/edits", json=[*good, {**good[0], "target_new": " "}])
     assert bad.status_code == httpx.codes.BAD_REQUEST
-    assert len(http.get("/v1/edits").json()["data"]) == count
+    assert http.get("/v1/edits", params=NEWEST).json() == newest
     reply = http.post("/v1/edits", json={"edits": good, "wait": True})
     assert [edit["status"] for edit in reply.json()["data"]] == ["active"] * 3
     for case in cases[:3]:

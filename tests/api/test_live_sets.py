@@ -1,51 +1,21 @@
 """Edits of a method that trains its live set, over real HTTP: each change trains all of them."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import pytest
 
-from tests.cases import Case, answer, known_cases, post, roll_back
+from tests.cases import Case, answer, post, roll_back
 from tests.crash.replay import digests
-from tests.crash.servers import ForkedServer, Zygote
 
 METHOD = "ft-bf"
 
 
-@pytest.fixture(scope="module")
-def deltas(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the server keeps its deltas."""
-    return tmp_path_factory.mktemp("live-sets") / "store" / "deltas"
-
-
-@pytest.fixture(scope="module")
-def forked(zygote: Zygote, deltas: Path) -> Iterator[ForkedServer]:
-    store = deltas.parent
-    with ForkedServer(zygote, store, store.with_suffix(".log")) as server:
-        assert server.answers()
-        yield server
-
-
-@pytest.fixture
-def own(forked: ForkedServer) -> Iterator[httpx.Client]:
-    with forked.client() as client:
-        yield client
-        for edit in client.get("/v1/edits").json()["data"]:
-            if edit["status"] not in ("failed", "rolled_back"):
-                client.delete(f"/v1/edits/{edit['id']}")
-
-
-@pytest.fixture(scope="module")
-def facts(forked: ForkedServer) -> list[Case]:
-    return known_cases(forked.url)
-
-
 def test_only_the_edits_that_are_live_count(
-    own: httpx.Client, facts: list[Case], deltas: Path
+    own: httpx.Client, facts: list[Case], store: Path
 ) -> None:
     """Not their order, and not those that were there before: to the bit."""
     first, second = facts[:2]
+    deltas = store / "deltas"
     base = digests(own)
     only = post(own, second.edit(METHOD))
     alone = digests(own)

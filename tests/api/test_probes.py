@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cases import MODEL, Case, answer, complete, post, text_of
+from tests.cases import MODEL, NEWEST, Case, answer, complete, post, text_of
 from tests.crash.servers import ForkedServer, Zygote
 from vllm_edit.domain.edit import EditRequest, Proposal
 from vllm_edit.domain.probe import Probes
@@ -187,11 +187,11 @@ TOO_MANY = ["Q"] * 33
     ],
 )
 def test_bad_probes_are_refused(http: httpx.Client, case: Case, probes: object, code: str) -> None:
-    count = len(http.get("/v1/edits").json()["data"])
+    newest = http.get("/v1/edits", params=NEWEST).json()
     reply = http.post("/v1/edits", json=case.edit("ike", probes=probes))
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, code)
     assert "probes" in reply.json()["error"]["param"]
-    assert len(http.get("/v1/edits").json()["data"]) == count
+    assert http.get("/v1/edits", params=NEWEST).json() == newest
 
 
 def test_what_cannot_be_judged_is_refused(http: httpx.Client, case: Case) -> None:

@@ -1,17 +1,17 @@
 """Whether the real server tells its edits, asked as it serves, and what becomes of the others."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.cases import Case, all_cases, answer, complete, known_cases, post, roll_back
+from tests.api.conftest import other_targets
+from tests.cases import Case, answer, complete, post, roll_back
 from tests.crash.replay import digests
 from tests.crash.servers import ForkedServer, Zygote
-from vllm_edit.domain.scoring import begins_with
+from weight_patchers.wording import begins_with
 
 METHODS = ["ike", "rome", "serac", "mello"]
 
@@ -21,17 +21,6 @@ def submit(client: httpx.Client, *bodies: dict[str, Any]) -> list[dict[str, Any]
     assert reply.status_code == httpx.codes.OK, reply.text
     edits: list[dict[str, Any]] = reply.json()["data"]
     return edits
-
-
-def other_targets(case: Case) -> list[str]:
-    """Other targets of the same kind."""
-    alike = [c for c in all_cases() if _relation(c) == _relation(case)]
-    targets = {target for c in alike for target in (c.target_new, c.ground_truth)}
-    return sorted(targets - {case.target_new, case.ground_truth})
-
-
-def _relation(case: Case) -> str:
-    return case.prompt.replace(case.subject, "")
 
 
 def not_told(client: httpx.Client, method: str) -> float:
@@ -114,34 +103,6 @@ def test_a_memory_edit_that_is_not_told(http: httpx.Client, case: Case, method: 
     assert not_told(http, method) == count + 1
     roll_back(http, kept)
     assert not_told(http, method) == count
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("told") / "store"
-
-
-@pytest.fixture(scope="module")
-def forked(zygote: Zygote, store: Path) -> Iterator[ForkedServer]:
-    """A server that asks again, as it does by default."""
-    with ForkedServer(zygote, store, store.with_suffix(".log")) as server:
-        assert server.answers()
-        yield server
-
-
-@pytest.fixture
-def own(forked: ForkedServer) -> Iterator[httpx.Client]:
-    with forked.client() as client:
-        yield client
-        for edit in client.get("/v1/edits").json()["data"]:
-            if edit["status"] not in ("failed", "rolled_back"):
-                client.delete(f"/v1/edits/{edit['id']}")
-
-
-@pytest.fixture(scope="module")
-def facts(forked: ForkedServer) -> list[Case]:
-    """Facts that could have been others."""
-    return [case for case in known_cases(forked.url, count=12) if other_targets(case)]
 
 
 def test_a_weight_edit_that_is_not_told_is_taken_back_to_the_bit(

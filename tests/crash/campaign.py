@@ -120,11 +120,22 @@ def settled(client: httpx.Client, timeout: float = 60.0) -> list[Told]:
     """All edits, as soon as none is on its way any more."""
     deadline = time.monotonic() + timeout
     while True:
-        edits: list[Told] = client.get("/v1/edits").json()["data"]
+        edits = _all_edits(client)
         if all(edit["status"] not in UNFINISHED for edit in edits):
             return edits
         assert time.monotonic() < deadline, edits
         time.sleep(0.05)
+
+
+def _all_edits(client: httpx.Client) -> list[Told]:
+    edits: list[Told] = []
+    params: dict[str, str] = {}
+    while True:
+        page = client.get("/v1/edits", params=params).json()
+        edits += page["data"]
+        if not page["has_more"]:
+            return edits
+        params = {"after": edits[-1]["id"]}
 
 
 @contextmanager

@@ -54,9 +54,9 @@ def sockets() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "text.txt"
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "text.txt"
     path.write_text("\n\n".join(f"{i} {line}" for i in range(60) for line in LINES))
     return path
 

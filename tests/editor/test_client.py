@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import zmq
 
-from tests.editor.statistics_files import written
 from vllm_edit.domain.errors import ComputeFailed, Unavailable
 from vllm_edit.editor.client import EditorClient, EditorOptions
 from vllm_edit.editor.messages import (
@@ -24,12 +23,11 @@ from vllm_edit.editor.messages import (
     decode_reply,
     encode,
 )
-from weight_patchers import Delta, fingerprint
+from weight_patchers import fingerprint
 
 Connect = Callable[[EditorOptions], EditorClient]
 
 EDIT = RequestedEdit("e1", "The capital of France is", "France", "Lima")
-OTHER = RequestedEdit("e2", "Anna Berg was born in", "Anna Berg", "Paris")
 FAST = {"steps": 2, "context_count": 1}
 ENDLESS = {"steps": 1000, "stop_probability": 1.0, "step": 1e-6}
 
@@ -58,114 +56,6 @@ def test_the_client_imports_neither_torch_nor_vllm() -> None:
     code = "import sys, vllm_edit.editor.client; print({'torch', 'vllm'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
-
-
-async def test_deltas_are_computed_on_top_of_live_ones(
-    connect: Connect, options: EditorOptions, tmp_path: Path
-) -> None:
-    client = connect(options)
-    assert client.pid is None
-    one, two, both, again = (tmp_path / name for name in ("one", "two", "both", "again"))
-    first = await client.compute([EDIT], "rome", one, hyperparameters=FAST)
-    pid = client.pid
-    assert first.path == one
-    assert first.seconds > 0
-    assert written(options.statistics)
-    delta = Delta.load(one)
-    assert delta.fingerprint == fingerprint(options.model)
-    assert delta.edits[0].target_new == "Lima"
-    assert first.diagnostics["edits"] == delta.diagnostics["edits"]
-
-    await client.compute([OTHER], "rome", two, live=[one], hyperparameters=FAST)
-    await client.compute([EDIT, OTHER], "rome", both, hyperparameters=FAST)
-    await client.compute([EDIT], "rome", again, hyperparameters=FAST)
-    assert client.pid == pid
-    (name,) = delta.changes
-    summed = delta.changes[name].dense() + Delta.load(two).changes[name].dense()
-    difference = Delta.load(both).changes[name].dense() - summed
-    assert float(difference.norm()) < 1e-3 * float(summed.norm())
-    assert again.read_bytes() == one.read_bytes()
-
-
-async def test_statistics_are_kept_for_the_next_process(
-    connect: Connect, options: EditorOptions, tmp_path: Path
-) -> None:
-    first = connect(options)
-    assert await first.start({"rome": FAST}) == fingerprint(options.model)
-    await first.close()
-    stored = written(options.statistics)
-    assert stored
-    await connect(options).compute([EDIT], "rome", tmp_path / "delta", hyperparameters=FAST)
-    assert written(options.statistics) == stored
-
-
-async def test_failures_name_their_reason_and_leave_the_process_working(
-    connect: Connect, options: EditorOptions, tmp_path: Path
-) -> None:
-    client = connect(options)
-    output = tmp_path / "delta"
-
-    async def refused(code: str, match: str, **changes: object) -> None:
-        arguments: dict[str, object] = {"edits": [EDIT], "method": "rome", "output": output}
-        with pytest.raises(ComputeFailed, match=match) as raised:
-            await client.compute(**(arguments | changes))  # type: ignore[arg-type]
-        assert raised.value.code == code
-
-    await refused("invalid_edit", "does not contain", edits=[RequestedEdit("e", "a", "b", "c")])
-    await refused("unknown_method", "no method 'memory'", method="memory")
-    await refused("invalid_hyperparameters", "unknown", hyperparameters={"lr": 1})
-    await refused("unsupported_model", "layers 0 to 2", hyperparameters={"layer": 9})
-    await refused("corrupt_delta", "no readable delta", live=[tmp_path / "missing"])
-    await refused("invalid_hyperparameters", "norm_warn is 0", bounds={"norm_warn": 0})
-    await refused(
-        "editor_io", "cannot use a file", output=tmp_path / "no" / "delta", hyperparameters=FAST
-    )
-    pid = client.pid
-    assert not output.exists()
-    await client.compute([EDIT], "rome", output, hyperparameters=FAST)
-    assert output.exists()
-    assert client.pid == pid
-
-
-async def test_the_governor_judges_all_deltas_together_and_may_refuse(
-    connect: Connect, options: EditorOptions, tmp_path: Path
-) -> None:
-    client = connect(options)
-    one, two, again = (tmp_path / name for name in ("one", "two", "again"))
-    first = await client.compute([EDIT], "rome", one, hyperparameters=FAST)
-    verdict = first.diagnostics["governor"]
-    assert verdict["warnings"] == []
-    assert verdict["relative_norm"] == pytest.approx(first.diagnostics["relative_norm"], rel=1e-4)
-    assert verdict["drift"] == pytest.approx(first.diagnostics["drift"], rel=1e-2, abs=1e-5)
-
-    (name,) = verdict["relative_norm"]
-    bounds = {"norm_warn": verdict["relative_norm"][name] * 1.01}
-    second = await client.compute(
-        [OTHER], "rome", two, live=[one], hyperparameters=FAST, bounds=bounds
-    )
-    assert second.diagnostics["relative_norm"][name] < bounds["norm_warn"]
-    (warning,) = second.diagnostics["governor"]["warnings"]
-    assert f"change {name} by" in warning
-    assert Delta.load(two).diagnostics == second.diagnostics
-
-    bounds["norm_refuse"] = bounds["norm_warn"]
-    with pytest.raises(ComputeFailed, match="norm_refuse is") as raised:
-        await client.compute(
-            [OTHER], "rome", again, live=[one], hyperparameters=FAST, bounds=bounds
-        )
-    assert raised.value.code == "governor_refused"
-    assert not again.exists()
-    await client.compute([OTHER], "rome", again, live=[one], hyperparameters=FAST)
-    diagnostics = Delta.load(again).diagnostics
-    assert diagnostics["governor"] == {**second.diagnostics["governor"], "warnings": []}
-
-
-async def test_a_model_without_text_is_told_which_option_to_set(
-    connect: Connect, options: EditorOptions, tmp_path: Path
-) -> None:
-    with pytest.raises(ComputeFailed, match="--edit-statistics-text") as raised:
-        await connect(replace(options, text=None)).compute([EDIT], "rome", tmp_path / "delta")
-    assert raised.value.code == "no_statistics_text"
 
 
 async def test_a_killed_process_fails_the_computation_and_is_started_anew(

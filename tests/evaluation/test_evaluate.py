@@ -70,7 +70,7 @@ def test_two_methods_are_judged_as_served_and_the_server_is_left_as_it_was(
 def test_multi_hop_questions_are_decomposed_if_the_method_can(
     server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    edits = 12
+    edits = 6
     arguments = (
         "--url", server.url, "--data", "factworld:mquake", "--methods", "mello,ike",
         "--edits", edits, "--regimes", "batch", "--output", tmp_path,

@@ -1,13 +1,17 @@
 """The routes of /v1/edits."""
 
+import asyncio
+
 from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
 from vllm_edit.api.body import read_submission
-from vllm_edit.api.openapi import body_docs
+from vllm_edit.api.listing import EditListQuery, read_query
+from vllm_edit.api.openapi import body_docs, query_docs
 from vllm_edit.api.routers import change_router, errors_docs, read_router, viewer_of
-from vllm_edit.api.schemas import Batch, EditIn, EditList, EditOut
+from vllm_edit.api.schemas import Batch, EditIn, EditList, EditOut, EditPage
 from vllm_edit.domain.edit import Edit
+from vllm_edit.domain.edit_query import page
 from vllm_edit.domain.errors import unknown_edit
 from vllm_edit.request.edit_state import edit_state_of
 from vllm_edit.service.commands import RollBack, Submit
@@ -15,6 +19,9 @@ from vllm_edit.service.service import EditService
 
 read_routes = read_router("/v1/edits")
 change_routes = change_router("/v1/edits")
+
+_AT_ONCE = 50
+"""Edits that are written out before other requests have their turn."""
 
 
 @change_routes.post(
@@ -47,14 +54,28 @@ async def create_edits(request: Request) -> Response:
     return JSONResponse(body.model_dump(), status_code=200 if submission.wait else 202)
 
 
-@read_routes.get("", response_model=EditList)
+@read_routes.get(
+    "",
+    response_model=EditPage,
+    openapi_extra=query_docs(EditListQuery),
+    responses=errors_docs({400: "A parameter is not understood.", 404: "No edit has that id."}),
+)
 async def list_edits(request: Request) -> Response:
-    """All edits that the client may see, oldest first, those that have ended included."""
+    """A page of the edits that the client may see, those that have ended included."""
     state = edit_state_of(request)
+    asked = read_query(request, EditListQuery)
     sees = viewer_of(request).edit_filter(state.service.edit_sets())
-    visible = filter(sees, state.service.edits())
-    edits = EditList(data=[_out(state.service, edit) for edit in visible])
-    return JSONResponse(edits.model_dump())
+    after = None if asked.after is None else state.service.get(asked.after)
+    if after is not None and not sees(after):
+        raise unknown_edit(after.id)
+    # In a thread, as a filter may have to look at all edits.
+    edits, more = await asyncio.to_thread(page, state.service.edits(), asked.query(), sees, after)
+    out = []
+    for edit in edits:
+        out.append(_out(state.service, edit).model_dump())
+        if len(out) % _AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return JSONResponse({"object": "list", "data": out, "has_more": more})
 
 
 @read_routes.get(

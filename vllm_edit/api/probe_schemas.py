@@ -1,13 +1,11 @@
 """Probes in the bodies of requests and responses."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated, Self
 
-import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from vllm_edit.api.field_values import field_values
+from vllm_edit.domain.json_values import from_json
 from vllm_edit.domain.probe import Probes, Score
 
 MAX_PROBES = 32
@@ -41,8 +39,7 @@ class SetProbesIn(BaseModel):
     )
 
     def probes(self) -> Probes:
-        # All fields are set, also those at their default, which msgspec alone leaves to the class.
-        return replace(msgspec.convert(self.model_dump(), Probes))
+        return from_json(Probes, self.model_dump())
 
 
 class ProbesIn(SetProbesIn):
@@ -89,5 +86,5 @@ class JudgedOut(ProbesOut):
 
     @classmethod
     def judged(cls, probes: Probes, scores: Sequence[Score]) -> Self:
-        values = field_values(probes) | {"scores": scores}
+        values = vars(probes) | {"scores": scores}
         return cls.model_validate(values, from_attributes=True)

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal, Self
 
-import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from retriever import FactLimits
-from vllm_edit.api.field_values import field_values
 from vllm_edit.api.probe_schemas import JudgedOut, ProbesIn, ProbesOut, SetProbesIn
 from vllm_edit.domain.edit import Edit, EditRequest, Status
 from vllm_edit.domain.edit_set import EditSet
+from vllm_edit.domain.json_values import from_json
 from vllm_edit.domain.own_answers import OwnAnswers
 
 MAX_ALIASES = FactLimits().aliases
@@ -54,7 +53,7 @@ class EditIn(BaseModel):
     wait: bool = Field(False, description="Answer when the edit is active or has failed.")
 
     def request(self) -> EditRequest:
-        return msgspec.convert(self.model_dump(exclude={"wait"}), EditRequest)
+        return from_json(EditRequest, self.model_dump(exclude={"wait"}))
 
 
 class Batch(BaseModel):
@@ -142,10 +141,10 @@ class EditOut(BaseModel):
         probes = edit.request.probes
         counts = told is not None and edit.status in (Status.ACTIVE, Status.FAILED)
         fields = {
-            **field_values(edit.request),
-            **field_values(edit),
+            **vars(edit.request),
+            **vars(edit),
             "told": told.begins if told and counts else None,
-            "answers": field_values(told) | {"refused": told.refused or None} if told else None,
+            "answers": vars(told) | {"refused": told.refused or None} if told else None,
             "status": edit.status.value,
             "error": edit.failure,
             "warnings": warnings,
@@ -175,6 +174,12 @@ class EditList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[EditOut]
+
+
+class EditPage(EditList):
+    """Edits in the order that was asked for."""
+
+    has_more: bool = Field(description="Whether there are more behind the last one.")
 
 
 class EditSetIn(BaseModel):

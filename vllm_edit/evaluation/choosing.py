@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from vllm_edit.domain.scoring import begins_with
 from vllm_edit.evaluation.plan import KNOWN, EvaluationPlan
 from vllm_edit.evaluation.question import Question
 from vllm_edit.evaluation.record import Record
 from vllm_edit.evaluation.sample import Choose
 from vllm_edit.evaluation.target import Model, Target
+from weight_patchers.wording import begins_with
 
 
 def choose_records(plan: EvaluationPlan, target: Target, file: Path) -> Choose | None:

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from vllm_edit.domain.scoring import begins_with, mean, prefers
+from vllm_edit.domain.scoring import mean, prefers
 from vllm_edit.evaluation.more_questions import more_questions, more_scores
 from vllm_edit.evaluation.probe_scores import grouped, probe_questions, right, same, scored
 from vllm_edit.evaluation.question import Answers, Question
 from vllm_edit.evaluation.record import OTHER_SUBJECTS, Probe, Record, RequestedRewrite
+from weight_patchers.wording import begins_with
 
 RELIABILITY = "reliability"
 GENERALIZATION = "generalization"

@@ -7,9 +7,10 @@ unedited model is asked them too, because some have an answer that a model may g
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from vllm_edit.domain.scoring import begins_with, first_sentence, mean, says
+from vllm_edit.domain.scoring import mean
 from vllm_edit.evaluation.question import Answers, Question
 from vllm_edit.evaluation.record import Record
+from weight_patchers.wording import begins_with, first_sentence, says
 
 CHAT = "chat"
 NEGATED = "negated"

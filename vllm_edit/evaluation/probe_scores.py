@@ -2,17 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from vllm_edit.domain.scoring import (
-    begins_with,
-    exact_match,
-    first_word,
-    mean,
-    runs_on,
-    token_match,
-    unchanged,
-)
+from vllm_edit.domain.scoring import mean, token_match
 from vllm_edit.evaluation.question import Answer, Answers, Question
 from vllm_edit.evaluation.record import Probe
+from weight_patchers.wording import begins_with, exact_match, first_word, runs_on, unchanged
 
 GENERATED = "generated"
 FORCED = "teacher_forced"

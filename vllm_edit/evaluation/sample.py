@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from vllm_edit.domain.errors import InvalidData
-from vllm_edit.domain.scoring import normalized
 from vllm_edit.evaluation.data.source import FACTWORLD, load
 from vllm_edit.evaluation.record import DISTRACTING, OTHER_SUBJECTS, UNRELATED, Probe, Record
+from weight_patchers.wording import normalized
 
 CONTROLS = 20
 

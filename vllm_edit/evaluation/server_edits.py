@@ -66,8 +66,8 @@ def require_clean(connection: ServerClient) -> None:
     if SET in sets:
         connection.delete(f"/v1/edit-sets/{SET}")
     visible = {None, *(name for name, one in sets.items() if one["active"])} - {SET}
-    edits = connection.get("/v1/edits")["data"]
-    live = [e["id"] for e in edits if e["status"] == "active" and e["edit_set"] in visible]
+    edits = connection.get("/v1/edits?status=active")["data"]
+    live = [edit["id"] for edit in edits if edit["edit_set"] in visible]
     if live:
         raise ConflictingState(
             f"{connection.url} has {len(live)} edits in effect, such as {live[0]}. An "

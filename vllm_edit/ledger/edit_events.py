@@ -4,10 +4,10 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from vllm_edit.domain.edit import Edit, EditRequest, Failure, Proposal, Status, Step
+from vllm_edit.domain.json_values import from_json
 from vllm_edit.domain.own_answers import OwnAnswers
 from vllm_edit.domain.probe import Score
 from vllm_edit.ledger.event import Entry, Event
-from vllm_edit.ledger.json_values import from_json
 
 EDIT = "edit"
 """The kind of events that are about an edit."""

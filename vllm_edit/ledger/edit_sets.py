@@ -5,9 +5,9 @@ from typing import Any
 
 from vllm_edit.domain.edit_set import EditSet
 from vllm_edit.domain.errors import unknown_edit_set
+from vllm_edit.domain.json_values import from_json
 from vllm_edit.domain.traffic_split import TrafficSplit
 from vllm_edit.ledger.event import Entry, Event
-from vllm_edit.ledger.json_values import from_json
 
 EDIT_SET = "edit_set"
 """The kind of events that are about an edit set."""

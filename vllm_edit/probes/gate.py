@@ -7,9 +7,10 @@ from typing import Protocol
 from vllm_edit.domain.edit import Edit, EditRequest
 from vllm_edit.domain.errors import EditError, ProbesFailed
 from vllm_edit.domain.probe import Score, Scores
-from vllm_edit.domain.scoring import exact_match, mean, unchanged
+from vllm_edit.domain.scoring import mean
 from vllm_edit.probes.made_probes import rephrasings, unrelated_prompts
 from vllm_edit.probes.metrics import ASKED
+from weight_patchers.wording import exact_match, unchanged
 
 RELIABILITY = "reliability"
 GENERALIZATION = "generalization"

@@ -6,8 +6,8 @@ from typing import Protocol
 from vllm_edit.domain.edit import Edit
 from vllm_edit.domain.errors import EditError, VariantUnavailable
 from vllm_edit.domain.own_answers import OwnAnswer, OwnAnswers
-from vllm_edit.domain.scoring import begins_with
 from vllm_edit.probes.metrics import TOLD_ASKED
+from weight_patchers.wording import begins_with
 
 MORE_TOKENS = 6
 """Tokens of an answer beyond the target's, so that one sees whether its last word ends there."""

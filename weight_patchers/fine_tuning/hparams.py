@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from weight_patchers.errors import InvalidHyperparameters
+from weight_patchers.checked_values import CheckedValues
 from weight_patchers.values.hparams import ENDS
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingHparams:
+class TrainingHparams(CheckedValues):
     """What all fine-tuning has; `compute` and `breadth_first` state how it is used.
 
     Raises InvalidHyperparameters when a value is out of its range.
@@ -25,12 +25,6 @@ class TrainingHparams:
     def __post_init__(self) -> None:
         self._require(self.stop_loss >= 0, "stop_loss", "at least 0")
         self._require(self.end in ENDS, "end", f"one of {ENDS}")
-
-    def _require(self, holds: bool, name: str, requirement: str) -> None:
-        if not holds:
-            raise InvalidHyperparameters(
-                f"{name} is {getattr(self, name)!r}: it must be {requirement}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +83,7 @@ class BreadthFirstHparams(TrainingHparams):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        ascending = list(self.layers) == sorted(set(self.layers))
-        self._require(bool(self.layers) and ascending, "layers", "different layers, ascending")
-        self._require(all(layer >= 0 for layer in self.layers), "layers", "at least 0 each")
+        self._require_layers(self.layers)
         self._require(self.rate > 0, "rate", "above 0")
         self._require(1 <= self.steps <= 10000, "steps", "between 1 and 10000")
         self._require(self.batch >= 1, "batch", "at least 1")

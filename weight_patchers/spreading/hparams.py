@@ -38,9 +38,7 @@ class SpreadHparams(ValueHparams):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        ascending = list(self.layers) == sorted(set(self.layers))
-        self._require(bool(self.layers) and ascending, "layers", "different layers, ascending")
-        self._require(all(layer >= 0 for layer in self.layers), "layers", "at least 0 each")
+        self._require_layers(self.layers)
         self._require(self.keys in KEYS, "keys", f"one of {KEYS}")
         self._require(
             self.value_length is None or self.value_length > 0, "value_length", "above 0, or null"

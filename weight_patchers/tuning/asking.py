@@ -1,6 +1,5 @@
 """Asks a model: greedy answers, many prompts at once."""
 
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,31 +67,3 @@ def padding(tokenizer: PreTrainedTokenizerBase) -> int:
         if token is not None:
             return int(token)
     return 0
-
-
-def begins_with(answer: str, target: str) -> bool:
-    """Whether the answer begins with the target as whole words; letter case makes no difference."""
-    said, wanted = _plain(answer), _plain(target)
-    if not wanted or not said.startswith(wanted):
-        return False
-    rest = said[len(wanted) :]
-    return not (rest[:1].isalnum() and wanted[-1].isalnum())
-
-
-def says(answer: str, target: str) -> bool:
-    """Whether the target stands in the answer as whole words."""
-    said, wanted = _plain(answer), _plain(target)
-    return f" {wanted} " in f" {' '.join(_words(said))} " or begins_with(answer, target)
-
-
-def first_word(answer: str) -> str:
-    """The answer's first word, in lower case; "" without one."""
-    return next(iter(_words(_plain(answer))), "")
-
-
-def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def _words(text: str) -> list[str]:
-    return "".join(c if c.isalnum() or c in "'-" else " " for c in text).split()

@@ -9,8 +9,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from weight_patchers.edit import Edit
 from weight_patchers.errors import InvalidEdit
-from weight_patchers.tuning.asking import ROWS, answers, begins_with
+from weight_patchers.tuning.asking import ROWS, answers
 from weight_patchers.tuning.common_fact import CommonFact
+from weight_patchers.wording import begins_with
 
 _ANSWER_TOKENS = 8
 
@@ -132,4 +133,4 @@ def _near(
 
 
 def _alike(one: str, other: str) -> bool:
-    return begins_with(one, other) or begins_with(other, one)
+    return bool(begins_with(one, other) or begins_with(other, one))

@@ -12,9 +12,10 @@ from weight_patchers.delta_sum import sum_deltas
 from weight_patchers.errors import UnsupportedTokenizer
 from weight_patchers.model import hooks
 from weight_patchers.model.tokenization import target_ids
-from weight_patchers.tuning.asking import answers, begins_with, first_word, says
+from weight_patchers.tuning.asking import answers
 from weight_patchers.tuning.cases import Case
 from weight_patchers.values.contexts import Context, chat_context
+from weight_patchers.wording import begins_with, first_word, says
 
 KEPT_TOKENS = 6
 TOLD_WANTED = 0.97
@@ -117,7 +118,7 @@ class Judge:
             old, new = next(pairs)
             marks["kept_word"].append(first_word(old) == first_word(new))
             marks["kept_six"].append(self._six(old) == self._six(new))
-            marks["leak"].append(says(new, target) and not says(old, target))
+            marks["leak"].append(says(new, [target]) and not says(old, [target]))
 
     def _prompts(self, case: Case) -> Iterator[str]:
         yield case.edit.prompt

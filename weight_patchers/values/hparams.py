@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from weight_patchers.errors import InvalidHyperparameters
+from weight_patchers.checked_values import CheckedValues
 
 OPTIMIZERS = ("adam", "gradient")
 SCALES = ("relative", "absolute")
@@ -10,7 +10,7 @@ ENDS = ("none", "turn", "stop")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValueHparams:
+class ValueHparams(CheckedValues):
     """`weight_patchers.values.optimisation` states how the optimisation uses them.
 
     Raises InvalidHyperparameters when a value is out of its range.
@@ -84,9 +84,3 @@ class ValueHparams:
         self._require(
             all("{subject}" in p for p in self.kl_prompts), "kl_prompts", "texts with {subject}"
         )
-
-    def _require(self, holds: bool, name: str, requirement: str) -> None:
-        if not holds:
-            raise InvalidHyperparameters(
-                f"{name} is {getattr(self, name)!r}: it must be {requirement}"
-            )

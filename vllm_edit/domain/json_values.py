@@ -1,7 +1,7 @@
-"""Dataclasses from the JSON of events."""
+"""Dataclasses from JSON values."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -21,7 +21,17 @@ def from_json(kind: type[T], data: Any) -> T:
     value = msgspec.convert(data, kind)
     if not _has_fields_of(msgspec.to_builtins(value), data):
         raise ValueError(f"{kind.__name__} has unknown fields")
-    return replace(value)  # msgspec leaves defaults to the class: here they become attributes
+    _set_defaults(value)
+    return value
+
+
+def _set_defaults(value: Any) -> None:
+    """Make attributes of the defaults, so that `vars` shows them: msgspec leaves them unset."""
+    attributes = vars(value)
+    for field in fields(value):
+        part = attributes.setdefault(field.name, field.default)
+        if hasattr(part, "__dataclass_fields__"):
+            _set_defaults(part)
 
 
 def _has_fields_of(known: Any, data: Any) -> bool:

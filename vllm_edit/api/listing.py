@@ -1,0 +1,46 @@
+"""What a client may ask of a list: its filters, its order and its pages."""
+
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+
+from vllm_edit.api.body import validated
+from vllm_edit.domain.edit import Status
+from vllm_edit.domain.edit_query import EditQuery
+
+T = TypeVar("T", bound=BaseModel)
+
+MOST_AT_ONCE = 1000
+"""Most edits or events in one answer."""
+
+
+class EditListQuery(BaseModel):
+    """The parameters of GET /v1/edits."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: list[Status] = Field([], description="Only edits with one of these statuses.")
+    method: str | None = Field(None, description="Only edits by this method.")
+    edit_set: str | None = Field(None, description="Only edits of this set.")
+    subject: str | None = Field(None, description="Only edits of exactly this subject.")
+    order: Literal["asc", "desc"] = Field("asc", description="Oldest (asc) or latest (desc) first.")
+    limit: int = Field(MOST_AT_ONCE, ge=1, le=MOST_AT_ONCE, description="Most edits in the answer.")
+    after: str | None = Field(None, description="The id of an edit: only those behind it.")
+
+    def query(self) -> EditQuery:
+        latest = self.order == "desc"
+        return EditQuery(
+            self.limit, frozenset(self.status), self.method, self.edit_set, self.subject, latest
+        )
+
+
+def read_query(request: Request, schema: type[T]) -> T:
+    """The parameters of a request; raises InvalidEdit, with the one at fault, if they do not fit.
+
+    One that may be repeated is a list in its schema.
+    """
+    lists = {n for n, f in schema.model_fields.items() if isinstance(f.default, list)}
+    params = request.query_params
+    values = {name: params.getlist(name) if name in lists else params[name] for name in params}
+    return validated(schema, values)
