@@ -13,6 +13,7 @@ from tests.ledger.programs import WRITE, lines, running
 from vllm_edit.domain.errors import StoreError
 from vllm_edit.ledger import Entry, Ledger, Log, database_of
 from vllm_edit.ledger.log import READ_AT_ONCE
+from vllm_edit.ledger.schema import VERSION
 from vllm_edit.store import Store
 
 ENTRY = Entry("edit", "a", "proposed", {})
@@ -143,7 +144,11 @@ def test_every_append_that_returned_survives_a_killed_database(
 
 def test_files_are_written_as_promised(folder: Store) -> None:
     with Log(database_of(folder)) as log, log.database.engine.connect() as connection:
-        for pragma, value in (("journal_mode", "wal"), ("synchronous", 2), ("user_version", 3)):
+        for pragma, value in (
+            ("journal_mode", "wal"),
+            ("synchronous", 2),
+            ("user_version", VERSION),
+        ):
             assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one() == value
 
 

@@ -89,7 +89,7 @@ class Edit:
     of the latest change. ``created_at`` and ``updated_at`` are seconds since the epoch.
     ``failure`` is set while ``status`` is failed. ``superseded_by`` is the id of a later edit of
     the same fact, while ``status`` is superseded. ``scores`` are set once its probes were asked,
-    ``told`` once its own prompt was.
+    ``told`` once its own prompt was. ``erased`` says that its texts are gone; they are empty.
     """
 
     id: str
@@ -104,6 +104,7 @@ class Edit:
     superseded_by: str | None = None
     scores: tuple[Score, ...] = ()
     told: OwnAnswers | None = None
+    erased: bool = False
 
     @property
     def group(self) -> str:

@@ -56,6 +56,10 @@ class Database(ABC):
     def failure(self, error: SQLAlchemyError, operation: Operation) -> StoreError:
         """The error for people, which says what to do about the database's error."""
 
+    @abstractmethod
+    def wipe(self) -> None:
+        """Remove what was overwritten from the database's own files, as far as it can be."""
+
     @contextmanager
     def failures(self, operation: Operation) -> Iterator[None]:
         """Raise errors of the database as StoreError."""

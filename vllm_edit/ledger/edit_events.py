@@ -1,5 +1,6 @@
 """Events about edits, and the edits folded from them."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -7,7 +8,17 @@ from vllm_edit.domain.edit import Edit, EditRequest, Failure, Proposal, Status, 
 from vllm_edit.domain.json_values import from_json
 from vllm_edit.domain.own_answers import OwnAnswers
 from vllm_edit.domain.probe import Score
+from vllm_edit.ledger.chain import ERASED
 from vllm_edit.ledger.event import Entry, Event
+
+_NO_TEXTS: dict[str, Any] = {
+    "prompt": "",
+    "subject": "",
+    "target_new": "",
+    "ground_truth": None,
+    "aliases": [],
+    "user": None,
+}
 
 EDIT = "edit"
 """The kind of events that are about an edit."""
@@ -56,6 +67,7 @@ def fold_edit(edit: Edit | None, event: Event) -> Edit:
             created_at=event.at,
             updated_at=event.at,
             batch=detail.get("batch"),
+            erased=ERASED in detail,
         )
     if edit is None:
         raise KeyError(event.subject)
@@ -68,6 +80,32 @@ def fold_edit(edit: Edit | None, event: Event) -> Edit:
         superseded_by=detail.get("superseded_by"),
         scores=tuple(from_json(Score, s) for s in detail.get("scores", ())) or edit.scores,
         told=from_json(OwnAnswers, detail["told"]) if "told" in detail else edit.told,
+    )
+
+
+def without_texts(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """The detail of an edit's event without what a client or the model has written."""
+    kept = {name: value for name, value in detail.items() if name not in ("told", "request")}
+    if "request" in detail:
+        kept["request"] = detail["request"] | _NO_TEXTS
+        kept["request"].pop("probes", None)
+    if "failure" in detail:
+        kept["failure"] = detail["failure"] | {"message": ""}
+    return kept
+
+
+def erased_edit(edit: Edit, event: Event) -> Edit:
+    """The edit after the event that its texts were erased."""
+    request = replace(edit.request, **_NO_TEXTS, probes=None)
+    failure = replace(edit.failure, message="") if edit.failure else None
+    return replace(
+        edit,
+        request=replace(request, aliases=()),
+        revision=event.revision,
+        updated_at=event.at,
+        failure=failure,
+        told=None,
+        erased=True,
     )
 
 

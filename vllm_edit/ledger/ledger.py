@@ -11,11 +11,19 @@ from vllm_edit.domain.edit_set import EditSet
 from vllm_edit.domain.errors import InvalidSplit, StoreError, StoreLocked, unknown_edit
 from vllm_edit.domain.traffic_split import TrafficSplit
 from vllm_edit.domain.variant import DEFAULT
-from vllm_edit.ledger.edit_events import EDIT, fold_edit, proposal_entry, step_entry
+from vllm_edit.ledger.chain import continues
+from vllm_edit.ledger.edit_events import (
+    EDIT,
+    erased_edit,
+    fold_edit,
+    proposal_entry,
+    step_entry,
+    without_texts,
+)
 from vllm_edit.ledger.edit_sets import EDIT_SET, SPLIT, EditSets, set_entry, split_entry
 from vllm_edit.ledger.event import Entry, Event
 from vllm_edit.ledger.leadership import Leadership
-from vllm_edit.ledger.log import Log
+from vllm_edit.ledger.log import ERASURE, Log
 from vllm_edit.ledger.sqlite import SqliteDatabase
 from vllm_edit.ledger.store_database import database_of
 from vllm_edit.store import Store
@@ -41,10 +49,14 @@ class Ledger:
         self._edits: dict[str, Edit] = {}
         self._sets = EditSets()
         self._revision = 0
+        self._hash = ""
+        self._erased: dict[str, str] = {}
         self._unseen: list[Event] = []
         try:
             for event in self.log.read():
                 self._fold(event)
+            if self._erased:
+                raise self._damaged(f"revision {next(iter(self._erased))} was erased by hand")
         except StoreError:
             self.close()
             raise
@@ -144,6 +156,14 @@ class Ledger:
         """Record how default traffic is split from now on; None for not at all."""
         self._append([split_entry(split)])
 
+    def erase(self, edit_id: str) -> Edit:
+        """Erase the texts of an edit, for good; returns the edit without them."""
+        self.get(edit_id)
+        with self._syncing:
+            self._require_lead()
+            self._take_in(self.log.erase(EDIT, edit_id, without_texts, self.leadership.term))
+        return self.get(edit_id)
+
     def catch_up(self) -> list[Event]:
         """Fold what others appended; returns those of their events that no earlier call has."""
         with self._syncing:
@@ -157,14 +177,20 @@ class Ledger:
 
     def _append(self, entries: Sequence[Entry]) -> None:
         with self._syncing:
-            if self._leads:
-                self._keep_lead()
-            events = self.log.append(entries, self.leadership.term)
-            if events and events[0].revision != self._revision + 1:
-                between = self.log.read(self._revision)
-                self._fold_others(e for e in between if e.revision < events[0].revision)
-            for event in events:
-                self._fold(event)
+            self._require_lead()
+            self._take_in(self.log.append(entries, self.leadership.term))
+
+    def _require_lead(self) -> None:
+        if self._leads:
+            self._keep_lead()
+
+    def _take_in(self, events: Sequence[Event]) -> None:
+        """Fold events appended here, and before them those that others have appended."""
+        if events and events[0].revision != self._revision + 1:
+            between = self.log.read(self._revision)
+            self._fold_others(e for e in between if e.revision < events[0].revision)
+        for event in events:
+            self._fold(event)
 
     def _fold_others(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -183,16 +209,37 @@ class Ledger:
             )
 
     def _fold(self, event: Event) -> None:
+        if event.revision != self._revision + 1 or not continues(self._hash, event):
+            raise self._damaged(
+                f"revision {event.revision} does not follow what was read before: the store was "
+                "changed by hand, or an older state of it was put in its place while a server ran"
+            )
         try:
             with self._lock:
-                if event.kind == EDIT:
-                    edit = self._edits.get(event.subject)
-                    self._edits[event.subject] = fold_edit(edit, event)
-                elif event.kind in (EDIT_SET, SPLIT):
-                    self._sets.fold(event)
+                self._fold_known(event)
         except (KeyError, TypeError, ValueError, InvalidSplit) as error:
             raise StoreError(
                 f"Revision {event.revision} of the edit store {self.log.database.name} cannot "
                 f"be understood ({error!r}). Restore the store from a backup."
             ) from error
-        self._revision = event.revision
+        self._revision, self._hash = event.revision, event.hash
+        if event.erased:
+            self._erased[str(event.revision)] = event.erased
+
+    def _fold_known(self, event: Event) -> None:
+        edit = self._edits.get(event.subject)
+        if event.kind == EDIT:
+            self._edits[event.subject] = fold_edit(edit, event)
+        elif event.kind in (EDIT_SET, SPLIT):
+            self._sets.fold(event)
+        elif event.kind == ERASURE and edit is not None:
+            self._edits[event.subject] = erased_edit(edit, event)
+            for revision, left in event.detail["left"].items():
+                if self._erased.pop(revision, left) != left:
+                    raise ValueError(f"revision {revision} was changed by hand")
+
+    def _damaged(self, what: str) -> StoreError:
+        return StoreError(
+            f"The edit store {self.log.database.name} is damaged: {what}. Restore it from a "
+            "backup while no server uses it, and start its servers again."
+        )

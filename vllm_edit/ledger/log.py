@@ -1,22 +1,31 @@
 """The durable, append-only log: the only truth.
 
 Every change of state is one event, and the event's number is the revision. The database refuses
-to change or remove events. The edits in memory, the index and the engine are rebuilt from here.
+to remove events, and to change more of one than the texts that are erased from it. The edits in
+memory, the index and the engine are rebuilt from here.
 """
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from typing import Any, Self
 
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Connection, Row, func, insert, select, update
 
+from vllm_edit.domain.actor import Actor, current_actor
 from vllm_edit.domain.errors import StoreError, StoreLocked
+from vllm_edit.domain.json_values import from_json
+from vllm_edit.ledger.chain import ERASED, chained, digest
 from vllm_edit.ledger.database import Database, Operation
 from vllm_edit.ledger.event import Entry, Event
 from vllm_edit.ledger.schema import EVENTS, TERMS
 
 READ_AT_ONCE = 1000
+
+ERASURE = "erasure"
+"""The kind of events that say that a thing's texts were erased."""
 
 
 class Log:
@@ -45,7 +54,7 @@ class Log:
         self.close()
 
     def append(self, entries: Sequence[Entry], term: int | None = None) -> list[Event]:
-        """Record entries in this order, all or none.
+        """Record entries in this order, all or none, as made by `current_actor`.
 
         ``term`` is the term of the leader that appends.
 
@@ -55,6 +64,40 @@ class Log:
         """
         if not entries:
             return []
+        with self._appending(term) as connection:
+            return _insert(connection, entries)
+
+    def erase(
+        self,
+        kind: str,
+        subject: str,
+        without_texts: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        term: int | None = None,
+    ) -> list[Event]:
+        """Erase the texts in all details about a thing, and record that; raises as `append` does.
+
+        The chain stays valid: it knows details by their digests, and the new event those of what
+        is in their place.
+        """
+        about = (EVENTS.c.kind == kind) & (EVENTS.c.subject == subject)
+        with self._appending(term) as connection:
+            query = select(EVENTS.c.revision, EVENTS.c.detail).where(about)
+            left: dict[str, str] = {}
+            for revision, text in connection.execute(query).all():
+                detail = json.loads(text)
+                if ERASED in detail:
+                    continue
+                new = _json({ERASED: digest(text), **without_texts(detail)})
+                replaced = update(EVENTS).where(EVENTS.c.revision == revision)
+                connection.execute(replaced.values(detail=new))
+                left[str(revision)] = digest(new)
+            events = _insert(connection, [Entry(ERASURE, subject, ERASED, {"left": left})])
+        self.database.wipe()
+        return events
+
+    @contextmanager
+    def _appending(self, term: int | None) -> Iterator[Connection]:
+        """A transaction that ends with the block; see `append`."""
         database = self.database
         with database.failures(Operation.WRITE), database.engine.connect() as connection:
             database.begin(connection)
@@ -63,10 +106,8 @@ class Log:
                     f"Another server leads the edit store {database.name} now; nothing was "
                     "recorded. Restart this one to follow it."
                 )
-            rows = _numbered(entries, _latest(connection) + 1)
-            connection.execute(insert(EVENTS), rows)
+            yield connection
             database.commit(connection)
-        return [_event(**row) for row in rows]
 
     def read(self, after: int = 0) -> Iterator[Event]:
         """The events after revision ``after``, in order; raises StoreError."""
@@ -129,18 +170,40 @@ class Log:
             ) from error
 
 
-def _numbered(entries: Sequence[Entry], first: int) -> list[dict[str, Any]]:
-    """The rows of entries, from revision ``first`` on."""
-    at = time.time()
-    return [
-        vars(entry)
-        | {"detail": json.dumps(entry.detail, ensure_ascii=False), "revision": revision, "at": at}
-        for revision, entry in enumerate(entries, first)
-    ]
+def _insert(connection: Connection, entries: Sequence[Entry]) -> list[Event]:
+    """Add entries behind the latest event."""
+    query = select(EVENTS.c.revision, EVENTS.c.hash).order_by(EVENTS.c.revision.desc()).limit(1)
+    revision, previous = connection.execute(query).one_or_none() or (0, "")
+    at, actor = time.time(), current_actor()
+    actor_text = "" if actor is None else _json(asdict(actor))
+    events: list[Event] = []
+    rows: list[dict[str, Any]] = []
+    for number, entry in enumerate(entries, revision + 1):
+        detail = _json(entry.detail)
+        columns = vars(entry) | {"detail": json.loads(detail), "revision": number, "at": at}
+        event = Event(**columns, actor=actor, digest=digest(detail))
+        previous = chained(previous, event)
+        events.append(replace(event, hash=previous))
+        rows.append(columns | {"detail": detail, "actor": actor_text, "hash": previous})
+    connection.execute(insert(EVENTS), rows)
+    return events
 
 
-def _event(*, detail: str, **columns: Any) -> Event:
-    return Event(detail=json.loads(detail), **columns)
+def _event(*, detail: str, actor: str, **columns: Any) -> Event:
+    parsed = json.loads(detail)
+    stored = digest(detail)
+    erased = ERASED in parsed
+    return Event(
+        **columns,
+        detail=parsed,
+        actor=from_json(Actor, json.loads(actor)) if actor else None,
+        digest=str(parsed[ERASED]) if erased else stored,
+        erased=stored if erased else "",
+    )
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _latest(connection: Connection) -> int:

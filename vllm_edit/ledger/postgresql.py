@@ -85,6 +85,14 @@ class PostgresqlDatabase(Database):
         connection.execute(text("DELETE FROM schema_version"))
         connection.execute(text("INSERT INTO schema_version VALUES (:v)"), {"v": version})
 
+    def wipe(self) -> None:
+        options = {"isolation_level": "AUTOCOMMIT"}
+        with (
+            self.failures(Operation.WRITE),
+            self.engine.connect().execution_options(**options) as connection,
+        ):
+            connection.exec_driver_sql("VACUUM events")
+
     def lock(self) -> "SessionLock":
         return SessionLock(self)
 

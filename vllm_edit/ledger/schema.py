@@ -15,8 +15,14 @@ EVENTS = Table(
     Column("status", Text, nullable=False),
     Column("detail", Text, nullable=False),
     Column("at", Float, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("hash", Text, nullable=False),
 )
-"""The log: revisions without gaps, in the order of their commits; never changed or removed."""
+"""The log: revisions without gaps, in the order of their commits; never removed.
+
+Of an event, only the detail may change, to one that says that its texts were erased. Version 3
+leaves ``actor`` and ``hash`` empty.
+"""
 
 TERMS = Table(
     "terms",
@@ -40,7 +46,7 @@ DELTAS = Table(
 )
 """Delta files in parts, each row with the checksum of the whole file; PostgreSQL only."""
 
-VERSION = 3
+VERSION = 4
 """The schema that this version of vllm-edit writes."""
 
 Migrations = Mapping[int, Sequence[str]]
@@ -84,6 +90,20 @@ SQLITE: Migrations = {
             at      REAL NOT NULL,
             address TEXT NOT NULL
         ) STRICT
+        """,
+    ),
+    # A server of version 3 that runs already can go on.
+    4: (
+        "ALTER TABLE events ADD COLUMN actor TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE events ADD COLUMN hash TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX events_by_subject ON events (kind, subject)",
+        "DROP TRIGGER events_freeze",
+        """
+        CREATE TRIGGER events_freeze BEFORE UPDATE ON events
+            WHEN json_extract(NEW.detail, '$.erased') IS NULL
+            OR (NEW.revision, NEW.kind, NEW.subject, NEW.status, NEW.at, NEW.actor, NEW.hash)
+            <> (OLD.revision, OLD.kind, OLD.subject, OLD.status, OLD.at, OLD.actor, OLD.hash)
+            BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END
         """,
     ),
 }
@@ -139,6 +159,23 @@ POSTGRESQL: Migrations = {
         """,
         # Tensors do not compress.
         "ALTER TABLE deltas ALTER COLUMN data SET STORAGE EXTERNAL",
+    ),
+    4: (
+        "ALTER TABLE events ADD COLUMN actor text NOT NULL DEFAULT ''",
+        "ALTER TABLE events ADD COLUMN hash text NOT NULL DEFAULT ''",
+        "CREATE INDEX events_by_subject ON events (kind, subject)",
+        "DROP TRIGGER events_keep ON events",
+        """
+        CREATE TRIGGER events_keep BEFORE DELETE OR TRUNCATE ON events
+            FOR EACH STATEMENT EXECUTE FUNCTION events_refuse()
+        """,
+        """
+        CREATE TRIGGER events_freeze BEFORE UPDATE ON events FOR EACH ROW
+            WHEN ((NEW.detail::json->>'erased') IS NULL
+            OR (NEW.revision, NEW.kind, NEW.subject, NEW.status, NEW.at, NEW.actor, NEW.hash)
+            <> (OLD.revision, OLD.kind, OLD.subject, OLD.status, OLD.at, OLD.actor, OLD.hash))
+            EXECUTE FUNCTION events_refuse()
+        """,
     ),
 }
 """The same for PostgreSQL, which is supported since version 3."""

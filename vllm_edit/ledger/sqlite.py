@@ -57,6 +57,10 @@ class SqliteDatabase(Database):
     def set_version(self, connection: Connection, version: int) -> None:
         connection.exec_driver_sql(f"PRAGMA user_version={version}")
 
+    def wipe(self) -> None:
+        with self.failures(Operation.WRITE), self.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def lock(self) -> FileLock:
         return FileLock(self._path.with_name(f"{self._path.name}.lock"))
 
@@ -89,3 +93,4 @@ def _prepare(connection: Any, _: object) -> None:
     assert isinstance(connection, sqlite3.Connection)  # noqa: S101
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA secure_delete=ON")  # what is erased leaves no trace in free pages
