@@ -6,14 +6,15 @@ from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
 from vllm_edit.api.body import read_submission
-from vllm_edit.api.listing import EditListQuery, read_query
+from vllm_edit.api.listing import AuditQuery, EditListQuery, ErasureQuery, read_query
 from vllm_edit.api.openapi import body_docs, query_docs
 from vllm_edit.api.routers import change_router, errors_docs, read_router, viewer_of
-from vllm_edit.api.schemas import Batch, EditIn, EditList, EditOut, EditPage
+from vllm_edit.api.schemas import Batch, ChangeOut, ChangePage, EditIn, EditList, EditOut, EditPage
 from vllm_edit.domain.edit import Edit
 from vllm_edit.domain.edit_query import page
-from vllm_edit.domain.errors import unknown_edit
+from vllm_edit.domain.errors import Unauthorized, unknown_edit
 from vllm_edit.request.edit_state import edit_state_of
+from vllm_edit.security.access import ADMIN_HEADER
 from vllm_edit.service.commands import RollBack, Submit
 from vllm_edit.service.service import EditService
 
@@ -79,6 +80,27 @@ async def list_edits(request: Request) -> Response:
 
 
 @read_routes.get(
+    "/audit",
+    response_model=ChangePage,
+    openapi_extra=query_docs(AuditQuery),
+    responses=errors_docs({400: "A parameter is not understood."}),
+)
+async def list_changes(request: Request) -> Response:
+    """Who changed what, oldest first; for the administrator only."""
+    state = edit_state_of(request)
+    if not viewer_of(request).administrator:
+        raise Unauthorized(
+            "Who changed what is shown to the administrator only: send the admin key in "
+            f"{ADMIN_HEADER} or as Authorization: Bearer."
+        )
+    asked = read_query(request, AuditQuery)
+    events = await state.service.history(asked.after, asked.limit + 1, asked.subject)
+    shown = [ChangeOut.model_validate(e, from_attributes=True) for e in events[: asked.limit]]
+    changes = ChangePage(data=shown, has_more=len(events) > asked.limit)
+    return JSONResponse(changes.model_dump())
+
+
+@read_routes.get(
     "/{edit_id}",
     response_model=EditOut,
     responses=errors_docs({404: "No edit has that id."}),
@@ -96,8 +118,10 @@ async def get_edit(request: Request, edit_id: str) -> Response:
 @change_routes.delete(
     "/{edit_id}",
     response_model=EditOut,
+    openapi_extra=query_docs(ErasureQuery),
     responses=errors_docs(
         {
+            400: "The parameter is not understood.",
             404: "No edit has that id.",
             409: "It is not in effect, so it cannot be taken back.",
             500: "The rest of its batch could not be computed without it; nothing was changed.",
@@ -107,7 +131,8 @@ async def get_edit(request: Request, edit_id: str) -> Response:
 async def roll_back_edit(request: Request, edit_id: str) -> Response:
     """Take an edit back; the response comes when it is no longer in effect."""
     state = edit_state_of(request)
-    (edit,) = await state.member.change_edits(RollBack(edit_id))
+    erase = read_query(request, ErasureQuery).erase
+    (edit,) = await state.member.change_edits(RollBack(edit_id, erase))
     return JSONResponse(_out(state.service, edit).model_dump())
 
 

@@ -35,6 +35,30 @@ class EditListQuery(BaseModel):
         )
 
 
+class AuditQuery(BaseModel):
+    """The parameters of GET /v1/edits/audit."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    subject: str | None = Field(
+        None, description="Only changes of the edit with this id, or the set with this name."
+    )
+    after: int = Field(0, ge=0, lt=1 << 63, description="A revision: only changes after it.")
+    limit: int = Field(
+        MOST_AT_ONCE, ge=1, le=MOST_AT_ONCE, description="Most changes in the answer."
+    )
+
+
+class ErasureQuery(BaseModel):
+    """The parameters of DELETE /v1/edits/{edit_id}."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    erase: bool = Field(
+        False, description="Also erase its texts for good; then it may have ended before."
+    )
+
+
 def read_query(request: Request, schema: type[T]) -> T:
     """The parameters of a request; raises InvalidEdit, with the one at fault, if they do not fit.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 
+from vllm_edit.api.acting import act
 from vllm_edit.api.admission import KEY_SCHEMES, check_admission
 from vllm_edit.api.schemas import ErrorOut
 from vllm_edit.request.edit_state import edit_state_of
@@ -39,7 +40,7 @@ def change_router(prefix: str) -> APIRouter:
     return APIRouter(
         prefix=prefix,
         tags=["edits"],
-        dependencies=[*KEY_SCHEMES, Depends(check_admission)],
+        dependencies=[*KEY_SCHEMES, Depends(check_admission), Depends(act)],
         responses=responses,
     )
 

@@ -132,6 +132,7 @@ class EditOut(BaseModel):
     answers: AnswersOut | None = Field(
         description="What the server answered when it was last asked; null if it was not."
     )
+    erased: bool = Field(description="Whether its texts were erased; they are empty then.")
 
     @classmethod
     def of(
@@ -174,6 +175,36 @@ class EditList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[EditOut]
+
+
+class ActorOut(BaseModel):
+    """Who sent the request that changed something."""
+
+    key: str = Field(description="The name of the key that it sent; empty without one.")
+    client: str = Field(description="The address that it came from.")
+    request: str = Field(description="Its header X-Request-Id.")
+
+
+class ChangeOut(BaseModel):
+    """One change, as the ledger has it."""
+
+    object: Literal["edit_change"] = "edit_change"
+    revision: int
+    at: float = Field(description="Seconds since the epoch.")
+    kind: str = Field(description="What was changed: edit, edit_set, split; or erasure.")
+    subject: str = Field(description="The id of the edit, or the name of the edit set.")
+    status: str = Field(description="The state that it has entered.")
+    actor: ActorOut | None = Field(
+        description="Who asked for it; null for what the server did by itself."
+    )
+
+
+class ChangePage(BaseModel):
+    """Changes, oldest first."""
+
+    object: Literal["list"] = "list"
+    data: list[ChangeOut]
+    has_more: bool = Field(description="Whether there are more behind the last one.")
 
 
 class EditPage(EditList):

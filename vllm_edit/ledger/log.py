@@ -152,13 +152,21 @@ class Log:
     def close(self) -> None:
         self.database.engine.dispose()
 
-    def _rows(self, after: int) -> Sequence[Row[Any]]:
+    def first(self, after: int, limit: int, subject: str | None = None) -> list[Event]:
+        """The first events after revision ``after``, about everything or one thing."""
+        return [self._read_event(row) for row in self._rows(after, limit, subject)]
+
+    def _rows(
+        self, after: int, limit: int = READ_AT_ONCE, subject: str | None = None
+    ) -> Sequence[Row[Any]]:
         query = select(EVENTS).where(EVENTS.c.revision > after).order_by(EVENTS.c.revision)
+        if subject is not None:
+            query = query.where(EVENTS.c.subject == subject)
         with (
             self.database.failures(Operation.READ),
             self.database.engine.connect() as connection,
         ):
-            return connection.execute(query.limit(READ_AT_ONCE)).all()
+            return connection.execute(query.limit(limit)).all()
 
     def _read_event(self, row: Row[Any]) -> Event:
         try:

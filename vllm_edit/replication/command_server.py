@@ -6,6 +6,7 @@ from functools import partial
 
 import msgspec
 
+from vllm_edit.domain.actor import acting
 from vllm_edit.domain.errors import EditError, InternalError, Overloaded
 from vllm_edit.processes.supervision import in_background, report_fault, supervised
 from vllm_edit.replication.bus import Bus
@@ -68,7 +69,8 @@ class CommandServer:
 
     async def _reply(self, call: Call) -> CommandReply:
         try:
-            result = await self._run(call.command)
+            with acting(call.actor):
+                result = await self._run(call.command)
         except EditError as error:
             return _refused(call.id, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the one who asked must hear

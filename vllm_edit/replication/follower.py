@@ -7,6 +7,7 @@ from contextlib import suppress
 import msgspec
 
 from vllm_edit.domain import errors
+from vllm_edit.domain.actor import current_actor
 from vllm_edit.domain.errors import EditError, Overloaded, Unavailable
 from vllm_edit.processes.supervision import supervised
 from vllm_edit.replication.bus import Address, Bus
@@ -40,7 +41,7 @@ class Connection:
             EditError: what the leading server raised.
             Unavailable: it ended before it answered.
         """
-        call = Call(secrets.token_hex(8), command)
+        call = Call(secrets.token_hex(8), command, current_actor())
         self._waiting[call.id] = asyncio.get_running_loop().create_future()
         try:
             await self._commands.send(_encoder.encode(call))

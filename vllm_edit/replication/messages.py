@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from vllm_edit.domain.actor import Actor
 from vllm_edit.domain.edit_set import EditSet
 from vllm_edit.engine.model_names import Naming
 from vllm_edit.service.commands import ChangeCommand
@@ -41,11 +42,12 @@ ProcessCommand: TypeAlias = GetNames | ReportNames | ReportRevision
 Command: TypeAlias = ChangeCommand | ProcessCommand
 
 
-class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A command; its reply has the same id."""
+class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A command of an actor; its reply has the same id."""
 
     id: str
     command: Command
+    actor: Actor | None = None
 
 
 class Names(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,6 +11,9 @@ from vllm_edit.security.hashed_key import HashedKey
 ADMIN_HEADER = "X-Edit-Admin-Key"
 """The request header that carries the admin key."""
 
+ADMINISTRATOR = "admin"
+"""The name of the admin key in the audit log."""
+
 
 @dataclass(frozen=True)
 class Access:
@@ -52,6 +55,10 @@ class Access:
                 "admin key and let the page send it.",
                 code="foreign_origin",
             )
+
+    def name_of(self, key: bytes | None) -> str:
+        """What the audit log calls whoever sends a key; empty for nobody that is known."""
+        return ADMINISTRATOR if key is not None and self.key.matches(key) else ""
 
 
 def sent_admin_key(headers: Mapping[str, str]) -> bytes | None:

@@ -19,8 +19,13 @@ class Submit(msgspec.Struct, frozen=True, tag="submit", forbid_unknown_fields=Tr
     wait: bool
 
 
-class RollBack(msgspec.Struct, frozen=True, tag="roll_back", forbid_unknown_fields=True):
+class RollBack(
+    msgspec.Struct, frozen=True, tag="roll_back", forbid_unknown_fields=True, omit_defaults=True
+):
+    """Take an edit back; with ``erase`` also erase its texts, even if it has ended before."""
+
     edit_id: str
+    erase: bool = False
 
 
 class CreateSet(msgspec.Struct, frozen=True, tag="create_set", forbid_unknown_fields=True):

@@ -369,6 +369,22 @@ class EditLifecycle:
                     if was_active and method.ready(self._change_removing(edit), computed):
                         return await self._roll_back_active(edit, computed)
 
+    async def erase(self, edit_id: str) -> Edit:
+        """Erase the texts of an edit for good; one that has not ended is rolled back before.
+
+        Raises as `roll_back` does, except for an edit that has ended.
+        """
+        edit = self._ledger.get(edit_id)
+        method = self._by_name.get(edit.request.method)
+        if edit.status not in ENDED or (method is not None and method.serves(edit_id)):
+            await self.roll_back(edit_id)
+        async with self.lock:
+            erased = await asyncio.to_thread(self._ledger.erase, edit_id)
+            if method is not None:
+                await method.forget([erased])
+            self.progress.advance(erased.revision)
+        return erased
+
     async def _roll_back_inactive(self, edit: Edit) -> Edit:
         """What the edit superseded is superseded by its successor from now on."""
         earlier = [

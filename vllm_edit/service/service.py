@@ -15,7 +15,7 @@ from vllm_edit.domain.own_answers import OwnAnswers
 from vllm_edit.domain.probe import Probes
 from vllm_edit.domain.traffic_split import TrafficSplit
 from vllm_edit.domain.variant import BASE, DEFAULT, RESERVED
-from vllm_edit.ledger import Ledger
+from vllm_edit.ledger import Event, Ledger
 from vllm_edit.memory.variant_memory import MEMPROMPT
 from vllm_edit.probes.gate import ProbeGate
 from vllm_edit.probes.teller import Teller
@@ -144,6 +144,10 @@ class EditService:
         """Whether variants can differ: not before the first event."""
         return self._ledger.revision > 0
 
+    async def history(self, after: int, limit: int, subject: str | None = None) -> list[Event]:
+        """The first changes after a revision, of everything or of one edit or edit set."""
+        return await asyncio.to_thread(self._ledger.log.first, after, limit, subject)
+
     def edits(self) -> list[Edit]:
         """All edits, oldest first."""
         return self._ledger.edits()
@@ -184,6 +188,8 @@ class EditService:
         match command:
             case Submit(requests, wait):
                 return await self.submit(requests, wait)
+            case RollBack(edit_id, erase=True):
+                return [await asyncio.shield(self._lifecycle.erase(edit_id))]
             case RollBack(edit_id):
                 return [await self.roll_back(edit_id)]
             case _:
