@@ -63,10 +63,10 @@ class EditPlugin:
         """
         if engine_client is None:
             return
-        log_with_vllm()
-        require_supported()
         keep_hash_only()
         settings = Settings.from_environment()
+        log_with_vllm(settings.log_format)
+        require_supported()
         edit_state = await _start(settings, engine_client, state, args)
         state.edit_state = edit_state
         logger.info(

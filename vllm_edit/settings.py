@@ -136,6 +136,9 @@ class Settings(BaseModel):
     told_again: Count = 32
     """Most edits that are asked their own prompt again, in the background, after a change that may
     have affected them: those of its subject first, then those of its weights, the latest first."""
+    log_format: Literal["text", "json"] = "text"
+    """How the messages of vllm-edit are logged: as vLLM's own (text), or each as a line of JSON
+    with the key, the client and the request that it is about (json)."""
     admin_key: Annotated[HashedKey, PlainValidator(_hash)] = HashedKey()
     """Key required to change edits, or sha256: and its hash; prefer the variable or a file, because
     process listings show arguments."""

@@ -1,6 +1,6 @@
 """What `/metrics` says of the time that weight edits take."""
 
-from prometheus_client import Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 _BUCKETS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0,
@@ -17,4 +17,12 @@ SWAPPING = Histogram(
     "Time of a swap's parts: stage, while requests are served, and pause, while they wait",
     ["part"],
     buckets=_BUCKETS,
+)
+SWAP_FAILURES = Counter(
+    "vllm_edit_swap_failures", "Swaps that the engine refused; it served on what it served before"
+)
+SERVED = Gauge(
+    "vllm_edit_revision_served",
+    "Revision of the latest change that is in effect here",
+    multiprocess_mode="livemin",
 )

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from vllm_edit.engine.metrics import SERVED
+
 
 class Progress:
     """The revision that is in effect here, which only grows. Lives on one event loop."""
@@ -14,6 +16,7 @@ class Progress:
         """Note that everything up to this revision is in effect."""
         if revision > self.revision:
             self.revision = revision
+            SERVED.set(revision)
             self._grown.set()
             self._grown = asyncio.Event()
 

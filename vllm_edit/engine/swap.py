@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vllm_edit.domain.errors import SwapFailed
 from vllm_edit.engine.adapter_change import AdapterChange
-from vllm_edit.engine.metrics import SWAPPING
+from vllm_edit.engine.metrics import SWAP_FAILURES, SWAPPING
 from vllm_edit.engine.pace import Pace
 from vllm_edit.engine.payload import chunks, live_sums, pack
 from vllm_edit.engine.step_reply import StepReply
@@ -86,7 +86,11 @@ class Swapper:
         if sums or adapters:
             if self._pace and mode == "keep" and not self._only_removes(deltas):
                 await self._pace.wait()
-            await self._swap(sums, weight_version, mode, adapters or AdapterChange())
+            try:
+                await self._swap(sums, weight_version, mode, adapters or AdapterChange())
+            except SwapFailed:
+                SWAP_FAILURES.inc()
+                raise
         else:
             await self._workers.set_version(weight_version)
         self._version, self._served = weight_version, tuple(deltas)

@@ -1,16 +1,18 @@
 """Edits as they are now, folded from the log."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from vllm_edit.domain.edit import Edit, Proposal, Step
+from vllm_edit.domain.edit import Edit, Proposal, Status, Step
 from vllm_edit.domain.edit_set import EditSet
 from vllm_edit.domain.errors import InvalidSplit, StoreError, StoreLocked, unknown_edit
 from vllm_edit.domain.traffic_split import TrafficSplit
 from vllm_edit.domain.variant import DEFAULT
+from vllm_edit.ledger import metrics
 from vllm_edit.ledger.chain import continues
 from vllm_edit.ledger.edit_events import (
     EDIT,
@@ -51,12 +53,14 @@ class Ledger:
         self._revision = 0
         self._hash = ""
         self._erased: dict[str, str] = {}
+        self._statuses: Counter[Status] = Counter()
         self._unseen: list[Event] = []
         try:
             for event in self.log.read():
                 self._fold(event)
             if self._erased:
-                raise self._damaged(f"revision {next(iter(self._erased))} was erased by hand")
+                raise self._damaged(f"revision {next(iter(self._erased))} was changed by hand")
+            metrics.show(self._statuses, self._revision)
         except StoreError:
             self.close()
             raise
@@ -191,11 +195,13 @@ class Ledger:
             self._fold_others(e for e in between if e.revision < events[0].revision)
         for event in events:
             self._fold(event)
+        metrics.show(self._statuses, self._revision)
 
     def _fold_others(self, events: Iterable[Event]) -> None:
         for event in events:
             self._fold(event)
             self._unseen.append(event)
+        metrics.show(self._statuses, self._revision)
 
     def _keep_lead(self) -> None:
         """Take a lost lead again; raises StoreLocked if another process has used it."""
@@ -229,7 +235,10 @@ class Ledger:
     def _fold_known(self, event: Event) -> None:
         edit = self._edits.get(event.subject)
         if event.kind == EDIT:
-            self._edits[event.subject] = fold_edit(edit, event)
+            after = self._edits[event.subject] = fold_edit(edit, event)
+            self._statuses[after.status] += 1
+            if edit is not None:
+                self._statuses[edit.status] -= 1
         elif event.kind in (EDIT_SET, SPLIT):
             self._sets.fold(event)
         elif event.kind == ERASURE and edit is not None:

@@ -96,7 +96,6 @@ SQLITE: Migrations = {
     4: (
         "ALTER TABLE events ADD COLUMN actor TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE events ADD COLUMN hash TEXT NOT NULL DEFAULT ''",
-        "CREATE INDEX events_by_subject ON events (subject)",
         "DROP TRIGGER events_freeze",
         """
         CREATE TRIGGER events_freeze BEFORE UPDATE ON events
@@ -163,7 +162,6 @@ POSTGRESQL: Migrations = {
     4: (
         "ALTER TABLE events ADD COLUMN actor text NOT NULL DEFAULT ''",
         "ALTER TABLE events ADD COLUMN hash text NOT NULL DEFAULT ''",
-        "CREATE INDEX events_by_subject ON events (subject)",
         "DROP TRIGGER events_keep ON events",
         """
         CREATE TRIGGER events_keep BEFORE DELETE OR TRUNCATE ON events

@@ -20,6 +20,7 @@ from vllm_edit.replication.messages import (
     ReportNames,
     ReportRevision,
 )
+from vllm_edit.replication.metrics import LEADS
 from vllm_edit.replication.siblings import Siblings
 from vllm_edit.service.commands import (
     ChangeCommand,
@@ -78,6 +79,7 @@ class Member:
         self._commands.start()
         if self._siblings is not None:
             self._siblings.open(self._address)
+        LEADS.set(0)
         leads = await self._may_lead()
         await self._service.start()
         if leads:
@@ -164,6 +166,7 @@ class Member:
     async def _lead(self) -> None:
         await self._service.lead()
         self._leads = True
+        LEADS.set(1)
 
     async def _follow(self) -> None:
         while True:

@@ -7,3 +7,8 @@ ASTRAY = Gauge(
     "1 while something else may be served than what is recorded, after a failure; else 0",
     multiprocess_mode="max",
 )
+QUEUE = Gauge(
+    "vllm_edit_queue",
+    "Weight edits that wait or are being computed",
+    multiprocess_mode="livemax",
+)

@@ -32,6 +32,7 @@ from vllm_edit.service.commands import (
 )
 from vllm_edit.service.edit_lifecycle import EditLifecycle
 from vllm_edit.service.edit_set_lifecycle import EditSetLifecycle
+from vllm_edit.service.metrics import QUEUE
 from vllm_edit.service.telling import MOST_AT_ONCE
 from vllm_edit.service.validation import EditValidator
 from vllm_edit.settings import Settings
@@ -291,6 +292,7 @@ class EditService:
             for job in self._lifecycle.jobs(edits):
                 if self._lifecycle.method(job[0].request.method).queued:
                     self._finished |= {edit.id: asyncio.Event() for edit in job}
+                    QUEUE.set(len(self._finished))
                     self._queue.put_nowait(job)
                 else:
                     quick.append(job)
@@ -362,6 +364,7 @@ class EditService:
             for edit in job:
                 if event := self._finished.pop(edit.id, None):
                     event.set()
+            QUEUE.set(len(self._finished))
 
     async def _mend(self) -> None:
         """After a failed write or effect, bring everything to where the ledger says it is."""
