@@ -26,6 +26,8 @@ from vllm_edit.request.edit_state import EditState
 from vllm_edit.request.middleware import EditMiddleware
 from vllm_edit.request.variant_asker import VariantAsker
 from vllm_edit.security.access import Access, is_loopback
+from vllm_edit.security.key_files import Reread
+from vllm_edit.security.named_keys import read_named_keys
 from vllm_edit.security.rate_limit import RateLimiter
 from vllm_edit.security.tenants import Tenants
 from vllm_edit.serac.build import build as build_serac
@@ -129,13 +131,14 @@ async def _start(
 
 def _access(settings: Settings, args: Namespace) -> Access:
     local = bool(getattr(args, "uds", None)) or is_loopback(args.host)
-    access = Access(settings.find_admin_key(), local)
+    named = Reread(Path(settings.keys), read_named_keys) if settings.keys else None
+    access = Access(settings.find_admin_key(), local, named)
     if access.open:
         logger.warning(
             "There is no admin key: every user and program of this machine can change edits. "
             "Set VLLM_EDIT_ADMIN_KEY or --edit-admin-key-file."
         )
-    elif not access.key:
+    elif not (access.key or access.named):
         logger.warning(
             "There is no admin key, and the server listens beyond this machine: edits can be "
             "read, and every change of them is refused. Set VLLM_EDIT_ADMIN_KEY or "

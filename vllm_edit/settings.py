@@ -144,8 +144,14 @@ class Settings(BaseModel):
     process listings show arguments."""
     admin_key_file: str = ""
     """File that holds the admin key."""
+    keys: str = ""
+    """YAML file of further keys with names, for changing edits or for reading; read again when it
+    changes."""
     tenant_keys: str = ""
-    """YAML file of tenants and their keys, for edit sets that only one tenant can see."""
+    """YAML file of tenants and their keys, for edit sets that only one tenant can see; read again
+    when it changes."""
+    max_tenant_edits: Count = 0
+    """Most edits in the sets of one tenant that are in effect or on their way (0: no limit)."""
     max_body_bytes: AtLeastOne = 1 << 20
     """Largest body of POST /v1/edits, in bytes."""
     max_batch: AtLeastOne = 1000

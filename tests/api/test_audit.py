@@ -11,6 +11,7 @@ from tests.service.steered import request
 from vllm_edit.security.access import ADMIN_HEADER, Access
 from vllm_edit.security.hashed_key import HashedKey
 from vllm_edit.security.tenants import TENANT_HEADER, Tenants
+from vllm_edit.settings import Settings
 
 KEY = {ADMIN_HEADER: "the admin's"}
 GUARDED = Access(HashedKey(KEY[ADMIN_HEADER]), local=False)
@@ -85,3 +86,19 @@ async def test_what_cannot_be_erased(tmp_path: Path) -> None:
         assert reply.status_code == httpx.codes.NOT_FOUND
         reply = await http.delete("/v1/edits/edit-none", params={"erase": "perhaps"})
         assert reply.status_code == httpx.codes.BAD_REQUEST
+
+
+async def test_a_tenants_sets_hold_so_many_edits(tmp_path: Path) -> None:
+    settings = Settings(max_tenant_edits=2)
+    async with client(tmp_path / "ledger", tenants=TENANTS, settings=settings) as http:
+        edits = [body(request(f"e{number}", edit_set="news")) for number in range(3)]
+        reply = await http.post("/v1/edits", json=edits)
+        assert reply.status_code == httpx.codes.CONFLICT
+        assert reply.json()["error"]["code"] == "too_many_edits"
+        first = (await http.post("/v1/edits", json=edits[0] | {"wait": True})).json()
+        assert (await http.post("/v1/edits", json=edits[1])).is_success
+        assert (await http.post("/v1/edits", json=edits[2])).status_code == httpx.codes.CONFLICT
+        everyones = [body(request(f"f{number}")) for number in range(3)]
+        assert (await http.post("/v1/edits", json=everyones)).is_success
+        await http.delete(f"/v1/edits/{first['id']}")
+        assert (await http.post("/v1/edits", json=edits[2])).is_success

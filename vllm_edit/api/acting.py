@@ -16,7 +16,6 @@ async def act(request: Request) -> AsyncIterator[None]:
     """Record what the request changes as its sender's; raises Unavailable without an engine."""
     client = request.client.host if request.client else ""
     request_id = request.headers.get(REQUEST_HEADER, "")[:_MOST_CHARS]
-    key = sent_admin_key(request.headers)
-    name = edit_state_of(request).access.name_of(key)
-    with acting(Actor(name, client, request_id)):
+    key = edit_state_of(request).access.sent(sent_admin_key(request.headers))
+    with acting(Actor(key.name if key else "", client, request_id)):
         yield

@@ -10,6 +10,7 @@ from vllm_edit.api.listing import AuditQuery, EditListQuery, ErasureQuery, read_
 from vllm_edit.api.openapi import body_docs, query_docs
 from vllm_edit.api.routers import change_router, errors_docs, read_router, viewer_of
 from vllm_edit.api.schemas import Batch, ChangeOut, ChangePage, EditIn, EditList, EditOut, EditPage
+from vllm_edit.api.tenant_limits import require_room
 from vllm_edit.domain.edit import Edit
 from vllm_edit.domain.edit_query import page
 from vllm_edit.domain.errors import Unauthorized, unknown_edit
@@ -39,7 +40,8 @@ _AT_ONCE = 50
             {
                 400: "The edit is not valid; nothing was changed.",
                 404: "There is no such edit set; nothing was changed.",
-                409: "The set is frozen, or two edits exclude each other; nothing was changed.",
+                409: "The set is frozen, its tenant has too many edits, or two edits exclude each "
+                "other; nothing was changed.",
                 413: "The body is too long; nothing was changed.",
             }
         ),
@@ -49,6 +51,7 @@ async def create_edits(request: Request) -> Response:
     """Correct one fact or several: recorded at once, effective as soon as they are active."""
     state = edit_state_of(request)
     submission = await read_submission(request, state.settings)
+    require_room(state, submission.requests)
     edits = await state.member.change_edits(Submit([*submission.requests], submission.wait))
     out = [_out(state.service, edit) for edit in edits]
     body = EditList(data=out) if submission.many else out[0]

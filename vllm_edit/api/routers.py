@@ -32,7 +32,8 @@ def change_router(prefix: str) -> APIRouter:
     responses = errors_docs(
         {
             401: "The request lacks the admin key of this server.",
-            403: "This server has no admin key, and takes changes from its own machine only.",
+            403: "The key is for reading, or this server has no key and takes changes from its own "
+            "machine only.",
             429: "This client sends too many changes; Retry-After says when to go on.",
             503: "This server takes no edits, or, with Retry-After, none now.",
         }

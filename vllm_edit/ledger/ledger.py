@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from vllm_edit.domain.edit import Edit, Proposal, Status, Step
+from vllm_edit.domain.edit import ENDED, Edit, Proposal, Status, Step
 from vllm_edit.domain.edit_set import EditSet
 from vllm_edit.domain.errors import InvalidSplit, StoreError, StoreLocked, unknown_edit
 from vllm_edit.domain.traffic_split import TrafficSplit
@@ -54,6 +54,7 @@ class Ledger:
         self._hash = ""
         self._erased: dict[str, str] = {}
         self._statuses: Counter[Status] = Counter()
+        self._unended: Counter[str | None] = Counter()
         self._unseen: list[Event] = []
         try:
             for event in self.log.read():
@@ -111,6 +112,10 @@ class Ledger:
         """The variants in which an edit takes effect."""
         name = edit.request.edit_set
         return (DEFAULT,) if name is None else self.edit_set(name).variants
+
+    def unended_in(self, name: str) -> int:
+        """How many edits of a set are in effect, superseded, or on their way."""
+        return self._unended[name]
 
     def has_edit_set(self, name: str) -> bool:
         return self._sets.has(name)
@@ -236,9 +241,9 @@ class Ledger:
         edit = self._edits.get(event.subject)
         if event.kind == EDIT:
             after = self._edits[event.subject] = fold_edit(edit, event)
-            self._statuses[after.status] += 1
+            self._count(after, 1)
             if edit is not None:
-                self._statuses[edit.status] -= 1
+                self._count(edit, -1)
         elif event.kind in (EDIT_SET, SPLIT):
             self._sets.fold(event)
         elif event.kind == ERASURE and edit is not None:
@@ -246,6 +251,11 @@ class Ledger:
             for revision, left in event.detail["left"].items():
                 if self._erased.pop(revision, left) != left:
                     raise ValueError(f"revision {revision} was changed by hand")
+
+    def _count(self, edit: Edit, change: int) -> None:
+        self._statuses[edit.status] += change
+        if edit.status not in ENDED:
+            self._unended[edit.request.edit_set] += change
 
     def _damaged(self, what: str) -> StoreError:
         return StoreError(

@@ -1,18 +1,17 @@
 """Who may change edits: whoever sends the admin key or, if there is none, this machine."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from vllm_edit.domain.errors import Forbidden, Unauthorized
 from vllm_edit.security.hashed_key import HashedKey
+from vllm_edit.security.key_files import Reread
+from vllm_edit.security.named_keys import ADMINISTRATOR, NamedKey, Scope
 
 ADMIN_HEADER = "X-Edit-Admin-Key"
 """The request header that carries the admin key."""
-
-ADMINISTRATOR = "admin"
-"""The name of the admin key in the audit log."""
 
 
 @dataclass(frozen=True)
@@ -21,25 +20,33 @@ class Access:
 
     key: HashedKey
     local: bool
+    named: Reread[Sequence[NamedKey]] | None = None
+    """Further keys with names."""
 
     @property
     def open(self) -> bool:
         """Whether edits can be changed without a key."""
-        return self.local and not self.key
+        return self.local and not self._keys()
 
     def check(self, key: bytes | None, origin: str | None) -> None:
         """Check a request that changes edits: the key it sends, and its header ``Origin``.
 
         Raises:
-            Unauthorized: the server has another admin key.
-            Forbidden: the server has no admin key, and other machines reach it or the request
-                comes from a web page of another host.
+            Unauthorized: the server has other keys.
+            Forbidden: the key is for reading; or the server has no admin key, and other machines
+                reach it or the request comes from a web page of another host.
         """
-        if self.key:
-            if key is None or not self.key.matches(key):
+        if self._keys():
+            sent = self.sent(key)
+            if sent is None:
                 raise Unauthorized(
                     "Changing edits needs the admin key of this server: send it in "
                     f"{ADMIN_HEADER} or as Authorization: Bearer."
+                )
+            if sent.scope is not Scope.CHANGE:
+                raise Forbidden(
+                    f"The key {sent.name!r} is for reading; changing edits needs another.",
+                    code="read_only_key",
                 )
         elif not self.local:
             raise Forbidden(
@@ -56,9 +63,16 @@ class Access:
                 code="foreign_origin",
             )
 
-    def name_of(self, key: bytes | None) -> str:
-        """What the audit log calls whoever sends a key; empty for nobody that is known."""
-        return ADMINISTRATOR if key is not None and self.key.matches(key) else ""
+    def sent(self, key: bytes | None) -> NamedKey | None:
+        """Which of the server's keys a request sends; None for no key and for a wrong one."""
+        if key is None:
+            return None
+        found = [named for named in self._keys() if named.key.matches(key)]
+        return found[0] if found else None
+
+    def _keys(self) -> list[NamedKey]:
+        own = [NamedKey(ADMINISTRATOR, self.key)] if self.key else []
+        return own + list(self.named.value if self.named else ())
 
 
 def sent_admin_key(headers: Mapping[str, str]) -> bytes | None:

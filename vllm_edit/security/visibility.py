@@ -62,6 +62,5 @@ def viewer_of(
     tenant_key = sent_tenant_key(headers)
     if tenant_key is not None:
         return Viewer(tenant=tenants.of(tenant_key))
-    admin_key = sent_admin_key(headers)
-    has_key = admin_key is not None and access.key.matches(admin_key)
+    has_key = access.sent(sent_admin_key(headers)) is not None
     return Viewer(administrator=has_key or (manages_edits and access.open))

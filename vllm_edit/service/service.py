@@ -179,6 +179,14 @@ class EditService:
         """One edit set; raises UnknownEditSet."""
         return self._ledger.edit_set(name)
 
+    def edits_of(self, owner: str) -> int:
+        """How many edits in a tenant's sets have not ended."""
+        return sum(
+            self._ledger.unended_in(edit_set.name)
+            for edit_set in self._ledger.edit_sets()
+            if edit_set.owner == owner
+        )
+
     @property
     def split(self) -> TrafficSplit | None:
         """How default traffic is split over variants, or None."""
