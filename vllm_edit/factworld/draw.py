@@ -89,7 +89,8 @@ class Draw:
         if draw < 0.72:
             pool = world.of(fact.relation)
             if rng.random() < 0.2:
-                near = {n for part in fact.subject.split() for n in self._sharing.get(part, ())}
+                sharing = [n for part in fact.subject.split() for n in self._sharing.get(part, ())]
+                near = dict.fromkeys(sharing)  # in order, which that of a set is not
                 pool = [f for n in near for f in world.about(n) if f.relation == fact.relation]
         elif draw < 0.93:
             pool = [f for f in world.about(fact.subject) if f.relation != fact.relation]

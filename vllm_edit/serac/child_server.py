@@ -98,6 +98,7 @@ class ChildServer:
         return await self._start()
 
     async def _start(self) -> "_Model":
+        require_private(self.options.sockets)
         try:
             return await self._start_model()
         except (EditError, OSError) as error:
@@ -118,7 +119,6 @@ class ChildServer:
 
     async def _spawn(self) -> "_Model":
         options = self.options
-        require_private(options.sockets)
         self.started += 1
         path = options.sockets / f"serac-{self.started}.sock"
         # The socket listens before the process starts: a client waits until the process accepts,
