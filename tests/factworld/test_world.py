@@ -1,6 +1,9 @@
 """The world and its texts."""
 
+import os
 import random
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -20,6 +23,29 @@ def text(document: Document) -> str:
     prefix = "".join(span.text for span in document.prefix)
     branches = ["".join(span.text for span in spans) for spans in document.branches]
     return prefix + "\n".join(branches)
+
+
+QUERIES = """
+import random
+from vllm_edit import factworld
+from vllm_edit.factworld.writer import Writer
+world = factworld.build_world()
+writer = Writer(world, random.Random(1))
+for fact in world.facts[:500]:
+    print(writer.query(fact, [fact], writer.wording(fact.relation)))
+"""
+"""Prints what training documents ask."""
+
+
+def test_documents_are_the_same_in_every_process() -> None:
+    """Python orders the texts of a set by a secret of the process."""
+    asked = {
+        subprocess.check_output(
+            [sys.executable, "-c", QUERIES], env=os.environ | {"PYTHONHASHSEED": seed}
+        )
+        for seed in ("1", "2")
+    }
+    assert len(asked) == 1
 
 
 @pytest.fixture(scope="module")

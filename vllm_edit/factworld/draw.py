@@ -14,7 +14,7 @@ class Draw:
         self.world = world
         self.rng = rng
         self._sharing: dict[str, list[str]] = {}
-        for name in world.names_with_facts:
+        for name in sorted(world.names_with_facts):
             for part in name.split():
                 self._sharing.setdefault(part, []).append(name)
         self._names = {
