@@ -12,6 +12,7 @@ import zmq
 import zmq.asyncio
 
 from tests.service.steered import Steered, request
+from vllm_edit.domain.actor import Actor, acting
 from vllm_edit.domain.edit import Status
 from vllm_edit.domain.errors import (
     ConflictingState,
@@ -97,6 +98,27 @@ async def test_what_one_server_changes_the_others_see(start: Start) -> None:
     (taken,) = await second.member.change_edits(RollBack(edit.id))
     assert (taken.status, second.seen()) == (Status.ROLLED_BACK, [other.id])
     await until(lambda: leader.seen() == first.seen() == [other.id])
+
+
+async def test_the_leader_records_who_asked_another_server(start: Start) -> None:
+    leader, follower = await start("a"), await start("b")
+    with acting(Actor("ann", "192.0.2.7", "r-1")):
+        (edit,) = await follower.member.change_edits(Submit([request("capital")], False))
+    await follower.member.change_set(CreateSet("news"))
+    events = await leader.service.history(0, 100)
+    actors = {(event.subject, event.status): event.actor for event in events}
+    assert actors[edit.id, "proposed"] == Actor("ann", "192.0.2.7", "r-1")
+    assert actors["news", "present"] is None
+
+
+async def test_what_one_server_erases_the_others_forget(start: Start) -> None:
+    leader, follower = await start("a"), await start("b")
+    (edit,) = await leader.member.change_edits(Submit([request("capital")], True))
+    await follower.service.reached(edit.revision)
+    (erased,) = await follower.member.change_edits(RollBack(edit.id, erase=True))
+    assert (erased.status, erased.request.prompt) == (Status.ROLLED_BACK, "")
+    assert leader.service.get(edit.id) == erased
+    assert leader.seen() == follower.seen() == []
 
 
 async def test_sets_and_splits_are_shared(start: Start) -> None:
