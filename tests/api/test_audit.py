@@ -53,6 +53,11 @@ async def test_nobody_else_sees_who_changed_what(tmp_path: Path, headers: dict[s
         assert (reply.status_code, reply.json()["error"]["code"]) == (401, "admin_key_required")
 
 
+async def test_nothing_is_called_by_a_zero(tmp_path: Path) -> None:
+    async with client(tmp_path / "ledger") as http:
+        assert await changes(http, subject="\0") == []
+
+
 @pytest.mark.parametrize("params", [{"after": -1}, {"after": 1 << 63}, {"limit": 0}, {"x": 1}])
 async def test_bad_parameters_of_the_audit_log(tmp_path: Path, params: dict[str, int]) -> None:
     async with client(tmp_path / "ledger") as http:
@@ -84,7 +89,7 @@ async def test_what_cannot_be_erased(tmp_path: Path) -> None:
     async with client(tmp_path / "ledger") as http:
         reply = await http.delete("/v1/edits/edit-none", params={"erase": True})
         assert reply.status_code == httpx.codes.NOT_FOUND
-        reply = await http.delete("/v1/edits/edit-none", params={"erase": "perhaps"})
+        reply = await http.delete("/v1/edits/edit-none", params={"erase": "1"})
         assert reply.status_code == httpx.codes.BAD_REQUEST
 
 

@@ -92,6 +92,8 @@ async def test_pages_are_the_whole_list(http: httpx.AsyncClient, order: str) -> 
         ({"limit": 0}, 400),
         ({"limit": 1001}, 400),
         ({"limit": "many"}, 400),
+        ({"limit": " 5"}, 400),
+        ({"limit": [1, 2]}, 400),
         ({"status": "gone"}, 400),
         ({"order": "up"}, 400),
         ({"subjct": "X"}, 400),

@@ -134,7 +134,7 @@ async def get_edit(request: Request, edit_id: str) -> Response:
 async def roll_back_edit(request: Request, edit_id: str) -> Response:
     """Take an edit back; the response comes when it is no longer in effect."""
     state = edit_state_of(request)
-    erase = read_query(request, ErasureQuery).erase
+    erase = read_query(request, ErasureQuery).erase == "true"
     (edit,) = await state.member.change_edits(RollBack(edit_id, erase))
     return JSONResponse(_out(state.service, edit).model_dump())
 

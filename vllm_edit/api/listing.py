@@ -1,8 +1,8 @@
 """What a client may ask of a list: its filters, its order and its pages."""
 
-from typing import Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.requests import Request
 
 from vllm_edit.api.body import validated
@@ -15,6 +15,16 @@ MOST_AT_ONCE = 1000
 """Most edits or events in one answer."""
 
 
+def _digits(text: Any) -> Any:
+    if isinstance(text, str) and not (text.isascii() and text.isdigit()):
+        raise ValueError("it must be a whole number")
+    return text
+
+
+Whole = Annotated[int, BeforeValidator(_digits)]
+"""A whole number in the one way in which the schema has it."""
+
+
 class EditListQuery(BaseModel):
     """The parameters of GET /v1/edits."""
 
@@ -25,7 +35,9 @@ class EditListQuery(BaseModel):
     edit_set: str | None = Field(None, description="Only edits of this set.")
     subject: str | None = Field(None, description="Only edits of exactly this subject.")
     order: Literal["asc", "desc"] = Field("asc", description="Oldest (asc) or latest (desc) first.")
-    limit: int = Field(MOST_AT_ONCE, ge=1, le=MOST_AT_ONCE, description="Most edits in the answer.")
+    limit: Whole = Field(
+        MOST_AT_ONCE, ge=1, le=MOST_AT_ONCE, description="Most edits in the answer."
+    )
     after: str | None = Field(None, description="The id of an edit: only those behind it.")
 
     def query(self) -> EditQuery:
@@ -43,8 +55,8 @@ class AuditQuery(BaseModel):
     subject: str | None = Field(
         None, description="Only changes of the edit with this id, or the set with this name."
     )
-    after: int = Field(0, ge=0, lt=1 << 63, description="A revision: only changes after it.")
-    limit: int = Field(
+    after: Whole = Field(0, ge=0, lt=1 << 63, description="A revision: only changes after it.")
+    limit: Whole = Field(
         MOST_AT_ONCE, ge=1, le=MOST_AT_ONCE, description="Most changes in the answer."
     )
 
@@ -54,8 +66,8 @@ class ErasureQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    erase: bool = Field(
-        False, description="Also erase its texts for good; then it may have ended before."
+    erase: Literal["true", "false"] = Field(
+        "false", description="Also erase its texts for good; then it may have ended before."
     )
 
 
@@ -65,6 +77,6 @@ def read_query(request: Request, schema: type[T]) -> T:
     One that may be repeated is a list in its schema.
     """
     lists = {n for n, f in schema.model_fields.items() if isinstance(f.default, list)}
-    params = request.query_params
-    values = {name: params.getlist(name) if name in lists else params[name] for name in params}
-    return validated(schema, values)
+    sent = {name: request.query_params.getlist(name) for name in request.query_params}
+    one = {n: v[0] for n, v in sent.items() if len(v) == 1 and n not in lists}
+    return validated(schema, sent | one)

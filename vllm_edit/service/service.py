@@ -147,6 +147,8 @@ class EditService:
 
     async def history(self, after: int, limit: int, subject: str | None = None) -> list[Event]:
         """The first changes after a revision, of everything or of one edit or edit set."""
+        if subject is not None and "\0" in subject:
+            return []  # a character that PostgreSQL does not take, and nothing is called so
         return await asyncio.to_thread(self._ledger.log.first, after, limit, subject)
 
     def edits(self) -> list[Edit]:
