@@ -149,3 +149,10 @@ def test_an_older_state_in_the_place_of_the_store_is_noticed(folder: Store, tmp_
         running.log = restored.log
         with pytest.raises(StoreError, match="an older state of it was put in its place"):
             running.catch_up()
+        for append in (
+            lambda: running.propose([Proposal("e", EDIT)]),
+            lambda: running.erase("b"),
+        ):
+            with pytest.raises(StoreError, match="does not hold what this server has read"):
+                append()
+        assert restored.log.latest() == 3

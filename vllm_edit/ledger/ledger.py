@@ -170,7 +170,8 @@ class Ledger:
         self.get(edit_id)
         with self._syncing:
             self._require_lead()
-            self._take_in(self.log.erase(EDIT, edit_id, without_texts, self.leadership.term))
+            term = self.leadership.term
+            self._take_in(self.log.erase(EDIT, edit_id, without_texts, term, self._known))
         return self.get(edit_id)
 
     def catch_up(self) -> list[Event]:
@@ -187,7 +188,11 @@ class Ledger:
     def _append(self, entries: Sequence[Entry]) -> None:
         with self._syncing:
             self._require_lead()
-            self._take_in(self.log.append(entries, self.leadership.term))
+            self._take_in(self.log.append(entries, self.leadership.term, self._known))
+
+    @property
+    def _known(self) -> tuple[int, str]:
+        return self._revision, self._hash
 
     def _require_lead(self) -> None:
         if self._leads:

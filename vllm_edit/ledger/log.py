@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
@@ -23,6 +23,11 @@ from vllm_edit.ledger.event import Entry, Event
 from vllm_edit.ledger.schema import EVENTS, TERMS
 
 READ_AT_ONCE = 1000
+
+Known: TypeAlias = tuple[int, str]
+"""A revision and the hash of its event."""
+
+NOTHING: Known = (0, "")
 
 ERASURE = "erasure"
 """The kind of events that say that a thing's texts were erased."""
@@ -53,18 +58,21 @@ class Log:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def append(self, entries: Sequence[Entry], term: int | None = None) -> list[Event]:
+    def append(
+        self, entries: Sequence[Entry], term: int | None = None, known: Known = NOTHING
+    ) -> list[Event]:
         """Record entries in this order, all or none, as made by `current_actor`.
 
-        ``term`` is the term of the leader that appends.
+        ``term`` is the term of the leader that appends, ``known`` the revision and the hash of the
+        latest event that it has read.
 
         Raises:
             StoreLocked: another leader has begun a term since.
-            StoreError: the database cannot record them.
+            StoreError: the database cannot record them, or does not hold the event that is known.
         """
         if not entries:
             return []
-        with self._appending(term) as connection:
+        with self._appending(term, known) as connection:
             return _insert(connection, entries)
 
     def erase(
@@ -73,6 +81,7 @@ class Log:
         subject: str,
         without_texts: Callable[[Mapping[str, Any]], Mapping[str, Any]],
         term: int | None = None,
+        known: Known = NOTHING,
     ) -> list[Event]:
         """Erase the texts in all details about a thing, and record that; raises as `append` does.
 
@@ -80,7 +89,7 @@ class Log:
         is in their place.
         """
         about = (EVENTS.c.kind == kind) & (EVENTS.c.subject == subject)
-        with self._appending(term) as connection:
+        with self._appending(term, known) as connection:
             query = select(EVENTS.c.revision, EVENTS.c.detail).where(about)
             left: dict[str, str] = {}
             for revision, text in connection.execute(query).all():
@@ -96,7 +105,7 @@ class Log:
         return events
 
     @contextmanager
-    def _appending(self, term: int | None) -> Iterator[Connection]:
+    def _appending(self, term: int | None, known: Known) -> Iterator[Connection]:
         """A transaction that ends with the block; see `append`."""
         database = self.database
         with database.failures(Operation.WRITE), database.engine.connect() as connection:
@@ -105,6 +114,12 @@ class Log:
                 raise StoreLocked(
                     f"Another server leads the edit store {database.name} now; nothing was "
                     "recorded. Restart this one to follow it."
+                )
+            if known != NOTHING and known not in _at(connection, known[0]):
+                raise StoreError(
+                    f"The edit store {database.name} does not hold what this server has read: "
+                    "another state of it was put in its place while this server ran. Nothing was "
+                    "recorded; restart this server."
                 )
             yield connection
             database.commit(connection)
@@ -212,6 +227,12 @@ def _event(*, detail: str, actor: str, **columns: Any) -> Event:
 
 def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False)
+
+
+def _at(connection: Connection, revision: int) -> list[Known]:
+    """The event of a revision, if there is one."""
+    query = select(EVENTS.c.revision, EVENTS.c.hash).where(EVENTS.c.revision == revision)
+    return [(row.revision, row.hash) for row in connection.execute(query)]
 
 
 def _latest(connection: Connection) -> int:
