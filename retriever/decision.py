@@ -11,12 +11,12 @@ Message = Mapping[str, Any]
 
 Messages = Sequence[Message]
 
-PassReason = Literal["empty_memory", "no_text", "no_subject_named", "out_of_scope"]
+PassReason = Literal["empty_memory", "no_text", "no_subject_named", "out_of_scope", "no_room"]
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """No fact concerns the request: serve it untouched. Only `out_of_scope` used a model."""
+    """Serve the request untouched: no fact concerns it, or none fits beside it (`no_room`)."""
 
     reason: PassReason
 

@@ -22,6 +22,9 @@ Dtype = Literal["float32", "bfloat16"]
 """What a model computes in. In bfloat16 it takes half the time on processors that have it, and
 far longer on others."""
 
+ENCODED = 1000
+"""Callers give an encoder at most this many characters of a request, the last ones."""
+
 HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 
 

@@ -34,8 +34,8 @@ class Fact:
 
     @property
     def names(self) -> tuple[Name, ...]:
-        """What its subject is called: the subject and the aliases."""
-        return tuple(name_of(name) for name in (self.subject, *self.aliases))
+        """What its subject is called: the subject and the aliases, as far as they have words."""
+        return tuple(filter(None, map(name_of, (self.subject, *self.aliases))))
 
     @property
     def about(self) -> tuple[Name, Name]:
@@ -74,6 +74,11 @@ def check_fact(fact: Fact, limits: FactLimits) -> None:
         )
     for field, value, limit in _fields(fact, limits):
         _check_field(field, value, limit)
+    for alias in fact.aliases:
+        if not name_of(alias):
+            raise InvalidFactError(
+                "empty_field", "aliases", f"The alias {alias!r} has no word; leave it out."
+            )
     if not names(fact.prompt, fact.subject):
         raise InvalidFactError(
             "subject_not_in_prompt",

@@ -4,23 +4,21 @@ import threading
 from collections.abc import Iterable
 
 from retriever.decision import Decision, Decompose, Delegate, Messages, Pass, Rewrite
-from retriever.encoder import Encoder
+from retriever.encoder import ENCODED, Encoder
+from retriever.errors import InvalidFactError
 from retriever.fact import Fact, check_fact
 from retriever.ike.demonstrations import Demonstration, DemonstrationStore
 from retriever.ike.editor import CountTokens, Ike, guess_tokens
 from retriever.ike.prompt import user_turns
 from retriever.memory import Memory
-from retriever.parsed_request import ParsedRequest
+from retriever.parsed_request import ContextShare, ParsedRequest
 from retriever.scope import Classifier, shipped_classifier
 from retriever.scope.scope_decision import Hits, Needs
 from retriever.settings import RetrieverSettings
 from retriever.text import is_question
 
-ENCODED = 1000
-"""The encoder reads at most this many characters of a request, the last ones."""
-
 QUICK = 4000
-"""Up to this many characters, a search for names is faster than a change of thread."""
+"""Up to this many bytes, a search for names is faster than a change of thread."""
 
 
 class Retriever:
@@ -48,6 +46,7 @@ class Retriever:
         self._fact_encoder = fact_encoder or encoder
         self._classifier = classifier or shipped_classifier()
         store = DemonstrationStore(demonstrations, self._fact_encoder)
+        self._count = count_tokens
         self._ike = Ike(store, self.settings.ike, count_tokens)
         self._memory = Memory()
         self._hopping: set[str] = set()
@@ -61,7 +60,7 @@ class Retriever:
             classifier=self._classifier,
             fact_encoder=self._fact_encoder,
         )
-        other._ike = self._ike
+        other._count, other._ike = self._count, self._ike
         return other
 
     def __len__(self) -> int:
@@ -79,8 +78,19 @@ class Retriever:
         self._ike.load()
 
     def check(self, fact: Fact) -> None:
-        """Raise `InvalidFactError` or `DuplicateFactError` as `add` would; change nothing."""
+        """Raise `InvalidFactError` or `DuplicateFactError` as `add` would; change nothing.
+
+        Refused, too, is a fact that is too long ever to stand in front of a request.
+        """
         check_fact(fact, self.settings.limits)
+        most = self._ike.max_tokens
+        if (tokens := self._ike.least_tokens(fact)) > most:
+            raise InvalidFactError(
+                "too_long",
+                "target_new",
+                f"In front of a request the fact would take {tokens} tokens, and there is room for "
+                f"{most}; shorten its prompt or its target.",
+            )
         with self._lock:
             self._memory.check_new([fact])
 
@@ -107,9 +117,12 @@ class Retriever:
             self._memory.remove(fact_id)
             self._hopping.discard(fact_id)
 
-    def parse(self, request: str | Messages) -> ParsedRequest:
-        """Parse a request once, for several calls of the methods below."""
-        return ParsedRequest(request, self.settings)
+    def parse(self, request: str | Messages, context: ContextShare | None = None) -> ParsedRequest:
+        """Parse a request once, for several calls of the methods below.
+
+        Demonstrations, then facts give way to what the request takes of the context.
+        """
+        return ParsedRequest(request, self.settings, context)
 
     def route(self, request: str | Messages | ParsedRequest, hops: bool | None = None) -> Decision:
         """Decide on a text, or on the last user turn of a chat given the turns before it.
@@ -129,7 +142,7 @@ class Retriever:
     def quick_pass(self, request: str | Messages | ParsedRequest) -> Pass | None:
         """The Pass of `route`, if it can be decided quickly and without a model; else None."""
         parsed = self._parsed(request)
-        if self._hopping or sum(map(len, parsed.texts)) > QUICK:
+        if self._hopping or parsed.longer_than(QUICK):
             return None
         if not self._lock.acquire(blocking=False):
             return None
@@ -151,16 +164,27 @@ class Retriever:
         hits = self._in_scope(parsed)
         if isinstance(hits, Pass):
             return hits
-        return self._with_facts(with_best_method(hits), parsed.content)
+        return self._with_facts(with_best_method(hits), parsed)
 
     def facts_in_scope(self, question: str) -> Hits:
         """The facts in scope of a question, the most probable first."""
         hits = self._in_scope(self.parse(question))
         return [] if isinstance(hits, Pass) else hits
 
-    def put_facts_in_front(self, delegate: Delegate, request: str | Messages) -> Rewrite:
-        """The request behind the facts of `delegate`, for when no other model can answer it."""
-        return self._rewrite(list(zip(delegate.facts, delegate.scores, strict=True)), request)
+    def put_facts_in_front(
+        self, delegate: Delegate, request: str | Messages | ParsedRequest
+    ) -> Rewrite | Pass:
+        """The request behind the facts of `delegate`, for when no other model can answer it.
+
+        It passes if there is no room for them.
+        """
+        hits = list(zip(delegate.facts, delegate.scores, strict=True))
+        return self._rewrite(hits, self._parsed(request))
+
+    def has_room(self, parsed: ParsedRequest, text: str) -> bool:
+        """Whether the text can be put in front of the request, see `parse`."""
+        room = parsed.room(self._count, len(text.encode("utf-8", "surrogatepass")))
+        return room is None or self._count(text) <= room
 
     @property
     def encoder(self) -> Encoder:
@@ -183,18 +207,22 @@ class Retriever:
             facts = [fact for name in named for fact in self._memory.facts_named(name)]
         return any(fact.method == "mello" for fact in facts)
 
-    def _with_facts(self, hits: Hits, request: str | Messages) -> Rewrite | Delegate:
+    def _with_facts(self, hits: Hits, request: ParsedRequest) -> Rewrite | Delegate | Pass:
         if hits[0][0].method != "serac":
             return self._rewrite(hits, request)
         ids, scores = tuple(fact.id for fact, _ in hits), tuple(score for _, score in hits)
         return Delegate(ids, scores, "serac", tuple(fact for fact, _ in hits))
 
-    def _rewrite(self, hits: Hits, request: str | Messages) -> Rewrite:
+    def _rewrite(self, hits: Hits, parsed: ParsedRequest) -> Rewrite | Pass:
         facts, text, messages = [fact for fact, _ in hits], None, None
+        room = parsed.room(self._count, self._ike.max_tokens)
+        request = parsed.content
         if isinstance(request, str):
-            text, used = self._ike.in_text(facts, request)
+            text, used = self._ike.in_text(facts, request, room)
         else:
-            messages, used = self._ike.in_chat(facts, request, user_turns(request)[-1])
+            messages, used = self._ike.in_chat(facts, request, user_turns(request)[-1], room)
+        if not used:
+            return Pass("no_room")
         ids = tuple(fact.id for fact in facts[:used])
         scores = tuple(score for _, score in hits[:used])
         return Rewrite(ids, scores, facts[0].method, text, messages)

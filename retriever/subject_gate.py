@@ -67,7 +67,8 @@ def _pairs(parts: Sequence[str], near: int) -> Iterator[int]:
 
 def _stems(words: Sequence[str]) -> list[str]:
     """The beginnings of the words that carry meaning, without a final s."""
-    return [stem for word in words if (stem := _stem(word))]
+    # What follows cannot change the stem, and a cache must not keep words of any length.
+    return [stem for word in words if (stem := _stem(word[: _BEGINNING + 1]))]
 
 
 @lru_cache(maxsize=65536)

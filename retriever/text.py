@@ -19,7 +19,8 @@ _WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[\w{_MARKS}])+|[^\w\s]")
 _ASCII_WORD = re.compile(r"\w+|[^\w\s]")
 """`_WORD` for ASCII text, in half the time."""
 _ACCENTS = re.compile("[\u0300-\u036f]")
-_SENTENCE_END = re.compile(r"([.!?]+[\"')\]]*)\s+|\u3002|\n+")
+# Looks at each run of marks once, from its beginning: a run of them without space is linear.
+_SENTENCE_END = re.compile(r"(?<![.!?])([.!?]+[\"')\]]*)\s+|\u3002|\n+")
 _QUESTION_MARKS = ("?", "\uff1f", "\u061f", "\u037e")
 _LAST_WORD = re.compile(r"\w+\Z")
 _LOOKALIKES = {
@@ -30,6 +31,12 @@ _LOOKALIKES = {
 _ABBREVIATIONS = frozenset({"mr", "mrs", "ms", "dr", "prof", "st", "mt", "jr", "sr"})
 _LONGER = 1 + max(map(len, _ABBREVIATIONS))
 """Letters to look back for an abbreviation: one more than the longest has."""
+_PIECE = 256
+"""Characters that are normalised at once: the time for a run of marks grows with its square."""
+_OVERLAP = 32
+"""Places before the end of a piece where it may be cut, so that no letter loses its marks."""
+_CACHED = 32
+"""Longest word, in characters, whose folded form is cached."""
 
 Name = tuple[str, ...]
 """A subject or alias as folded words, equal for all spellings of one name."""
@@ -49,16 +56,29 @@ def with_full_stop(text: str) -> str:
 
 
 def normalise(text: str) -> str:
-    """NFKC, with typographic quotes and dashes made plain. Case is kept."""
-    return unicodedata.normalize("NFKC", text).translate(_LOOKALIKES)
+    """NFKC, with typographic quotes and dashes made plain. Case is kept.
+
+    Linear in the length: only runs of more than some hundred marks may come out differently.
+    """
+    if text.isascii():
+        return text
+    plain = "".join(unicodedata.normalize("NFKC", piece) for piece in _pieces(text))
+    return plain.translate(_LOOKALIKES)
 
 
 def words(normalised: str) -> list[Word]:
-    """Words and punctuation marks, case and Latin, Greek and Cyrillic accents folded away."""
+    """Words and punctuation marks, case and Latin, Greek and Cyrillic accents folded away.
+
+    No word is empty: accents without a letter, as NFKC makes them of an acute, are left out.
+    """
     if normalised.isascii():
         matches = _ASCII_WORD.finditer(normalised.lower())
         return [Word(m.group(), m.start(), m.end()) for m in matches]
-    return [Word(_fold(m.group()), m.start(), m.end()) for m in _WORD.finditer(normalised)]
+    return [
+        Word(folded, m.start(), m.end())
+        for m in _WORD.finditer(normalised)
+        if (folded := _fold(m.group()))
+    ]
 
 
 def name_of(text: str) -> Name:
@@ -125,9 +145,39 @@ def _spans(text: Sequence[Word], name: Name) -> Iterator[tuple[int, int]]:
             at += 1
 
 
-@lru_cache(maxsize=65536)
 def _fold(word: str) -> str:
+    if len(word) <= _CACHED:
+        return _fold_cached(word)
+    return "".join(map(_fold_piece, _pieces(word)))
+
+
+def _fold_piece(word: str) -> str:
     folded = word.casefold()
     if folded.isascii():
         return folded
     return unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", folded)))
+
+
+_fold_cached = lru_cache(maxsize=65536)(_fold_piece)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The text in pieces of at most `_PIECE` characters, cut where nothing is composed."""
+    at = 0
+    while at < len(text):
+        end = at + _PIECE
+        if end < len(text):
+            places = range(end, end - _OVERLAP, -1)
+            end = next((cut for cut in places if _separable(text[cut - 1], text[cut])), end)
+        yield text[at:end]
+        at = end
+
+
+def _separable(before: str, after: str) -> bool:
+    """Whether two neighbouring characters can be normalised apart from each other."""
+    if after.isascii():
+        return True
+    if unicodedata.combining(after):
+        return False
+    apart = unicodedata.normalize("NFKC", before) + unicodedata.normalize("NFKC", after)
+    return unicodedata.normalize("NFKC", before + after) == apart

@@ -90,7 +90,7 @@ async def _start(
     completions: CompletionHandler = vllm_state.openai_serving_completion
     serac = build_serac(settings, Path(scratch.name), Path(args.model))
     memory = make_memory(settings, args.model, engine, serac)
-    router = make_router(settings, memory, args.model, completions)
+    router = make_router(settings, memory, args.model, completions, engine)
 
     model = resolve(args.model, args.revision)
     process = await api_process(engine, names, settings, Path(scratch.name), model)
@@ -99,7 +99,7 @@ async def _start(
     methods = memory.offered | weights.names
     asker = VariantAsker(
         completions,
-        router.without_budget,
+        router.strict,
         names,
         serac,
         settings.probe_timeout,

@@ -36,13 +36,30 @@ class Ike:
         if self._settings.choice == "nearest":
             self._demonstrations.load()
 
-    def in_text(self, facts: Sequence[Fact], text: str) -> tuple[str, int]:
-        """The text behind its facts, and how many of them fit. `facts` come best first."""
+    @property
+    def max_tokens(self) -> int:
+        """See `IkeSettings.max_tokens`."""
+        return self._settings.max_tokens
+
+    def least_tokens(self, fact: Fact) -> int:
+        """The tokens that the fact takes where nothing else stands in front of a request."""
+        forms = self._settings.forms
+        alone = (shown_facts(f, [fact], None) + f.request_label for f in (forms.text, forms.chat))
+        return max(map(self._count, alone))
+
+    def in_text(self, facts: Sequence[Fact], text: str, room: int | None = None) -> tuple[str, int]:
+        """The text behind its facts, and how many of them fit. `facts` come best first.
+
+        `room` is the number of tokens that there is for them; none are put in front if the best
+        one needs more. None stands for no limit but that of the settings.
+        """
         form = self._settings.forms.text
-        prefix, kept = self._fitting(form, facts, text, form.request_label, form.exchanges)
+        prefix, kept = self._fitting(form, facts, text, form.request_label, form.exchanges, room)
         return prefix + text, kept
 
-    def in_chat(self, facts: Sequence[Fact], messages: Messages, turn: int) -> tuple[Messages, int]:
+    def in_chat(
+        self, facts: Sequence[Fact], messages: Messages, turn: int, room: int | None = None
+    ) -> tuple[Messages, int]:
         """The same for a chat: in front of that turn's text or in the system message.
 
         The form may also ask for earlier exchanges in which the turn was answered.
@@ -50,14 +67,23 @@ class Ike:
         form = self._settings.forms.chat
         in_system = (self._settings.slot or form.slot) == "system"
         request = text_of(messages[turn])
-        prefix, kept = self._fitting(form, facts, request, "" if in_system else form.request_label)
+        label = "" if in_system else form.request_label
+        prefix, kept = self._fitting(form, facts, request, label, room=room)
+        if not kept:
+            return messages, 0
         asked = messages[turn] if in_system else prefix_message(messages[turn], prefix)
-        exchanges = self._exchanges(form, facts[0], asked, request, prefix)
+        exchanges = self._exchanges(form, facts[0], asked, request, prefix, room)
         changed = (*messages[:turn], *exchanges, asked, *messages[turn + 1 :])
         return (_with_system(changed, prefix) if in_system else changed), kept
 
     def _exchanges(
-        self, form: PromptForm, fact: Fact, asked: Message, request: str, prefix: str
+        self,
+        form: PromptForm,
+        fact: Fact,
+        asked: Message,
+        request: str,
+        prefix: str,
+        room: int | None,
     ) -> Messages:
         """The turn, answered by the fact, as often as the form says; none if there is no room."""
         if not form.exchanges or restated(request, fact) is None:
@@ -67,12 +93,18 @@ class Ike:
             return ()
         answer = with_full_stop(fact.target_new)
         each = self._count(f"{asked['content']}\n{answer}")
-        if self._count(prefix) + form.exchanges * each > self._settings.max_tokens:
+        if self._count(prefix) + form.exchanges * each > self._most(room):
             return ()
         return (asked, {"role": "assistant", "content": answer}) * form.exchanges
 
     def _fitting(
-        self, form: PromptForm, facts: Sequence[Fact], request: str, label: str, exchanges: int = 0
+        self,
+        form: PromptForm,
+        facts: Sequence[Fact],
+        request: str,
+        label: str,
+        exchanges: int = 0,
+        room: int | None = None,
     ) -> tuple[str, int]:
         """What stands in front of the request, and how many facts it shows."""
         chosen, kept = self._chosen(form, facts), list(facts)
@@ -85,7 +117,8 @@ class Ike:
                 # The request must follow its facts: they stand behind the demonstrations too.
                 parts.insert(0, f"{shown}\n")
             prefix = "".join(parts) + label
-            if self._count(prefix) <= self._settings.max_tokens:
+            tokens = self._count(prefix)
+            if tokens <= self._most(room):
                 return prefix, len(kept)
             if chosen:
                 # The nearest are last; of fixed ones a prefix cache holds the first.
@@ -94,8 +127,14 @@ class Ike:
                 kept.pop()
             elif again:
                 again = None
-            else:
+            elif room is None or tokens <= room:
                 return prefix, len(kept)
+            else:
+                return "", 0
+
+    def _most(self, room: int | None) -> int:
+        most = self._settings.max_tokens
+        return most if room is None else min(most, room)
 
     def _chosen(self, form: PromptForm, facts: Sequence[Fact]) -> Sequence[Demonstration]:
         most = self._settings.demonstrations

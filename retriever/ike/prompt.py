@@ -49,7 +49,8 @@ def restated(request: str, fact: Fact) -> str | None:
     if not tail or tail.endswith(_STATEMENT_ENDS):
         return None
     if len(tail) > RESTATED:
-        tail = tail[-RESTATED:].partition(" ")[2]
+        tail = tail[-RESTATED:]
+        tail = tail.partition(" ")[2] or tail  # a script without spaces has no other place to cut
     starts = sentence_bounds(tail)[:-1]
     known = (fact.subject, *fact.aliases)
     naming = [at for at in starts if any(names(tail[at:], name) for name in known)]
@@ -90,13 +91,18 @@ def text_of(message: Message) -> str:
 def prefix_message(message: Message, prefix: str) -> Message:
     """The message with the prefix in front of its text; everything else stays as it was.
 
-    With content in parts, the first text part takes the prefix.
+    With content in parts, the first text part takes the prefix. Without any text the prefix
+    becomes the text. Content that is neither, which every server refuses, stays as it is.
     """
-    content = message["content"]
-    if isinstance(content, str):
-        return {**message, "content": prefix + content}
+    content = message.get("content")
+    if content is None or isinstance(content, str):
+        return {**message, "content": prefix + (content or "")}
+    if not isinstance(content, Sequence):
+        return message
     parts = list(content)
-    first = next(i for i, part in enumerate(parts) if _is_text(part))
+    first = next((i for i, part in enumerate(parts) if _is_text(part)), None)
+    if first is None:
+        return {**message, "content": [{"type": "text", "text": prefix}, *parts]}
     parts[first] = {**parts[first], "text": prefix + parts[first]["text"]}
     return {**message, "content": parts}
 

@@ -27,7 +27,8 @@ class IkeSettings:
     for what the form says."""
     max_tokens: int = 1024
     """Maximum number of tokens in front of a request. Demonstrations are dropped first, then the
-    facts with the lowest scores, then restatements; the best fact always stays."""
+    facts with the lowest scores, then restatements; the best fact stays, if it fits beside the
+    request. `Retriever.check` refuses a fact that takes more by itself."""
 
     def __post_init__(self) -> None:
         if (self.demonstrations or 0) < 0 or self.max_tokens < 1:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retriever.encoder import Encoder, Vectors
+from retriever.encoder import ENCODED, Encoder, Vectors
 from retriever.errors import DuplicateFactError, UnknownFactError
 
 DEFAULT_LIKENESS = 0.55
@@ -82,7 +82,7 @@ class FeedbackMemory:
             items, vectors = list(self._items.values()), self._vectors
         if not items or vectors is None or not question.strip():
             return []
-        cosines = vectors @ self._encoder.encode([question])[0]
+        cosines = vectors @ self._encoder.encode([question[-ENCODED:]])[0]
         newest: dict[tuple[str, str | None], Recalled] = {}
         for item, cosine in zip(items, cosines.tolist(), strict=True):
             if cosine >= self._likeness and item.user in (None, user):

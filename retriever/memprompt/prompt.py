@@ -7,9 +7,14 @@ from retriever.ike.prompt import prefix_message, user_turns
 from retriever.memprompt.feedback import Recalled
 
 
+def clarification(recalled: Sequence[Recalled]) -> str:
+    """What is put in front of a request: a line per feedback."""
+    return "".join(f"Clarification: {feedback.text}\n" for feedback, _ in recalled)
+
+
 def clarified(recalled: Sequence[Recalled], request: str | Messages) -> Rewrite:
-    """Put a line per feedback in front of the request, whose question must not be empty."""
-    lines = "".join(f"Clarification: {feedback.text}\n" for feedback, _ in recalled)
+    """Put the feedback in front of the request, whose question must not be empty."""
+    lines = clarification(recalled)
     ids = tuple(feedback.id for feedback, _ in recalled)
     scores = tuple(score for _, score in recalled)
     if isinstance(request, str):

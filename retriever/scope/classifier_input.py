@@ -17,6 +17,9 @@ SENTENCES = 3
 """At most this many sentences that name the subject are read, the last ones."""
 REACH = 160
 """At most this many characters of a sentence are read on either side of the name."""
+LONGEST_TURN = 65536
+"""At most this many characters of a turn are searched for names, the last ones, and as many of
+their normalised form, which can be 18 times as long."""
 
 ClassifierInput = tuple[str, str]
 """A request and a fact, with the subject's name masked in both."""
@@ -36,8 +39,8 @@ class Turn:
 
 
 def parse_turn(text: str) -> Turn:
-    """Normalise a text and find its words and sentences."""
-    plain = normalise(text)
+    """Normalise the end of a text and find its words and sentences."""
+    plain = normalise(text[-LONGEST_TURN:])[-LONGEST_TURN:]
     return Turn(plain, tuple(words(plain)), tuple(sentence_bounds(plain)))
 
 
@@ -86,5 +89,12 @@ def _bounds(turn: Turn, spans: Spans) -> Sequence[int]:
     ends = {end for _, end in spans if turn.text[end - 1] in ".!?"}
     if not ends:
         return turn.bounds
-    within = {bound for bound in turn.bounds[1:-1] if len(turn.text[:bound].rstrip(" ")) in ends}
+    within = {_next_word(turn.text, end) for end in ends} - {turn.bounds[0], turn.bounds[-1]}
     return [bound for bound in turn.bounds if bound not in within]
+
+
+def _next_word(text: str, at: int) -> int:
+    """The first position from there on that holds no space."""
+    while at < len(text) and text[at] == " ":
+        at += 1
+    return at

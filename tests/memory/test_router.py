@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from retriever import (
     Delegate,
@@ -15,9 +16,11 @@ from retriever import (
     Rewrite,
     SentenceEncoder,
 )
+from retriever.ike.editor import CountTokens, guess_tokens
 from vllm_edit.domain.edit import Edit, EditRequest, Status
-from vllm_edit.domain.errors import InvalidChoice, InvalidEdit, RouteOverBudget
+from vllm_edit.domain.errors import InvalidChoice, InvalidEdit, RouteOverBudget, RoutingFailed
 from vllm_edit.domain.method import MethodChange
+from vllm_edit.memory.context_room import ContextRoom
 from vllm_edit.memory.method import MemoryMethod
 from vllm_edit.memory.router import Router, RoutingBudget
 from vllm_edit.memory.routing_options import RoutingOptions, read_routing_options
@@ -50,10 +53,14 @@ def encoder() -> Encoder:
     return SentenceEncoder()
 
 
-async def memory(encoder: Encoder, counterfactual: Silent | None = None) -> MemoryMethod:
-    method = MemoryMethod(
-        Retriever(encoder, settings=RetrieverSettings(threshold=0.0)), counterfactual=counterfactual
-    )
+async def memory(
+    encoder: Encoder,
+    counterfactual: Silent | None = None,
+    count_tokens: CountTokens = guess_tokens,
+) -> MemoryMethod:
+    settings = RetrieverSettings(threshold=0.0)
+    retriever = Retriever(encoder, settings=settings, count_tokens=count_tokens)
+    method = MemoryMethod(retriever, counterfactual=counterfactual)
     edits = [
         Edit(f"edit-{at}", request, Status.ACTIVE, at, at, 0.0, 0.0)
         for at, request in enumerate((FACT, SERAC))
@@ -87,14 +94,91 @@ async def test_beyond_its_time_a_request_passes_or_fails(encoder: Encoder) -> No
     method = await memory(encoder)
     passing = router(method, RoutingBudget(1e-9))
     routed = await passing.route({"prompt": PROMPT}, OPTIONS)
-    assert routed.over_budget
+    assert routed.unrouted == "over_budget"
     assert routed.request == {"prompt": PROMPT}
     with pytest.raises(RouteOverBudget) as raised:
         await router(method, RoutingBudget(1e-9, fails=True)).route({"prompt": PROMPT}, OPTIONS)
     assert raised.value.code == "route_over_budget"
-    assert not (
-        await router(method, RoutingBudget(60.0)).route({"prompt": PROMPT}, OPTIONS)
-    ).over_budget
+    routed = await router(method, RoutingBudget(60.0)).route({"prompt": PROMPT}, OPTIONS)
+    assert routed.unrouted is None
+
+
+class Broken:
+    """A classifier with a bug."""
+
+    def scores(self, readings: Any) -> list[float]:
+        raise IndexError("string index out of range")
+
+
+async def test_whatever_goes_wrong_a_request_passes_or_fails(
+    encoder: Encoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    method = MemoryMethod(Retriever(encoder, classifier=Broken()))
+    edit = Edit("edit-0", FACT, Status.ACTIVE, 0, 0, 0.0, 0.0)
+    await method.apply(MethodChange([edit]), None, 1)
+    before = failures()
+    for _ in range(2):
+        routed = await router(method).route({"prompt": PROMPT}, OPTIONS)
+        assert routed.unrouted == "routing_failed"
+        assert routed.request == {"prompt": PROMPT}
+        assert not routed.used
+    assert await router(method).preview(PROMPT, OPTIONS) == "routing_failed"
+    assert failures() == before + 3
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    for strict in (router(method).strict, router(method, RoutingBudget(fails=True))):
+        for routing in (strict.route({"prompt": PROMPT}, OPTIONS), strict.preview(PROMPT, OPTIONS)):
+            with pytest.raises(RoutingFailed, match="string index"):
+                await routing
+
+
+def failures() -> float:
+    return REGISTRY.get_sample_value("vllm_edit_routing_failures_total") or 0.0
+
+
+WORDS = ContextRoom(100, lambda text: len(text.split()))
+
+
+@pytest.mark.parametrize(
+    ("request_", "room"),
+    [
+        ({"prompt": "a", "max_tokens": 1}, True),
+        ({"prompt": "a " * 60, "max_tokens": 1}, True),
+        ({"prompt": "a " * 80, "max_tokens": 10}, False),
+        ({"prompt": "a", "max_tokens": 85}, False),
+        # It does not fit behind the request alone, so the client does not expect so much.
+        ({"prompt": "a", "max_tokens": 1000}, True),
+        ({"prompt": "a", "truncate_prompt_tokens": 6}, False),
+        ({"prompt": "a", "truncate_prompt_tokens": 40}, True),
+        ({"prompt": "a " * 80, "truncate_prompt_tokens": -1}, False),
+    ],
+)
+async def test_facts_give_way_to_what_the_client_sent(
+    encoder: Encoder, request_: dict[str, Any], room: bool
+) -> None:
+    request_["prompt"] += PROMPT
+    served = Router(  # type: ignore[call-arg]
+        await memory(encoder, count_tokens=WORDS.count),
+        Mello(HopFormat(), 4),
+        Unasked(),  # type: ignore[arg-type]
+        RoutingBudget(),
+        WORDS,
+    )
+    routed = await served.route(request_, OPTIONS)
+    assert bool(routed.used) is room
+    if not room:
+        assert routed.request == request_
+        assert routed.pass_reasons == ["no_room"]
+
+
+async def test_feedback_gives_way_too(encoder: Encoder) -> None:
+    method = await memory(encoder, count_tokens=WORDS.count)
+    feedback = EditRequest("memprompt", "Who rules Oz", "Oz", "Say it briefly " * 5)
+    edit = Edit("edit-m", feedback, Status.ACTIVE, 9, 9, 0.0, 0.0)
+    await method.apply(MethodChange([edit]), None, 2)
+    served = Router(method, Mello(HopFormat(), 4), Unasked(), RoutingBudget(), WORDS)  # type: ignore[arg-type]
+    for answer, used in ((1, 1), (90, 0)):
+        routed = await served.route({"prompt": "Who rules Oz", "max_tokens": answer}, OPTIONS)
+        assert len(routed.used) == used
 
 
 async def test_the_counterfactual_model_answers_where_there_is_one(encoder: Encoder) -> None:

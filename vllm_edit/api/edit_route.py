@@ -13,6 +13,7 @@ from vllm_edit.api.routers import change_router, errors_docs, viewer_of
 from vllm_edit.api.schemas import RoutedEditOut, RouteIn, RouteOut
 from vllm_edit.domain.errors import InvalidEdit
 from vllm_edit.domain.variant import DEFAULT
+from vllm_edit.memory.router import Unrouted
 from vllm_edit.memory.routing_options import RoutingOptions
 from vllm_edit.request.edit_state import EditState, edit_state_of
 from vllm_edit.request.variant_selection import FIELD, chosen_variant
@@ -30,7 +31,7 @@ change_routes = change_router("/v1/edits")
             400: "The body is not of this form, or chooses two variants.",
             404: "There is no such variant.",
             413: "The body is too long.",
-            500: "The encoder or the scope classifier failed.",
+            503: "Routing went wrong, and --edit-route-over-budget is fail.",
         }
     ),
 )
@@ -67,8 +68,10 @@ def _variant(request: Request, state: EditState, body: RouteIn) -> str:
     return variant
 
 
-def _decision_fields(decision: Decision) -> dict[str, Any]:
+def _decision_fields(decision: Decision | Unrouted) -> dict[str, Any]:
     """The fields of `RouteOut` for a decision."""
+    if isinstance(decision, str):
+        return {"reason": decision}
     if isinstance(decision, Pass):
         return {"reason": decision.reason}
     if isinstance(decision, Decompose):

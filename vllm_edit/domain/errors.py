@@ -23,6 +23,7 @@
     │       └── ProbesFailed the probes of an edit were answered badly
     ├── SwapFailed           the engine refused new weights and serves what it served before
     ├── Unavailable          this server cannot do it now, or was not started for it
+    │   ├── RoutingFailed              it went wrong to see which edits concern a request
     │   ├── VariantUnavailable         one variant cannot be served
     │   └── CounterfactualUnavailable  the model that answers for SERAC cannot be reached
     ├── CounterfactualFailed that model was reached and did not answer
@@ -184,6 +185,10 @@ class SwapFailed(EditError):
 
 class Unavailable(EditError):
     code = "unavailable"
+
+
+class RoutingFailed(Unavailable):
+    code = "routing_failed"
 
 
 class VariantUnavailable(Unavailable):

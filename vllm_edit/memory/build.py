@@ -28,6 +28,7 @@ from retriever.ike.editor import CountTokens
 from retriever.mello.few_shot import FEW_SHOT_FORMAT
 from retriever.scope.files import SHIPPED
 from vllm_edit import factworld
+from vllm_edit.memory.context_room import ContextRoom
 from vllm_edit.memory.hop_writer import HopWriter
 from vllm_edit.memory.method import MemoryMethod
 from vllm_edit.memory.metrics import TimedClassifier, TimedEncoder
@@ -81,7 +82,11 @@ def make_retriever(
 
 
 def make_router(
-    settings: Settings, memory: MemoryMethod, model: str, completions: CompletionHandler
+    settings: Settings,
+    memory: MemoryMethod,
+    model: str,
+    completions: CompletionHandler,
+    engine: EngineClient,
 ) -> Router:
     """The router for the checkpoint ``model``.
 
@@ -96,6 +101,7 @@ def make_router(
         RoutingBudget(
             settings.route_budget_ms / 1000 or None, settings.route_over_budget == "fail"
         ),
+        ContextRoom(max_model_len(engine), token_counter(engine)),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Sequence
 
 from retriever import FeedbackMemory, InvalidFactError, Messages, Retriever
 from retriever.mello.hops import Hit
+from retriever.parsed_request import ContextShare
 from vllm_edit.domain.edit import Edit, EditRequest
 from vllm_edit.domain.errors import InvalidEdit
 from vllm_edit.domain.method import EditsByVariant, MethodChange
@@ -128,9 +129,14 @@ class MemoryMethod:
         """Whether the variant has no memory edits."""
         return len(self._of(variant)) == 0
 
-    def query(self, request: str | Messages, variant: str = DEFAULT) -> MemoryQuery:
-        """A query to the variant's edits about a prompt or a chat."""
-        return MemoryQuery(self._of(variant), request)
+    def query(
+        self,
+        request: str | Messages,
+        variant: str = DEFAULT,
+        context: ContextShare | None = None,
+    ) -> MemoryQuery:
+        """A query to the variant's edits about a prompt or a chat; see `MemoryQuery`."""
+        return MemoryQuery(self._of(variant), request, context)
 
     async def facts_in_scope(self, question: str, variant: str = DEFAULT) -> Sequence[Hit]:
         """The variant's facts in scope of a question, the surest first."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from prometheus_client import Histogram
+from prometheus_client import Counter, Histogram
 
 from retriever import Classifier, Encoder
 from retriever.encoder import Vectors
@@ -11,6 +11,10 @@ _BUCKETS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 
 ENCODING = Histogram(
     "vllm_edit_encoder_seconds", "Time of a call of the sentence encoder", buckets=_BUCKETS
+)
+ROUTING_FAILURES = Counter(
+    "vllm_edit_routing_failures",
+    "Requests for which it went wrong to see which memory edits concern them",
 )
 CLASSIFYING = Histogram(
     "vllm_edit_classifier_seconds", "Time of a call of the scope classifier", buckets=_BUCKETS

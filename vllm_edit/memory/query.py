@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from retriever import Decision, Delegate, Messages, Pass, RetrieverError, Rewrite
-from retriever.memprompt import clarified
+from retriever.memprompt import clarification, clarified
+from retriever.parsed_request import ContextShare
 from vllm_edit.domain.errors import ComputeFailed
 from vllm_edit.memory.variant_memory import VariantMemory
 
@@ -13,13 +14,16 @@ from vllm_edit.memory.variant_memory import VariantMemory
 class MemoryQuery:
     """Asks a variant's memory about one prompt or chat, which is taken apart once.
 
-    All methods raise ComputeFailed if a model of the retriever fails.
+    ``context`` is what it may take, see `Retriever.parse`. All methods raise ComputeFailed if a
+    model of the retriever fails.
     """
 
-    def __init__(self, memory: VariantMemory, request: str | Messages) -> None:
+    def __init__(
+        self, memory: VariantMemory, request: str | Messages, context: ContextShare | None = None
+    ) -> None:
         self._memory = memory
-        self._request = request
-        self._parsed = memory.facts.parse(request)
+        self.request = request
+        self._parsed = memory.facts.parse(request, context)
 
     async def route(self, hops: bool | None = None) -> Decision:
         """See `Retriever.route`."""
@@ -34,21 +38,27 @@ class MemoryQuery:
         with as_edit_errors():
             return await asyncio.to_thread(self._memory.facts.route_without_hops, self._parsed)
 
-    async def put_facts_in_front(self, delegate: Delegate) -> Rewrite:
+    async def put_facts_in_front(self, delegate: Delegate) -> Rewrite | Pass:
         """See `Retriever.put_facts_in_front`."""
         with as_edit_errors():
             return await asyncio.to_thread(
-                self._memory.facts.put_facts_in_front, delegate, self._request
+                self._memory.facts.put_facts_in_front, delegate, self._parsed
             )
 
+    async def has_room(self, text: str) -> bool:
+        """Whether the text can be put in front of the request."""
+        return await asyncio.to_thread(self._memory.facts.has_room, self._parsed, text)
+
     async def with_feedback(self, user: str | None = None) -> Rewrite | None:
-        """The request behind feedback on similar questions; None if there is none."""
+        """The request behind feedback on similar questions; None if there is none that fits."""
         feedback = self._memory.feedback
         if not len(feedback):
             return None
         with as_edit_errors():
             recalled = await asyncio.to_thread(feedback.recall, self._parsed.question, user)
-        return clarified(recalled, self._request) if recalled else None
+        if not recalled or not await self.has_room(clarification(recalled)):
+            return None
+        return clarified(recalled, self.request)
 
 
 @contextmanager

@@ -28,11 +28,12 @@ def replay(body: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
-def with_length(scope: Scope, length: int) -> Scope:
-    """The scope of the same request with a body of ``length`` bytes."""
+def with_body(scope: Scope, receive: Receive, body: bytes) -> tuple[Scope, Receive]:
+    """The scope and the receive of the same request with another body."""
     drop = (b"content-length", b"transfer-encoding")
     headers = [(name, value) for name, value in scope["headers"] if name not in drop]
-    return {**scope, "headers": [*headers, (b"content-length", str(length).encode())]}
+    headers.append((b"content-length", str(len(body)).encode()))
+    return {**scope, "headers": headers}, replay(body, receive)
 
 
 def parse(body: bytes) -> dict[str, Any] | None:

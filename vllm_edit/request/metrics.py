@@ -9,7 +9,7 @@ from prometheus_client import Counter, Histogram
 from starlette.types import Message, Send
 
 from retriever.ike.prompt import text_of
-from vllm_edit.memory.router import OVER_BUDGET, RoutedRequest
+from vllm_edit.memory.router import RoutedRequest
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -86,7 +86,7 @@ def count_routing(variant: str, request: Mapping[str, Any], routed: RoutedReques
     """Count what memory did with a request."""
     for decision in routed.used:
         HITS.labels(variant, decision.method).inc(len(decision.edit_ids))
-    for reason in [OVER_BUDGET] if routed.over_budget else routed.pass_reasons:
+    for reason in [routed.unrouted] if routed.unrouted else routed.pass_reasons:
         PASSES.labels(variant, reason).inc()
     if routed.used:
         ADDED.labels(variant).inc(max(0, _length(routed.request) - _length(request)))

@@ -15,6 +15,7 @@ from vllm_edit.memory.routing_options import HOPS_FIELD, read_routing_options
 from vllm_edit.request import body, variant_selection
 from vllm_edit.request.edit_state import EditState, find_edit_state
 from vllm_edit.request.freshness import require_revision
+from vllm_edit.request.held_refusal import HeldRefusal
 from vllm_edit.request.metrics import ROUTING, RequestTimer, count_routing
 from vllm_edit.request.response_headers import ResponseHeaders
 
@@ -55,47 +56,70 @@ class EditMiddleware:
             or state.service.distinguishes
             or not state.memory.empty()
         ):
-            with state.grace.request(DEFAULT):
-                await self._serve(state, DEFAULT, scope, receive, send)
+            timer = RequestTimer(DEFAULT)
+            with state.grace.request(DEFAULT), timer.recorded():
+                await self._serve(state, DEFAULT, scope, receive, timer.wrap(send))
             return
         data = await body.read(receive)
         request = body.parse(data)
         variant = DEFAULT if request is None else _variant(state, request, headers, _client(scope))
         with state.grace.request(variant):
-            routed = None
-            if request is not None:
-                routed = await _route(state, request, headers, variant)
-                data = data if routed.request == request else json.dumps(routed.request).encode()
-            scope = body.with_length(scope, len(data))
-            receive = body.replay(data, receive)
-            await self._serve(state, variant, scope, receive, send, routed)
+            timer = RequestTimer(variant)
+            with timer.recorded():
+                if request is not None:
+                    addressed, routed = await _route(state, request, headers, variant)
+                    if routed.used and await self._serve_with_edits(
+                        state, variant, scope, receive, send, timer, addressed, routed
+                    ):
+                        return
+                    if addressed != request:
+                        data = json.dumps(addressed).encode()
+                scope, receive = body.with_body(scope, receive, data)
+                await self._serve(state, variant, scope, receive, timer.wrap(send))
 
-    async def _serve(
+    async def _serve_with_edits(
         self,
         state: EditState,
         variant: str,
         scope: Scope,
         receive: Receive,
         send: Send,
-        routed: RoutedRequest | None = None,
-    ) -> None:
-        methods = state.service.labels(variant)
-        used = routed.used if routed else []
-        headers = ResponseHeaders(state.service.served_revision, variant, methods, used)
-        timer = RequestTimer(variant)
-        send = timer.wrap(headers.wrap(send))
-        model = state.memory.counterfactual
-        with timer.recorded():
-            if routed is None or routed.delegate is None or model is None:
-                await self._app(scope, receive, send)
-                return
+        timer: RequestTimer,
+        addressed: Mapping[str, Any],
+        routed: RoutedRequest,
+    ) -> bool:
+        """Answer a request that edits concern; returns whether it was answered.
+
+        It is not if it is refused, for that may be for its edits, which the client did not send:
+        the request itself decides then.
+        """
+        data = json.dumps(routed.request).encode()
+        scope, receive = body.with_body(scope, receive, data)
+        held = HeldRefusal(
+            _headers(state, variant, routed).wrap(timer.wrap(send)),
+            lambda: count_routing(variant, addressed, routed),
+        )
+        delegate, model = routed.delegate, state.memory.counterfactual
+        if delegate is None or model is None:
+            await self._app(scope, receive, held.send)
+        else:
             # After the body, all that can be received is that the client left.
             await body.read(receive)
-            facts = routed.delegate.facts
+            path = _path(scope)
             try:
-                await model.answer(_path(scope), routed.request, facts, send, receive)
+                await model.answer(path, routed.request, delegate.facts, held.send, receive)
             except EditError as error:
-                await error_response(error)(scope, receive, send)
+                await error_response(error)(scope, receive, held.send)
+        if held.refused:
+            passed = RoutedRequest(dict(addressed), unrouted="refused")
+            count_routing(variant, addressed, passed)
+        return not held.refused
+
+    async def _serve(
+        self, state: EditState, variant: str, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer a request that no memory edit concerns."""
+        await self._app(scope, receive, _headers(state, variant).wrap(send))
 
     async def _pass_on(self, state: EditState, scope: Scope, receive: Receive, send: Send) -> None:
         """Any other route of vLLM's, where nobody may name a variant that they do not see."""
@@ -112,14 +136,24 @@ class EditMiddleware:
 
 async def _route(
     state: EditState, request: Mapping[str, Any], headers: Headers, variant: str
-) -> RoutedRequest:
+) -> tuple[Mapping[str, Any], RoutedRequest]:
+    """The request as vLLM gets it for its variant, and that with its edits."""
     options = read_routing_options(request, headers, variant)
     vllm_fields = {name: value for name, value in request.items() if name not in _OUR_FIELDS}
     addressed = variant_selection.request_for_variant(state.names, vllm_fields, variant)
     with ROUTING.time():
         routed = await state.router.route(addressed, options)
-    count_routing(variant, addressed, routed)
-    return routed
+    if not routed.used:
+        count_routing(variant, addressed, routed)
+    return addressed, routed
+
+
+def _headers(
+    state: EditState, variant: str, routed: RoutedRequest | None = None
+) -> ResponseHeaders:
+    used = routed.used if routed else []
+    methods = state.service.labels(variant)
+    return ResponseHeaders(state.service.served_revision, variant, methods, used)
 
 
 def _variant(state: EditState, request: Mapping[str, Any], headers: Headers, client: str) -> str:
