@@ -10,10 +10,11 @@ from fastapi import FastAPI
 from starlette.datastructures import State
 
 from vllm_edit.api.attach import attach
+from vllm_edit.domain.errors import Unavailable
 from vllm_edit.domain.probe import Probes
 from vllm_edit.domain.variant import DEFAULT
 from vllm_edit.editor.client import EditorClient, EditorOptions
-from vllm_edit.engine.checkpoint import resolve
+from vllm_edit.engine.checkpoint import find_weights
 from vllm_edit.engine.model_names import ModelNames
 from vllm_edit.ledger import Ledger, deltas_of
 from vllm_edit.memory.build import make_memory, make_router, token_counter
@@ -92,9 +93,11 @@ async def _start(
     memory = make_memory(settings, args.model, engine, serac)
     router = make_router(settings, memory, args.model, completions, engine)
 
-    model = resolve(args.model, args.revision)
+    model, missing = find_weights(args.model, args.revision, getattr(args, "download_dir", None))
+    if missing is not None:
+        logger.warning("There are no weight edits here: %s", missing.message)
     process = await api_process(engine, names, settings, Path(scratch.name), model)
-    weights = _weights(settings, model, process, ledger, scratch)
+    weights = _weights(settings, model, missing, process, ledger, scratch)
 
     methods = memory.offered | weights.names
     asker = VariantAsker(
@@ -154,12 +157,15 @@ def _tenants(settings: Settings) -> Tenants:
 def _weights(
     settings: Settings,
     model: Path,
+    missing: Unavailable | None,
     process: Owner | Sibling,
     ledger: Ledger,
     scratch: "tempfile.TemporaryDirectory[str]",
 ) -> WeightMethod:
     hyperparameters = (
-        read_hyperparameters(Path(settings.hparams), model) if settings.hparams else {}
+        read_hyperparameters(Path(settings.hparams), model)
+        if settings.hparams and missing is None
+        else {}
     )
     options = EditorOptions(
         model=model,
@@ -177,6 +183,7 @@ def _weights(
         hyperparameters=hyperparameters,
         eager=settings.editor == "eager" and isinstance(process, Owner),
         scratch=scratch,
+        missing=missing,
     )
 
 

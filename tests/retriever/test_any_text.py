@@ -22,7 +22,8 @@ CASES = int(os.environ.get("VLLM_EDIT_FUZZ_CASES", "60"))
 """How many cases Hypothesis tries; 10,000 take a quarter of an hour."""
 
 ODD = (
-    "\u00b4\u00a8\u00af\u0301\u0327\u200d\u00ad\ufdfa\u3000ﬁİßΐ각\u1100\u1161漢ツ\u0660.?!\n'\"[]s -"
+    "\u00b4\u00a8\u00af\u0301\u0327\u200d\u00ad\ufdfa\u3000ﬁİßΐ각\u1100\u1161漢ツ\u0660"
+    ".?!\n'\"[]s -"
 )
 
 texts = st.text(st.sampled_from(ODD) | st.characters(codec="utf-8"), max_size=40)

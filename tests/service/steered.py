@@ -48,6 +48,7 @@ class Steered:
         self.revisions: list[int] = []
         self.computed: list[list[str]] = []
         self.forgotten: list[str] = []
+        self.renewed: list[str] = []
 
     def labels(self, variant: str) -> Sequence[str]:
         return ()
@@ -68,7 +69,8 @@ class Steered:
         return frozenset({"layer"})
 
     def take_renewed(self) -> Sequence[str]:
-        return ()
+        renewed, self.renewed = self.renewed, []
+        return renewed
 
     async def prepare(self) -> None:
         pass
@@ -142,9 +144,9 @@ async def running(
     ledger = Ledger(path)
     assert ledger.try_to_lead("")
     service = EditService(ledger, [method], guard, max_queue, gate, probes, teller, told_again)
-    await service.start()
-    await service.lead()
     try:
+        await service.start()
+        await service.lead()
         yield service
     finally:
         await service.stop()

@@ -10,6 +10,7 @@ from tests import one_weight
 from vllm_edit.domain.errors import ComputeFailed
 from vllm_edit.weights.delta_store import DeltaKey, DeltaStore
 from weight_patchers import Delta
+from weight_patchers.errors import WrongBase
 
 SINGLE = DeltaKey("edit-1", ("edit-1",))
 WHOLE = DeltaKey("batch-1", ("edit-2", "edit-3"))
@@ -53,7 +54,8 @@ async def test_a_file_that_cannot_be_used_is_as_good_as_none(
 ) -> None:
     replace(delta, fingerprint="another").save(store.path(WHOLE))
     store.path(REST).write_bytes(b"no delta")
-    assert await store.load(WHOLE) is None
+    with pytest.raises(WrongBase):
+        await store.load(WHOLE)
     assert await store.load(REST) is None
     with pytest.raises(ComputeFailed) as raised:
         await store.load_new(REST)

@@ -9,7 +9,7 @@ from vllm_edit.domain.probe import Probes, Score
 
 
 class Status(StrEnum):
-    """The states of an edit; the ledger records every step."""
+    """The states of an edit; the ledger records every step but ``waiting``."""
 
     PROPOSED = "proposed"
     COMPUTING = "computing"
@@ -18,6 +18,8 @@ class Status(StrEnum):
     SUPERSEDED = "superseded"
     FAILED = "failed"
     ROLLED_BACK = "rolled_back"
+    WAITING = "waiting"
+    """Active in the ledger, but this server cannot bring it into effect."""
 
 
 UNFINISHED = frozenset({Status.PROPOSED, Status.COMPUTING, Status.APPLYING})
@@ -87,9 +89,9 @@ class Edit:
 
     ``proposed`` is the revision of the proposal, which orders edits by age; ``revision`` is that
     of the latest change. ``created_at`` and ``updated_at`` are seconds since the epoch.
-    ``failure`` is set while ``status`` is failed. ``superseded_by`` is the id of a later edit of
-    the same fact, while ``status`` is superseded. ``scores`` are set once its probes were asked,
-    ``told`` once its own prompt was. ``erased`` says that its texts are gone; they are empty.
+    ``failure`` is set while ``status`` is failed or waiting. ``superseded_by`` is the id of a later
+    edit of the same fact, while ``status`` is superseded. ``scores`` are set once its probes were
+    asked, ``told`` once its own prompt was. ``erased`` says that its texts are gone; they are empty.
     """
 
     id: str

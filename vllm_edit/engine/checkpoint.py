@@ -11,8 +11,8 @@ from safetensors import safe_open
 from vllm_edit.domain.errors import Unavailable
 
 
-def resolve(model: str, revision: str | None = None) -> Path:
-    """The local folder of a model that vLLM has already loaded.
+def resolve(model: str, revision: str | None = None, cache: str | None = None) -> Path:
+    """The local folder of a model that vLLM has already loaded, to ``cache`` or the hub's own.
 
     Raises:
         Unavailable: the model is neither a folder nor in the hub's local cache.
@@ -21,12 +21,29 @@ def resolve(model: str, revision: str | None = None) -> Path:
     if folder.is_dir():
         return folder
     try:
-        return Path(snapshot_download(model, revision=revision, local_files_only=True))
+        return Path(
+            snapshot_download(model, revision=revision, cache_dir=cache, local_files_only=True)
+        )
     except (LocalEntryNotFoundError, OSError, ValueError) as error:
         raise Unavailable(
             f"The checkpoint of {model!r} is not on this machine as a folder of safetensors files; "
             "weight edits need it. Serve a local folder, or a model from the hub's cache."
         ) from error
+
+
+def find_weights(
+    model: str, revision: str | None = None, cache: str | None = None
+) -> tuple[Path, Unavailable | None]:
+    """The folder of the safetensors files of a model that is served, or why there are none.
+
+    ``cache`` is the folder that vLLM downloads to, if it is not the hub's own.
+    """
+    try:
+        folder = resolve(model, revision, cache)
+        _files_by_tensor(folder)
+    except Unavailable as error:
+        return Path(model), error
+    return folder, None
 
 
 class Checkpoint:

@@ -1,6 +1,8 @@
 """The memory of a server and its router, made from the settings."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoConfig
 
@@ -36,7 +38,7 @@ from vllm_edit.memory.router import Router, RoutingBudget
 from vllm_edit.serac.serac import Serac
 from vllm_edit.settings import Settings
 from vllm_edit.vllm_interface.completions import CompletionHandler
-from vllm_edit.vllm_interface.engine import EngineClient, max_model_len, tokenizer
+from vllm_edit.vllm_interface.engine import EngineClient, max_model_len, text_config, tokenizer
 
 
 def make_memory(
@@ -46,15 +48,24 @@ def make_memory(
 
     Raises RetrieverError for a setting out of its range or a file that cannot be read.
     """
-    retriever = make_retriever(settings, model, max_model_len(engine), token_counter(engine))
+    retriever = make_retriever(
+        settings, model, max_model_len(engine), token_counter(engine), text_config(engine)
+    )
     feedback = FeedbackMemory(retriever.encoder, settings.feedback_likeness)
     return MemoryMethod(retriever, feedback, serac)
 
 
 def make_retriever(
-    settings: Settings, model: str, context: int, count_tokens: CountTokens
+    settings: Settings,
+    model: str,
+    context: int,
+    count_tokens: CountTokens,
+    config: Mapping[str, Any] | None = None,
 ) -> Retriever:
-    """The retriever for a model with a context of so many tokens; raises as `make_memory` does."""
+    """The retriever for a model with a context of so many tokens; raises as `make_memory` does.
+
+    ``config`` is the model's, if it is known; else it is read from the checkpoint.
+    """
     limits = FactLimits(
         subject=settings.max_prompt_chars,
         prompt=settings.max_prompt_chars,
@@ -62,7 +73,7 @@ def make_retriever(
     )
     options = RetrieverSettings(
         threshold=settings.scope_threshold,
-        ike=_ike(settings, model, context // 2),
+        ike=_ike(settings, _prompt_forms(settings, model, config), context // 2),
         mello=_mello(settings),
         limits=limits,
     )
@@ -105,10 +116,10 @@ def make_router(
     )
 
 
-def _ike(settings: Settings, model: str, max_tokens: int) -> IkeSettings:
+def _ike(settings: Settings, forms: PromptForms, max_tokens: int) -> IkeSettings:
     count, slot = settings.demonstration_count, settings.chat_slot
     return IkeSettings(
-        forms=_prompt_forms(settings, model),
+        forms=forms,
         demonstrations=None if count < 0 else count,
         choice=settings.demonstration_choice,
         order=settings.demonstration_order,
@@ -117,11 +128,13 @@ def _ike(settings: Settings, model: str, max_tokens: int) -> IkeSettings:
     )
 
 
-def _prompt_forms(settings: Settings, model: str) -> PromptForms:
+def _prompt_forms(settings: Settings, model: str, config: Mapping[str, Any] | None) -> PromptForms:
     if settings.prompt_form:
         return load_prompt_forms(Path(settings.prompt_form))
-    # Its class takes its default values for names that the file of the checkpoint leaves out.
-    return forms_for(AutoConfig.from_pretrained(model).get_text_config().to_dict())
+    if config is None:
+        # Its class takes its default values for names that the file of the checkpoint leaves out.
+        config = AutoConfig.from_pretrained(model).get_text_config().to_dict()
+    return forms_for(config)
 
 
 def _mello(settings: Settings) -> MelloSettings:

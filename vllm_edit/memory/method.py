@@ -3,11 +3,19 @@
 import asyncio
 from collections.abc import Hashable, Sequence
 
-from retriever import FeedbackMemory, InvalidFactError, Messages, Retriever
+from retriever import (
+    EncoderUnavailableError,
+    FeedbackMemory,
+    InvalidClassifierError,
+    InvalidFactError,
+    Messages,
+    Retriever,
+    RetrieverError,
+)
 from retriever.mello.hops import Hit
 from retriever.parsed_request import ContextShare
 from vllm_edit.domain.edit import Edit, EditRequest
-from vllm_edit.domain.errors import InvalidEdit
+from vllm_edit.domain.errors import ComputeFailed, InvalidEdit
 from vllm_edit.domain.method import EditsByVariant, MethodChange
 from vllm_edit.domain.variant import DEFAULT
 from vllm_edit.memory.counterfactual_model import CounterfactualModel
@@ -15,6 +23,9 @@ from vllm_edit.memory.query import MemoryQuery, as_edit_errors
 from vllm_edit.memory.variant_memory import MEMPROMPT, VariantMemory, fact_of
 
 SERAC = "serac"
+
+_UNUSABLE = (EncoderUnavailableError, InvalidClassifierError)
+"""Errors of the retriever's models, of which no edit is the cause."""
 
 
 class MemoryMethod:
@@ -108,12 +119,35 @@ class MemoryMethod:
 
     async def apply(self, change: MethodChange, computed: None, revision: int) -> None:
         # New facts hide the versions that they replace, so these can be removed afterwards.
-        with as_edit_errors():
-            for variant in change.variants:
-                memory = self._variants.setdefault(variant, self._empty.empty_copy())
+        changed = [self._variants.get(v) or self._empty.empty_copy() for v in change.variants]
+        added: list[VariantMemory] = []
+        try:
+            for memory in changed:
                 await asyncio.to_thread(memory.add, change.coming)
-                for edit in change.leaving:
-                    await asyncio.to_thread(memory.remove, edit)
+                added.append(memory)
+        except Exception as error:
+            # An edit may hold any text there is, and must cost no other one its effect.
+            for memory in added:
+                memory.discard(change.coming)
+            raise await asyncio.to_thread(self._failure, change.coming, error) from error
+        for variant, memory in zip(change.variants, changed, strict=True):
+            self._variants[variant] = memory
+            memory.discard(change.leaving)
+
+    def _failure(self, edits: Sequence[Edit], error: Exception) -> ComputeFailed:
+        """The error of edits that could not be added, with those that cannot be added alone.
+
+        If a model cannot be loaded, none of them is at fault.
+        """
+        code = error.code if isinstance(error, RetrieverError) else ComputeFailed.code
+        reasons: dict[str, str] = {}
+        if not isinstance(error, _UNUSABLE):
+            for edit in edits:
+                try:
+                    self._empty.empty_copy().add([edit])
+                except Exception as alone:  # noqa: BLE001 - it is told of the edit
+                    reasons[edit.id] = _reason(alone)
+        return ComputeFailed(_reason(error), code=code, reasons=reasons)
 
     async def drop(self, variant: str) -> None:
         self._variants.pop(variant, None)
@@ -145,3 +179,9 @@ class MemoryMethod:
 
     def _of(self, variant: str) -> VariantMemory:
         return self._variants.get(variant, self._empty)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RetrieverError):
+        return str(error)
+    return f"It cannot be kept in memory ({error!r}); report this, and word it otherwise."

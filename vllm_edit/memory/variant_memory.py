@@ -26,21 +26,27 @@ class VariantMemory:
         return len(self.facts) + len(self.feedback)
 
     def add(self, edits: Sequence[Edit]) -> None:
-        """Add edits, oldest first. After an error, ``edits`` says how many of them are in."""
+        """Add edits, oldest first: all of them or, on an error, none."""
         feedback = [edit for edit in edits if edit.request.method == MEMPROMPT]
         facts = [edit for edit in edits if edit.request.method != MEMPROMPT]
         self.facts.add_many([fact_of(edit.id, edit.request) for edit in facts])
         self.edits.update({edit.id: edit for edit in facts})
-        self.feedback.add_many([_feedback(edit) for edit in feedback])
+        try:
+            self.feedback.add_many([_feedback(edit) for edit in feedback])
+        except BaseException:
+            self.discard(facts)
+            raise
         self.edits.update({edit.id: edit for edit in feedback})
 
-    def remove(self, edit: Edit) -> None:
-        """Remove an edit."""
-        if edit.request.method == MEMPROMPT:
-            self.feedback.remove(edit.id)
-        else:
-            self.facts.remove(edit.id)
-        self.edits.pop(edit.id, None)
+    def discard(self, edits: Sequence[Edit]) -> None:
+        """Remove those of the edits that are there."""
+        for edit in edits:
+            if self.edits.pop(edit.id, None) is None:
+                continue
+            if edit.request.method == MEMPROMPT:
+                self.feedback.remove(edit.id)
+            else:
+                self.facts.remove(edit.id)
 
 
 def fact_of(fact_id: str, request: EditRequest) -> Fact:

@@ -39,6 +39,7 @@ from vllm_edit.probes.metrics import FAILED, NOT_TOLD_FAILED
 from vllm_edit.probes.teller import Teller
 from vllm_edit.processes.supervision import report_fault
 from vllm_edit.service.fact_conflicts import FactConflicts
+from vllm_edit.service.held_back import HeldBack
 from vllm_edit.service.jobs import group_by, reasons_of, retries
 from vllm_edit.service.judging import Judging
 from vllm_edit.service.metrics import ASTRAY
@@ -78,6 +79,7 @@ class EditLifecycle:
         self.progress = Progress()
         self.unsettled = asyncio.Event()
         self.astray: EditError | None = None
+        self.held_back = HeldBack()
 
     def _reset_indexes(self) -> None:
         self.conflicts = FactConflicts(self._ledger, self._fact_of)
@@ -91,24 +93,34 @@ class EditLifecycle:
     async def apply_ledger(self) -> None:
         """Bring into effect what the ledger says is, whichever server recorded it.
 
+        An edit that cannot be is held back.
+
         Raises:
             StoreError: it holds edits by methods that are not offered here.
-            EditError: an edit cannot be brought into effect; others may have been.
+            EditError: none of a method's edits can be brought into effect.
         """
         async with self.lock:
             revision = self._ledger.revision
-            await self._serve_ledger(revision)
+            await self._serve_ledger(revision, hold_back=True)
             self.progress.advance(revision)
 
-    async def _serve_ledger(self, revision: int, pause_mode: str | None = None) -> None:
-        """Make every difference between what is in effect and what the ledger says go away."""
+    async def _serve_ledger(
+        self, revision: int, pause_mode: str | None = None, hold_back: bool = False
+    ) -> None:
+        """Make every difference between what is in effect and what the ledger says go away.
+
+        Edits that are held back stay so; with ``hold_back`` those that cannot be applied are, too.
+        """
         edits = self._not_ended()
         self._require_methods(edits)
         for method in self._methods:
-            target = self._active_by_variant(method, edits)
+            target = self.held_back.without(self._active_by_variant(method, edits))
             for difference in changes_between(method.edits_by_variant, target):
                 change = replace(difference, pause_mode=pause_mode)
-                await method.apply(change, await method.compute(change), revision)
+                if hold_back:
+                    await self.held_back.apply(method, change, revision)
+                else:
+                    await method.apply(change, await method.compute(change), revision)
             for variant in method.edits_by_variant.keys() - target.keys():
                 await method.drop(variant)
 
@@ -176,11 +188,48 @@ class EditLifecycle:
         edits = self._not_ended()
         self._update_indexes(edits)
         await self.apply_ledger()
+        await self._fail_held_back(edits)
         for method in self._methods:
             await method.tidy([e for e in edits if e.request.method in method.names])
-            self.telling.ask_later(method.take_renewed())
+            await self._require_told(method)
         self.telling.ask_latest_unasked(edits)
         return self.jobs([edit for edit in edits if edit.status in UNFINISHED])
+
+    async def _fail_held_back(self, edits: Iterable[Edit]) -> None:
+        """Record the failure of memory edits that are held back: no later start can help them.
+
+        What they superseded comes back. Weight edits wait for the base or the files they need.
+        """
+        failed = [
+            edit
+            for edit in edits
+            if edit.id in self.held_back and not self._by_name[edit.request.method].queued
+        ]
+        if not failed:
+            return
+        steps = []
+        for edit in failed:
+            earlier = self._supersession.superseded_by(edit.id)
+            steps += [Step(edit_id, Status.ACTIVE) for edit_id in earlier]
+            steps.append(Step(edit.id, Status.FAILED, self.held_back.failure(edit.id)))
+        await self._record(steps)
+        await self.apply_ledger()
+        await self._fail_held_back(self._not_ended())
+
+    async def _require_told(self, method: Method) -> None:
+        """Hold edits back that were computed again and that the server does not tell now."""
+        renewed = [self._ledger.get(edit_id) for edit_id in method.take_renewed()]
+        for group in group_by(renewed, self._ledger.variants_of):
+            change = MethodChange(group, variants=self._ledger.variants_of(group[0]))
+            async with self.lock:
+                try:
+                    told = await self.telling.ask(change, self._ledger.revision)
+                except NotTold as error:
+                    told = {i: a for i, a in error.told.items() if i not in error.reasons}
+                    self.held_back.hold(error.reasons, error.code)
+                await self._record([Step(i, Status.ACTIVE, told=a) for i, a in told.items()])
+        if renewed:
+            await self.apply_ledger()
 
     async def propose(self, proposals: Sequence[Proposal]) -> Sequence[Edit]:
         """Record new edits, all or none; raises as `FactConflicts.require_allowed` does."""
@@ -336,6 +385,8 @@ class EditLifecycle:
             try:
                 async with self.lock, self.changing():
                     edit = self._ledger.get(edit_id)
+                    if edit_id in self.held_back:
+                        continue
                     if told := await self.telling.ask_again(edit):
                         (edit,) = await self._record([Step(edit_id, Status.ACTIVE, told=told)])
                         self.progress.advance(edit.revision)
@@ -499,6 +550,8 @@ class EditLifecycle:
 
     def _update_indexes(self, edits: Iterable[Edit]) -> None:
         for edit in edits:
+            if edit.status is not Status.ACTIVE:
+                self.held_back.forget(edit.id)
             self._supersession.update(edit)
             self.conflicts.update(edit)
             self.telling.update(edit)

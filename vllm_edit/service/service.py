@@ -152,17 +152,17 @@ class EditService:
         return await asyncio.to_thread(self._ledger.log.first, after, limit, subject)
 
     def edits(self) -> list[Edit]:
-        """All edits, oldest first."""
-        return self._ledger.edits()
+        """All edits, oldest first, as they are here: those that cannot be in effect wait."""
+        return [self._lifecycle.held_back.shown(edit) for edit in self._ledger.edits()]
 
     def get(self, edit_id: str) -> Edit:
-        """One edit; raises UnknownEdit."""
-        return self._ledger.get(edit_id)
+        """One edit, as it is here; raises UnknownEdit."""
+        return self._lifecycle.held_back.shown(self._ledger.get(edit_id))
 
     def warnings(self, edit_id: str) -> list[str]:
         """What a user should know about an edit in effect; empty for others."""
         warnings = [warning for method in self._methods for warning in method.warnings(edit_id)]
-        return warnings + self._lifecycle.telling.warnings(self._ledger.get(edit_id))
+        return warnings + self._lifecycle.telling.warnings(self.get(edit_id))
 
     def told(self, edit_id: str) -> OwnAnswers | None:
         """What the server answered to the edit's prompt when it was last asked."""

@@ -15,6 +15,7 @@ class _ModelConfig(Protocol):
     revision: str | None
     quantization: str | None
     dtype: Any
+    hf_config: Any
 
 
 class _ParallelConfig(Protocol):
@@ -136,6 +137,14 @@ def max_lora_rank(engine: EngineClient) -> int:
 def max_model_len(engine: EngineClient) -> int:
     """Tokens of context."""
     return engine.vllm_config.model_config.max_model_len
+
+
+def text_config(engine: EngineClient) -> Mapping[str, Any]:
+    """The config of the served model's language part, wherever its files are."""
+    config: Mapping[str, Any] = (
+        engine.vllm_config.model_config.hf_config.get_text_config().to_dict()
+    )
+    return config
 
 
 def tokenizer(engine: EngineClient) -> Any:

@@ -60,9 +60,11 @@ class DeltaStore:
         return self._folder / key.file_name
 
     async def load(self, key: DeltaKey) -> Delta | None:
-        """The stored delta, or None when there is none that can be used for this base.
+        """The stored delta, or None when there is none that can be used.
 
-        Raises StoreError when that cannot be found out.
+        Raises:
+            WrongBase: it was computed for another base.
+            StoreError: it cannot be found out.
         """
         path = self.path(key)
         self._ended.discard(key)
@@ -76,10 +78,10 @@ class DeltaStore:
             if self._base is None:
                 self._base = await asyncio.to_thread(fingerprint, self._model)
             delta = await asyncio.to_thread(Delta.load, path)
-            delta.require_base(self._base)
         except PatcherError as error:
             logger.warning("%s is computed again: %s", key.group, error)
             return None
+        delta.require_base(self._base)
         return delta
 
     async def load_new(self, key: DeltaKey) -> Delta:

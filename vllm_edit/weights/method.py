@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from vllm_edit.domain.edit import UNFINISHED, Edit, EditRequest
-from vllm_edit.domain.errors import ComputeFailed, InvalidEdit, TargetNotReached
+from vllm_edit.domain.errors import ComputeFailed, InvalidEdit, TargetNotReached, Unavailable
 from vllm_edit.domain.method import EditsByVariant, MethodChange
 from vllm_edit.editor.client import EditorClient
 from vllm_edit.editor.messages import RequestedEdit
@@ -18,7 +18,7 @@ from vllm_edit.weights.delta_store import DeltaKey, DeltaStore
 from weight_patchers import Delta, PatcherError
 from weight_patchers import Edit as Patch
 from weight_patchers.edit import require_distinct
-from weight_patchers.errors import GovernorRefused
+from weight_patchers.errors import GovernorRefused, WrongBase
 from weight_patchers.governor import GOVERNOR
 from weight_patchers.methods import METHODS
 
@@ -55,7 +55,8 @@ class WeightMethod:
     of a method that trains its live set have one delta in each variant. The governor
     refuses new edits only: what was acknowledged comes back, whatever its bounds are now.
     ``hyperparameters`` replace values of the methods' own and the governor's, by name.
-    ``scratch`` is the editor's socket folder, removed by ``close``.
+    ``scratch`` is the editor's socket folder, removed by ``close``. ``missing`` says why the
+    checkpoint cannot be read, if so: then there are no weight edits.
     """
 
     names = frozenset(METHODS)
@@ -72,7 +73,9 @@ class WeightMethod:
         hyperparameters: Mapping[str, Mapping[str, Any]],
         eager: bool,
         scratch: "tempfile.TemporaryDirectory[str]",
+        missing: Unavailable | None = None,
     ) -> None:
+        self._missing = missing
         self._store = store
         self._editor = editor
         self._served = served
@@ -90,6 +93,8 @@ class WeightMethod:
         return sorted({edit.request.method for edit in self._views.get(variant, ())})
 
     def check(self, requests: Sequence[EditRequest]) -> None:
+        if requests and self._missing is not None:
+            raise self._missing
         try:
             require_distinct([_patch(request) for request in requests])
         except PatcherError as error:
@@ -112,7 +117,7 @@ class WeightMethod:
         return renewed
 
     async def prepare(self) -> None:
-        if self._eager:
+        if self._eager and self._missing is None:
             await self._editor.start(
                 {name: self._hyperparameters.get(name, {}) for name in self.names}
             )
@@ -129,6 +134,8 @@ class WeightMethod:
 
     async def compute(self, change: MethodChange) -> Mapping[DeltaKey, Delta]:
         """The deltas that the change needs and that are not live."""
+        if change.coming and self._missing is not None:
+            raise self._missing
         new = {edit.id for edit in change.coming if edit.status in UNFINISHED}
         live = self._live
         computed: dict[DeltaKey, Delta] = {}
@@ -206,7 +213,7 @@ class WeightMethod:
     async def _load_or_compute(
         self, key: DeltaKey, edits: Sequence[Edit], live: Sequence[DeltaKey], is_new: bool
     ) -> Delta:
-        delta = await self._store.load(key)
+        delta = await self._load(key, is_new)
         if delta is None:
             try:
                 delta = await self._compute(key, edits, live, self._bounds(refuse=is_new))
@@ -224,6 +231,23 @@ class WeightMethod:
                 raise
             logger.warning("%s: %s", ", ".join(error.reasons), error.message)
         return delta
+
+    async def _load(self, key: DeltaKey, is_new: bool) -> Delta | None:
+        """The stored delta; raises ComputeFailed for one of an acknowledged edit of another base.
+
+        Computed again for the base served now, it might change what nobody looked at.
+        """
+        try:
+            return await self._store.load(key)
+        except WrongBase as error:
+            if is_new:
+                return None
+            reason = (
+                "It was computed for another base model than the one that is served. Serve that "
+                "model again, or take the edit back and post it again for this one."
+            )
+            reasons = dict.fromkeys(key.edit_ids, reason)
+            raise ComputeFailed(reason, code=error.code, reasons=reasons) from error
 
     async def _compute(
         self,
