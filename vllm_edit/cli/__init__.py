@@ -29,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     from vllm_edit.cli.scope import add_scope_parser
     from vllm_edit.cli.serac import add_serac_parser
     from vllm_edit.cli.stats import add_stats_parser
+    from vllm_edit.cli.store import add_store_parser
     from vllm_edit.cli.tune import add_tune_parser
     from vllm_edit.cli.world import add_world_parser
 
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     add_scope_parser(commands)
     add_serac_parser(commands)
     add_stats_parser(commands)
+    add_store_parser(commands)
     add_tune_parser(commands)
     add_world_parser(commands)
     return parser

@@ -80,12 +80,11 @@ def active_deltas(store: Store, scratch: Path) -> list[Path]:
         StoreError: this is not an edit store, it cannot be read, or a file is missing.
     """
     from vllm_edit.domain.edit import Status
-    from vllm_edit.ledger import LEDGER_FILE, Ledger, deltas_of
+    from vllm_edit.ledger import deltas_of
+    from vllm_edit.ledger.snapshot import reading
     from vllm_edit.weights.method import WeightMethod, group_by_delta
 
-    if not store.shared and not (Path(store) / LEDGER_FILE).is_file():
-        raise StoreError(f"{store.shown} is no edit store: name what was given as --edit-store.")
-    with Ledger.open(store) as ledger:
+    with reading(store) as ledger:
         edits = [edit for edit in ledger.edits() if edit.status is Status.ACTIVE]
         groups = group_by_delta(edit for edit in edits if edit.request.method in WeightMethod.names)
         shared = deltas_of(ledger.log)

@@ -108,6 +108,18 @@ class Edit:
     told: OwnAnswers | None = None
     erased: bool = False
 
+    def releasing(self, earlier: Sequence[str]) -> list[Step]:
+        """What becomes of the edits that this one superseded, by id, when it ends.
+
+        They come back, or the edit that superseded this one supersedes them.
+        """
+        if self.status is Status.ACTIVE:
+            return [Step(edit_id, Status.ACTIVE) for edit_id in earlier]
+        return [
+            Step(edit_id, Status.SUPERSEDED, superseded_by=self.superseded_by)
+            for edit_id in earlier
+        ]
+
     @property
     def group(self) -> str:
         """The batch, or the id of an edit in none: equal for edits that take effect together."""

@@ -49,6 +49,10 @@ class Database(ABC):
         """Store the version as part of the current transaction."""
 
     @abstractmethod
+    def compact(self, connection: Connection) -> None:
+        """Give the room of removed rows back."""
+
+    @abstractmethod
     def lock(self) -> Lock:
         """The lock that the leader of this store holds."""
 

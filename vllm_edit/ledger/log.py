@@ -164,6 +164,12 @@ class Log:
             database.commit(connection)
         return term
 
+    def compact(self) -> None:
+        """Give free room back; every event stays. Raises StoreError."""
+        database = self.database
+        with database.failures(Operation.WRITE), database.engine.connect() as connection:
+            database.compact(connection)
+
     def close(self) -> None:
         self.database.engine.dispose()
 

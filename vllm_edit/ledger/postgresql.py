@@ -93,6 +93,9 @@ class PostgresqlDatabase(Database):
         ):
             connection.exec_driver_sql("VACUUM events")
 
+    def compact(self, connection: Connection) -> None:
+        """The database does it by itself (autovacuum)."""
+
     def lock(self) -> "SessionLock":
         return SessionLock(self)
 

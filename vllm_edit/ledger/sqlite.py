@@ -24,9 +24,9 @@ class SqliteDatabase(Database):
 
     migrations = SQLITE
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str = "") -> None:
         self._path = path
-        self.name = str(path)
+        self.name = name or str(path)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -60,6 +60,10 @@ class SqliteDatabase(Database):
     def wipe(self) -> None:
         with self.failures(Operation.WRITE), self.engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def compact(self, connection: Connection) -> None:
+        connection.exec_driver_sql("VACUUM")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def lock(self) -> FileLock:
         return FileLock(self._path.with_name(f"{self._path.name}.lock"))

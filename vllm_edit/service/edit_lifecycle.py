@@ -209,8 +209,7 @@ class EditLifecycle:
             return
         steps = []
         for edit in failed:
-            earlier = self._supersession.superseded_by(edit.id)
-            steps += [Step(edit_id, Status.ACTIVE) for edit_id in earlier]
+            steps += edit.releasing(self._supersession.superseded_by(edit.id))
             steps.append(Step(edit.id, Status.FAILED, self.held_back.failure(edit.id)))
         await self._record(steps)
         await self.apply_ledger()
@@ -438,10 +437,7 @@ class EditLifecycle:
 
     async def _roll_back_inactive(self, edit: Edit) -> Edit:
         """What the edit superseded is superseded by its successor from now on."""
-        earlier = [
-            Step(edit_id, Status.SUPERSEDED, superseded_by=edit.superseded_by)
-            for edit_id in self._supersession.superseded_by(edit.id)
-        ]
+        earlier = edit.releasing(self._supersession.superseded_by(edit.id))
         method = self._by_name[edit.request.method]
         *_, rolled_back = await self._record([*earlier, Step(edit.id, Status.ROLLED_BACK)])
         if method.serves(edit.id):

@@ -132,11 +132,11 @@ class DeltaStore:
         For the leader, who knows all edits there are; may raise StoreError.
         """
         for path in [*self._folder.glob("*.safetensors"), *self._folder.glob(".*.tmp")]:
-            if _group(path.name) not in groups:
+            if group_of(path.name) not in groups:
                 path.unlink(missing_ok=True)
         if self._shared is not None:
             names = await asyncio.to_thread(self._shared.names)
-            self._unwanted |= {name for name in names if _group(name) not in groups}
+            self._unwanted |= {name for name in names if group_of(name) not in groups}
             await self._remove_shared(self._shared)
 
     def _remove_ended(self) -> None:
@@ -160,5 +160,6 @@ class DeltaStore:
                 self._unwanted -= unwanted
 
 
-def _group(file_name: str) -> str:
+def group_of(file_name: str) -> str:
+    """The batch, the edit or the method that a file of this name serves."""
     return file_name.partition(".")[0]

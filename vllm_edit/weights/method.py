@@ -130,7 +130,7 @@ class WeightMethod:
         return edit_id in self._places
 
     async def tidy(self, edits: Sequence[Edit]) -> None:
-        await self._store.keep_only({_group(edit) for edit in edits})
+        await self._store.keep_only({delta_group(edit) for edit in edits})
 
     async def compute(self, change: MethodChange) -> Mapping[DeltaKey, Delta]:
         """The deltas that the change needs and that are not live."""
@@ -280,7 +280,7 @@ def group_by_delta(edits: Iterable[Edit]) -> Groups:
     """The edits by the delta that serves them, the oldest first."""
     groups: dict[str, list[Edit]] = {}
     for edit in sorted(edits, key=lambda edit: edit.proposed):
-        groups.setdefault(_group(edit), []).append(edit)
+        groups.setdefault(delta_group(edit), []).append(edit)
     return {DeltaKey(name, tuple(e.id for e in group)): group for name, group in groups.items()}
 
 
@@ -288,7 +288,7 @@ def _trains_live_set(edit: Edit) -> bool:
     return edit.request.method in _LIVE_SET_METHODS
 
 
-def _group(edit: Edit) -> str:
+def delta_group(edit: Edit) -> str:
     """Equal for edits of a variant that have one delta."""
     return edit.request.method if _trains_live_set(edit) else edit.group
 
