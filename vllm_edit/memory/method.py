@@ -119,7 +119,10 @@ class MemoryMethod:
 
     async def apply(self, change: MethodChange, computed: None, revision: int) -> None:
         # New facts hide the versions that they replace, so these can be removed afterwards.
-        changed = [self._variants.get(v) or self._empty.empty_copy() for v in change.variants]
+        changed = [
+            self._variants[variant] if variant in self._variants else self._empty.empty_copy()
+            for variant in change.variants
+        ]
         added: list[VariantMemory] = []
         try:
             for memory in changed:
