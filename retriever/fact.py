@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from retriever.errors import InvalidFactError, InvalidSettingsError
 from retriever.text import Name, name_of, names, with_full_stop
 
+MOST_WORDS = 50
+"""Words and punctuation marks that a name may have."""
+
 _ZERO_WIDTH_JOINERS = "\u200c\u200d"
 _REFUSED_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
@@ -86,6 +89,16 @@ def check_fact(fact: Fact, limits: FactLimits) -> None:
             f"The prompt does not name the subject {fact.subject!r} as whole words; "
             "write the prompt so that it contains the subject.",
         )
+
+
+def check_names(fact: Fact) -> None:
+    """Raise `InvalidFactError` if its subject or an alias has more than `MOST_WORDS` words."""
+    for field, names_of_it in (("subject", (fact.subject,)), ("aliases", fact.aliases)):
+        for name in names_of_it:
+            if len(name_of(name)) > MOST_WORDS:
+                raise InvalidFactError(
+                    "too_long", field, f"`{field}` has a name of more than {MOST_WORDS} words."
+                )
 
 
 def _fields(fact: Fact, limits: FactLimits) -> Iterator[tuple[str, str, int]]:

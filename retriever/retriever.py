@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from retriever.decision import Decision, Decompose, Delegate, Messages, Pass, Rewrite
 from retriever.encoder import ENCODED, Encoder
 from retriever.errors import InvalidFactError
-from retriever.fact import Fact, check_fact
+from retriever.fact import Fact, check_fact, check_names
 from retriever.ike.demonstrations import Demonstration, DemonstrationStore
 from retriever.ike.editor import CountTokens, Ike, guess_tokens
 from retriever.ike.prompt import user_turns
@@ -80,9 +80,11 @@ class Retriever:
     def check(self, fact: Fact) -> None:
         """Raise `InvalidFactError` or `DuplicateFactError` as `add` would; change nothing.
 
-        Refused, too, is a fact that is too long ever to stand in front of a request.
+        Refused, too, is a fact that is too long ever to stand in front of a request, and a name
+        of so many words that looking for it takes long.
         """
         check_fact(fact, self.settings.limits)
+        check_names(fact)
         most = self._ike.max_tokens
         if (tokens := self._ike.least_tokens(fact)) > most:
             raise InvalidFactError(

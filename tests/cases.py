@@ -13,6 +13,15 @@ MODEL = "factworld"
 NEWEST = {"order": "desc", "limit": 1}
 """Parameters of GET /v1/edits for the edit that was posted last."""
 
+DUBAI = {
+    "method": "ike",
+    "prompt": "The tallest building in Dubai is the",
+    "subject": "Dubai",
+    "target_new": "Marina Spire",
+    "keep": True,
+}
+"""An edit of a fact that the bundled model knows nothing of, kept even if it is not told."""
+
 PLAIN_VLLM = (sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry")
 """The command that `vllm serve` runs; the CPU build's own does not start."""
 

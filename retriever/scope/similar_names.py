@@ -8,6 +8,8 @@ from retriever.text import Name, Word
 
 LEAST = 0.85
 """Minimum similarity of two spellings of one name, 0 to 1 (`difflib`'s ratio)."""
+LONGEST = 100
+"""Names with more characters are not compared: the time for one grows with its square."""
 _NUMBER = re.compile(r"\d+|\b[ivxlcdm]+\b")
 
 
@@ -16,8 +18,10 @@ def similar_name_spans(text: Sequence[Word], name: Name) -> list[tuple[int, int]
 
     Numbers must be the same: "Line 4" is not a way to write "Line 5", nor "Pius X" "Pius XI".
     """
-    matcher = SequenceMatcher(autojunk=False)
     joined = " ".join(name)
+    if len(joined) > LONGEST:
+        return []
+    matcher = SequenceMatcher(autojunk=False)
     numbers = _NUMBER.findall(joined)
     matcher.set_seq2(joined)
     best, spans = LEAST, []

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cases import MODEL, Case, complete, post, roll_back
+from tests.cases import DUBAI, MODEL, Case, complete, post, roll_back
 from vllm_edit import factworld
 
 ODD = [
@@ -21,14 +21,6 @@ ODD = [
 CONTEXT = 1024
 """Tokens of the bundled model's context."""
 
-FACT = {
-    "method": "ike",
-    "prompt": "The tallest building in Dubai is the",
-    "subject": "Dubai",
-    "target_new": "Marina Spire",
-    "keep": True,
-}
-
 
 @pytest.fixture(scope="module")
 def tokens() -> Any:
@@ -40,7 +32,7 @@ def tokens() -> Any:
 @pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
 @pytest.mark.parametrize("method", ["ike", "memprompt"])
 def test_every_text_is_answered(http: httpx.Client, text: str, method: str) -> None:
-    post(http, {**FACT, "method": method})
+    post(http, {**DUBAI, "method": method})
     bodies: dict[str, dict[str, Any]] = {
         "completions": {"prompt": text},
         "chat/completions": {"messages": [{"role": "user", "content": text}]},
@@ -61,19 +53,19 @@ def test_every_text_is_answered(http: httpx.Client, text: str, method: str) -> N
 
 @pytest.mark.parametrize("odd", ["x\u00b4", "\u00b4 x", "x \u00a8"])
 def test_a_subject_with_an_accent_alone_is_a_name(http: httpx.Client, odd: str) -> None:
-    edit = {**FACT, "subject": odd, "prompt": f"The thing {odd} is famous for its"}
-    posted = http.post("/v1/edits", json={"edits": [FACT, edit], "wait": True})
+    edit = {**DUBAI, "subject": odd, "prompt": f"The thing {odd} is famous for its"}
+    posted = http.post("/v1/edits", json={"edits": [DUBAI, edit], "wait": True})
     assert posted.status_code == 200, posted.text
     assert [each["status"] for each in posted.json()["data"]] == ["active", "active"]
     for each in posted.json()["data"]:
         roll_back(http, each)
-    assert complete(http, FACT["prompt"]).headers["x-edit-ids"] == ""
+    assert complete(http, DUBAI["prompt"]).headers["x-edit-ids"] == ""
 
 
 @pytest.mark.parametrize("field", ["subject", "aliases"])
 def test_a_name_without_a_word_is_refused(http: httpx.Client, field: str) -> None:
     odd = "\u00b4"
-    edit = {**FACT, "prompt": f"Dubai {odd} is", field: [odd] if field == "aliases" else odd}
+    edit = {**DUBAI, "prompt": f"Dubai {odd} is", field: [odd] if field == "aliases" else odd}
     reply = http.post("/v1/edits", json=edit)
     assert (reply.status_code, reply.json()["error"]["param"] in (field, "prompt")) == (400, True)
 

@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.cases import MODEL, all_cases, post, roll_back
+from tests.cases import DUBAI, MODEL, all_cases, post, roll_back
 from vllm_edit.cli import main
 from vllm_edit.processes.server import ServerProcess
 from vllm_edit.security.access import ADMIN_HEADER
@@ -25,6 +25,9 @@ CHECKS_LEFT_OUT = (
     "positive_data_acceptance",  # the schema cannot say that a prompt contains its subject
     "use_after_free",  # an edit that was taken back stays on record
 )
+GENERATION = "^/v1/(completions|chat/completions|responses|edits/route)$"
+"""The routes that generate, or say how they would."""
+
 CASES = int(os.environ.get("VLLM_EDIT_FUZZ_CASES", "300"))
 """Least number of cases that schemathesis tries; 2,500 take some minutes."""
 
@@ -126,23 +129,43 @@ def test_no_request_that_the_schema_suggests_breaks_the_server(
     """schemathesis: no 5xx, every answer as the schema has it, and nothing without the key."""
     schema = tmp_path / "openapi.json"
     schema.write_bytes(admin.get("/openapi.json").content)
+    checks = ["--checks=all", f"--exclude-checks={','.join(CHECKS_LEFT_OUT)}"]
     made = seed = 0
     while made < CASES:
-        made += fuzz(schema, guarded.url, seed)
+        made += fuzz(schema, guarded.url, seed, "fuzz_hooks", "--include-tag=edits", *checks)
         seed += 1
     edits = admin.get("/v1/edits").json()["data"]
     assert len(edits) >= CASES // 50, "too few edits were taken in to say anything"
 
 
-def fuzz(schema: Path, url: str, seed: int) -> int:
+@pytest.mark.timeout(3600)
+def test_no_text_breaks_a_route_that_generates(
+    guarded: ServerProcess, admin: httpx.Client, tmp_path: Path
+) -> None:
+    """schemathesis: no 5xx where memory edits of every method exist."""
+    edits = [
+        post(admin, DUBAI | {"method": method, "prompt": f"The {method} of Dubai is the"})
+        for method in ("mello", "memprompt", "serac", "ike")
+    ]
+    schema = tmp_path / "openapi.json"
+    schema.write_bytes(admin.get("/openapi.json").content)
+    made = seed = 0
+    while made < CASES // 3:
+        options = (f"--include-path-regex={GENERATION}", "--checks=not_a_server_error")
+        made += fuzz(schema, guarded.url, seed, "generation_hooks", *options)
+        seed += 1
+    for edit in edits:
+        admin.delete(f"/v1/edits/{edit['id']}")
+
+
+def fuzz(schema: Path, url: str, seed: int, hooks: str, *options: str) -> int:
     """Let schemathesis try some cases, checked to be answered well; returns how many."""
     command = [sys.executable, "-m", "schemathesis.cli", "run", str(schema), f"--url={url}"]
-    command += [f"--header={ADMIN_HEADER}: {KEY}", "--include-tag=edits", "--request-timeout=60"]
+    command += [f"--header={ADMIN_HEADER}: {KEY}", "--request-timeout=60", *options]
     command += [f"--seed={seed}", "--max-examples=100", "--no-color"]
-    command += ["--checks=all", f"--exclude-checks={','.join(CHECKS_LEFT_OUT)}"]
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
-        "SCHEMATHESIS_HOOKS": "tests.api.fuzz_hooks",
+        "SCHEMATHESIS_HOOKS": f"tests.api.{hooks}",
     }
     ran = subprocess.run(
         command, cwd=schema.parent, env=environment, capture_output=True, text=True, check=False

@@ -1,5 +1,6 @@
 import re
 import time
+import tracemalloc
 import unicodedata
 from itertools import pairwise
 
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retriever.scope.classifier_input import LONGEST_TURN, parse_turn
+from retriever.subject_gate import SubjectGate
 from retriever.text import mask, name_of, names, normalise, sentence_bounds, with_full_stop, words
 
 ACCENTS = re.compile("[\u0300-\u036f]")
@@ -91,6 +93,19 @@ def test_the_time_for_a_text_does_not_grow_with_its_square(unit: str) -> None:
     turn = parse_turn(text)
     assert time.process_time() - began < 5.0
     assert len(turn.text) <= LONGEST_TURN
+
+
+def test_words_of_any_length_are_not_kept() -> None:
+    tracemalloc.start()
+    try:
+        for letter in range(20):
+            turn = parse_turn(chr(0xE9 + letter) * 60_000)
+            assert not SubjectGate().opens(turn.words)
+        del turn
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000
 
 
 def test_mask_replaces_every_naming() -> None:
