@@ -310,3 +310,30 @@ async def test_the_edits_of_a_deleted_set_are_not_asked_again(
         gone = await service.change_set(DeleteSet("news"))
         await settled(lambda: (t := service.told(b.id)) is not None and t.revision == gone.revision)
         assert {prompt for _, prompt in model.asked} == {"B is"}
+
+
+async def test_what_is_computed_again_at_a_start_waits_unless_it_is_told(path: Path) -> None:
+    first = Steered()
+    async with running(path, first, teller=Teller(Model(first), len)) as service:
+        good, bad, free = await service.submit(
+            [request("A"), request("B"), request("C", keep=True)], wait=True
+        )
+        revision = service.revision
+    again = Steered()
+    again.renewed = [good.id, bad.id, free.id]
+    model = Model(again)
+    model.wrong = {"B is": " nothing.", "C is": " nothing."}
+    async with running(path, again, teller=Teller(model, len)) as service:
+        assert again.effective == [good.id, free.id]
+        assert [edit.status for edit in service.edits()] == [
+            Status.ACTIVE,
+            Status.WAITING,
+            Status.ACTIVE,
+        ]
+        failure = service.get(bad.id).failure
+        assert failure is not None
+        assert failure.code == NotTold.code
+        # Only what is new is recorded: that what was kept is not told any longer.
+        assert service.revision == revision + 1
+        assert service.warnings(free.id)
+        assert not service.warnings(bad.id)

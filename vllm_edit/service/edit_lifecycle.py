@@ -226,7 +226,8 @@ class EditLifecycle:
                 except NotTold as error:
                     told = {i: a for i, a in error.told.items() if i not in error.reasons}
                     self.held_back.hold(error.reasons, error.code)
-                await self._record([Step(i, Status.ACTIVE, told=a) for i, a in told.items()])
+                news = {i: self.telling.news(self._ledger.get(i), a) for i, a in told.items()}
+                await self._record([Step(i, Status.ACTIVE, told=a) for i, a in news.items() if a])
         if renewed:
             await self.apply_ledger()
 

@@ -216,10 +216,7 @@ class Telling:
         self._wake.set()
 
     async def ask_again(self, edit: Edit) -> OwnAnswers | None:
-        """Ask about an active edit; returns the answers if they are to be recorded.
-
-        Answers that say the same as those in the ledger are kept here only.
-        """
+        """Ask about an active edit; returns the answers if they are to be recorded, see `news`."""
         if self._teller is None or edit.id not in self._active.edits:
             return None
         variant = _asked_variant(self._ledger.variants_of(edit))
@@ -228,6 +225,13 @@ class Telling:
         if told.begins is False and (before is None or before.begins is not False):
             longer = "no longer" if before is not None and before.begins else "not"
             logger.warning("%s is %s told: %s.", edit.id, longer, _otherwise(edit, told))
+        return self.news(edit, told)
+
+    def news(self, edit: Edit, told: OwnAnswers) -> OwnAnswers | None:
+        """The latest answers about an active edit, if they are to be recorded.
+
+        Answers that say the same as those in the ledger are kept here only.
+        """
         if edit.told is not None and _verdict(told) == _verdict(edit.told):
             self._latest[edit.id] = told
             return None
