@@ -91,7 +91,8 @@ class Edit:
     of the latest change. ``created_at`` and ``updated_at`` are seconds since the epoch.
     ``failure`` is set while ``status`` is failed or waiting. ``superseded_by`` is the id of a later
     edit of the same fact, while ``status`` is superseded. ``scores`` are set once its probes were
-    asked, ``told`` once its own prompt was. ``erased`` says that its texts are gone; they are empty.
+    asked, ``told`` once its own prompt was. ``erased`` says that its texts are gone; they are
+    empty.
     """
 
     id: str

@@ -18,6 +18,6 @@ RECORDED = Gauge(
 
 def show(edits: Counter[Status], revision: int) -> None:
     """Show how many edits have each status, and the latest revision."""
-    for status in Status:
+    for status in set(Status) - {Status.WAITING}:  # of which the ledger knows nothing
         EDITS.labels(status.value).set(edits[status])
     RECORDED.set(revision)

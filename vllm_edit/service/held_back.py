@@ -39,6 +39,10 @@ class HeldBack:
             return edit
         return replace(edit, status=Status.WAITING, failure=failure)
 
+    def all_shown(self, edits: list[Edit]) -> list[Edit]:
+        """The edits with the states that they have on this server."""
+        return [self.shown(edit) for edit in edits] if self._failures else edits
+
     def without(self, edits: EditsByVariant) -> EditsByVariant:
         """Those of the edits, all that are active, that are to be in effect."""
         return {v: [e for e in those if e.id not in self._failures] for v, those in edits.items()}

@@ -153,7 +153,7 @@ class EditService:
 
     def edits(self) -> list[Edit]:
         """All edits, oldest first, as they are here: those that cannot be in effect wait."""
-        return [self._lifecycle.held_back.shown(edit) for edit in self._ledger.edits()]
+        return self._lifecycle.held_back.all_shown(self._ledger.edits())
 
     def get(self, edit_id: str) -> Edit:
         """One edit, as it is here; raises UnknownEdit."""
