@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from vllm_edit import factworld
+from vllm_edit.domain.edit import ENDED, Status
 
 MODEL = "factworld"
 
@@ -110,6 +111,6 @@ def take_back_all(client: httpx.Client) -> None:
     for edit_set in client.get("/v1/edit-sets").json()["data"]:
         client.patch(f"/v1/edit-sets/{edit_set['name']}", json={"frozen": False})
         client.delete(f"/v1/edit-sets/{edit_set['name']}").raise_for_status()
-    unended = {"status": ["proposed", "computing", "applying", "active", "superseded"]}
-    for edit in client.get("/v1/edits", params=unended).json()["data"]:
+    unended = [status.value for status in Status if status not in ENDED]
+    for edit in client.get("/v1/edits", params={"status": unended}).json()["data"]:
         client.delete(f"/v1/edits/{edit['id']}")
