@@ -162,6 +162,10 @@ def test_an_edit_is_rolled_back_and_what_it_superseded_comes_back(
         "fact": "active",
         "newer": "rolled_back",
     }
+    with Ledger(store / LEDGER_FILE) as ledger:
+        *_, last = ledger.log.read()
+    assert last.actor is not None
+    assert last.actor.client.startswith("vllm-edit store, user ")
 
 
 def test_a_frozen_set_keeps_its_edits(store: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """``vllm-edit store``: look after an edit store without a server."""
 
 import argparse
+import getpass
 import json
 import os
 import tarfile
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vllm_edit.cli.run_command import run_command
+from vllm_edit.domain.actor import Actor, acting
 from vllm_edit.domain.edit import ENDED, Edit, Status, Step
 from vllm_edit.domain.edit_set import require_thawed
 from vllm_edit.domain.errors import ConflictingState, StoreError
@@ -116,7 +118,8 @@ def list_edits(options: argparse.Namespace) -> None:
 
 def roll_back(options: argparse.Namespace) -> None:
     """Record that edits are rolled back, all or none; what they superseded comes back."""
-    with _leading(options.store) as ledger:
+    actor = Actor(key="", client=f"vllm-edit store, user {getpass.getuser()}", request="")
+    with acting(actor), _leading(options.store) as ledger:
         for edit_id in options.ids:
             edit = ledger.get(edit_id)
             if edit.status in ENDED:
