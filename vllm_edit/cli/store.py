@@ -1,7 +1,6 @@
 """``vllm-edit store``: look after an edit store without a server."""
 
 import argparse
-import getpass
 import json
 import os
 import tarfile
@@ -118,7 +117,7 @@ def list_edits(options: argparse.Namespace) -> None:
 
 def roll_back(options: argparse.Namespace) -> None:
     """Record that edits are rolled back, all or none; what they superseded comes back."""
-    actor = Actor(key="", client=f"vllm-edit store, user {getpass.getuser()}", request="")
+    actor = Actor(key="", client=f"vllm-edit store, user {os.getuid()}", request="")
     with acting(actor), _leading(options.store) as ledger:
         for edit_id in options.ids:
             edit = ledger.get(edit_id)
