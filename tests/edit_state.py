@@ -1,5 +1,6 @@
 """A server's state around a service that has no engine."""
 
+from types import SimpleNamespace
 from typing import Any
 
 from vllm_edit.engine.grace_period import GracePeriod
@@ -30,5 +31,6 @@ def edit_state(
         "router": None,
         "names": None,
         "grace": GracePeriod(),
+        "served": SimpleNamespace(stopped=None),
     }
     return EditState(**without_engine | parts)

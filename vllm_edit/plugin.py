@@ -24,6 +24,7 @@ from vllm_edit.probes.teller import Teller
 from vllm_edit.processes.server_logging import log_with_vllm
 from vllm_edit.replication.api_process import Owner, Sibling, api_process
 from vllm_edit.request.edit_state import EditState
+from vllm_edit.request.health import HealthMiddleware
 from vllm_edit.request.middleware import EditMiddleware
 from vllm_edit.request.variant_asker import VariantAsker
 from vllm_edit.security.access import Access, is_loopback
@@ -55,6 +56,7 @@ class EditPlugin:
         """Add /v1/edits and the middleware that puts facts in front of requests."""
         attach(app)
         app.add_middleware(EditMiddleware)
+        app.add_middleware(HealthMiddleware)
 
     async def init_state(
         self, engine_client: EngineClient | None, state: State, args: Namespace
@@ -129,6 +131,7 @@ async def _start(
         router=router,
         names=names,
         grace=process.grace,
+        served=process.served,
     )
 
 

@@ -115,6 +115,13 @@ class Settings(BaseModel):
     swap_share: Annotated[float, Field(ge=0.001, le=1)] = 0.1
     """Largest share of the time that swaps may take from running requests by recomputing them; a
     swap waits to stay below it, and edits that arrive meanwhile join it (1: no swap waits)."""
+    swap_wait: Duration = 60.0
+    """Seconds that a swap waits for running requests: those of a variant that it ends, and all of
+    them in the pause mode wait. After that, a swap in the mode wait is given up; in the others
+    they go on under the new weights (keep) or end (abort)."""
+    engine_timeout: Annotated[float, Field(ge=0.1)] = 60.0
+    """Seconds within which the engine must answer each step of a swap. Otherwise the swap is
+    undone; if the engine does not answer to that either, the server is no longer healthy."""
     editor: Literal["lazy", "eager"] = "lazy"
     """When the editor process loads its copy of the model: with the first weight edit (lazy), or
     when the server starts (eager)."""

@@ -1,6 +1,8 @@
 """Faults in a worker's part of a swap, injected through vLLM's own --worker-extension-cls."""
 
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from vllm_edit.engine.replacement import Replacement
@@ -42,6 +44,20 @@ class Faults:
 
         _once(served, "commit", broken)
 
+    def fault_until(self: Any, step: str, rank: int, path: str) -> None:
+        """The next ``step`` of the rank's ServedWeights hangs until there is a file."""
+        if _rank(self) != rank:
+            return
+        served = _served(self)
+        do = getattr(served, step)
+
+        def hang(*args: Any) -> Any:
+            while not Path(path).exists():
+                time.sleep(0.01)
+            return do(*args)
+
+        _once(served, step, hang)
+
     def fault_in_reply(self: Any, step: str, rank: int) -> None:
         """The rank does its next ``step``, and the reply to it is lost."""
         if _rank(self) == rank:
@@ -67,10 +83,10 @@ def _served(worker: Any) -> Any:
     return worker.edit_weights
 
 
-def _once(owner: Any, name: str, replacement: Callable[..., None]) -> None:
-    def broken(*args: Any) -> None:
+def _once(owner: Any, name: str, replacement: Callable[..., Any]) -> None:
+    def broken(*args: Any) -> Any:
         delattr(owner, name)
-        replacement(*args)
+        return replacement(*args)
 
     setattr(owner, name, broken)
 

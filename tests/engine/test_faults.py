@@ -1,12 +1,14 @@
 """Whatever fails in a swap, wherever: every rank serves what it served before, or none serves."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.engine.running import SHARED_ENGINE, on_every_rank, output, random_delta, served
 from vllm_edit.domain.errors import SwapFailed
+from vllm_edit.engine.deadlines import Deadlines
 from vllm_edit.engine.swap import Swapper
 
 pytestmark = SHARED_ENGINE
@@ -114,6 +116,34 @@ async def test_a_layer_left_half_written_is_not_served(client: Any, swapper: Swa
         error = await stopped(client, unlucky)
         assert "half-written" in error.message
         await answers_as_before(client, unlucky)
+
+
+async def test_a_rank_that_hangs_stops_serving_in_time(
+    client: Any, swapper: Swapper, tmp_path: Path
+) -> None:
+    last = client.vllm_config.parallel_config.world_size - 1
+    unlucky = Swapper(client, "keep", deadlines=Deadlines(answer=1.0))
+    await on_every_rank(client, "fault_until", "commit", last, str(tmp_path / "go on"))
+    error = await failed(unlucky, "did not answer within 1 s")
+    assert error.code == "serving_stopped"
+    assert unlucky.stopped == error.message
+    (tmp_path / "go on").touch()
+    await client.pause_generation(mode="keep", clear_cache=True)
+    await on_every_rank(client, "edit_restore", unlucky._number)
+    await answers_as_before(client, unlucky)
+
+
+async def test_a_rank_that_is_slow_to_build_fails_the_swap_only(
+    client: Any, swapper: Swapper, tmp_path: Path
+) -> None:
+    last = client.vllm_config.parallel_config.world_size - 1
+    hurried = Swapper(client, "keep", deadlines=Deadlines(answer=1.0))
+    await on_every_rank(client, "fault_until", "_build", last, str(tmp_path / "go on"))
+    error = await failed(hurried, "did not build the edited weights within 1 s")
+    assert error.code == "engine_timeout"
+    (tmp_path / "go on").touch()
+    assert hurried.stopped is None
+    assert await served(client) == client.base
 
 
 async def stopped(client: Any, swapper: Swapper) -> SwapFailed:

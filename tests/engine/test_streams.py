@@ -4,10 +4,18 @@ import asyncio
 import os
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.engine.running import PROMPT, SHARED_ENGINE, random_delta
+from tests.engine.variants import variants_over
+from vllm_edit.domain.errors import SwapFailed
+from vllm_edit.domain.variant import BASE, DEFAULT
 from vllm_edit.engine.adapter_change import AdapterChange
+from vllm_edit.engine.deadlines import Deadlines
+from vllm_edit.engine.grace_period import GracePeriod
 from vllm_edit.engine.pace import Pace
 from vllm_edit.engine.swap import Swapper
 from vllm_edit.vllm_interface.engine import running_requests
@@ -113,6 +121,42 @@ async def test_a_request_that_comes_in_the_pause_is_answered_after_it(
     await swapper.serve([random_delta(1)], "2", adapters=Asking())
     (stream,) = await asyncio.gather(*streams)
     assert stream.versions == [("2", 0, 8)]
+
+
+async def test_a_swap_waits_for_requests_for_a_limited_time(client: Any, swapper: Swapper) -> None:
+    hurried = Swapper(client, "wait", deadlines=Deadlines(requests=0.1))
+    count = 2 * TOKENS
+    expected = await alone(client, PROMPT, count)
+    stream = Stream()
+    task = asyncio.create_task(stream.run(client, count))
+    await stream.begun.wait()
+    with pytest.raises(SwapFailed, match=r"did not end within 0.1 s") as refused:
+        await hurried.serve([random_delta(1)], "2")
+    assert refused.value.code == "requests_running"
+    await task
+    assert (stream.end, stream.tokens) == ("length", expected)
+    await hurried.serve([random_delta(1)], "2")
+    await hurried.serve([], "default")
+
+
+async def test_a_stream_that_nobody_reads_holds_up_no_change(
+    client: Any, swapper: Swapper, tmp_path: Path
+) -> None:
+    grace, delta = GracePeriod(), random_delta(1)
+    hurried = Swapper(client, "keep", deadlines=Deadlines(requests=0.1))
+    variants = variants_over(client, hurried, tmp_path, grace)
+    await variants.serve({DEFAULT: [], BASE: []}, "1")
+    before = await client.get_weight_version()
+    with grace.request(BASE):
+        with pytest.raises(SwapFailed) as refused:
+            await variants.serve({DEFAULT: [delta], BASE: []}, "2", "wait")
+        assert refused.value.code == "requests_running"
+        assert await client.get_weight_version() == before
+        for mode in ("keep", "abort"):
+            await variants.serve({DEFAULT: [delta], BASE: []}, "2", mode)
+            assert await client.get_weight_version() == "2"
+            await variants.serve({DEFAULT: [], BASE: []}, "1")
+    await variants.close()
 
 
 async def test_swaps_that_bring_something_are_spaced(client: Any, swapper: Swapper) -> None:

@@ -16,10 +16,12 @@ from vllm_edit.engine.served_variants import ServedVariants
 from vllm_edit.engine.swap import Swapper
 
 
-def variants_over(client: Any, swapper: Swapper, folder: Path) -> ServedVariants:
+def variants_over(
+    client: Any, swapper: Swapper, folder: Path, grace: GracePeriod | None = None
+) -> ServedVariants:
     """What an engine serves, with adapters in the folder."""
     model = factworld.checkpoint()
     models = OpenAIServingModels(client, [BaseModelPath("factworld", str(model))])
     names = ModelNames(models)
     loader = AdapterLoader(client, names, AdapterFiles(model, folder))
-    return ServedVariants(swapper, Adapters(loader, names, GracePeriod()))
+    return ServedVariants(swapper, Adapters(loader, names, grace or GracePeriod()))

@@ -1,9 +1,10 @@
 """Several servers on one store, in one process, over real ledgers and real sockets."""
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 
 import msgspec
@@ -13,16 +14,19 @@ import zmq.asyncio
 
 from tests.service.steered import Steered, request
 from vllm_edit.domain.actor import Actor, acting
-from vllm_edit.domain.edit import Status
+from vllm_edit.domain.edit import Edit, Status
 from vllm_edit.domain.errors import (
     ConflictingState,
     InternalError,
     StoreError,
+    StoreReplaced,
     Unavailable,
     UnknownEditSet,
 )
 from vllm_edit.domain.traffic_split import TrafficSplit
 from vllm_edit.ledger import Ledger
+from vllm_edit.replication import bus, command_server
+from vllm_edit.replication import follower as follower_module
 from vllm_edit.replication.bus import Address, Bus
 from vllm_edit.replication.member import Member
 from vllm_edit.replication.messages import Call
@@ -174,6 +178,103 @@ async def test_who_does_not_know_the_keys_is_not_heard(start: Start) -> None:
     assert await ask(address, public, secret, seconds=0.5) is None
 
 
+async def test_a_leader_that_loses_the_lead_follows(start: Start, tmp_path: Path) -> None:
+    first = await start("a")
+    (edit,) = await first.member.change_edits(Submit([request("capital")], True))
+    first.method.may_compute.clear()
+    first.method.computing.clear()
+    waiting = asyncio.create_task(first.member.change_edits(Submit([request("sea")], True)))
+    await first.method.computing.wait()
+    (tmp_path / "ledger.sqlite3.lock").unlink()
+    second = await start("b")
+    (other,) = await second.member.change_edits(Submit([request("river")], True))
+    (unfinished,) = await waiting
+    first.method.may_compute.set()
+    finished = [edit.id, unfinished.id, other.id]
+    await until(lambda: first.seen() == finished)
+    (more,) = await first.member.change_edits(Submit([request("flag")], True))
+    assert first.seen() == second.seen() == [*finished, more.id]
+    await second.member.stop()
+    (last,) = await asyncio.wait_for(changed_when_led(first, "hill"), 20)
+    assert first.seen() == [*finished, more.id, last.id]
+
+
+async def changed_when_led(server: Server, fact: str) -> list[Edit]:
+    """Make a change as soon as somebody leads."""
+    while True:
+        try:
+            return await server.member.change_edits(Submit([request(fact)], True))
+        except Unavailable:
+            await asyncio.sleep(0.01)
+
+
+def backup(store: Path, copy: Path) -> None:
+    with closing(sqlite3.connect(store)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+
+
+@pytest.mark.parametrize("in_place", [True, False], ids=["in place", "by another file"])
+async def test_a_store_restored_from_a_backup_is_noticed(
+    start: Start, tmp_path: Path, in_place: bool
+) -> None:
+    store, copy = tmp_path / "ledger.sqlite3", tmp_path / "backup.sqlite3"
+    leader, follower = await start("a"), await start("b")
+    (edit,) = await leader.member.change_edits(Submit([request("capital")], True))
+    backup(store, copy)
+    await follower.member.change_edits(Submit([request("river")], True))
+    if in_place:
+        backup(copy, store)
+    else:
+        copy.replace(store)
+        for name in ("ledger.sqlite3-wal", "ledger.sqlite3-shm"):
+            (tmp_path / name).unlink(missing_ok=True)
+    servers = leader, follower
+    await until(lambda: all(server.member.replaced is not None for server in servers))
+    for server in servers:
+        with pytest.raises(StoreReplaced, match="Start this server again"):
+            await server.member.change_edits(Submit([request("sea")], True))
+    third = await start("c")
+    assert third.seen() == [edit.id]
+    (later,) = await third.member.change_edits(Submit([request("sea")], True))
+    assert third.seen() == [edit.id, later.id]
+    assert all(later.id not in server.seen() for server in servers)
+
+
+async def test_a_leader_of_another_version_is_followed_and_not_asked(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus, "PROTOCOL", 99)
+    monkeypatch.setattr(bus, "__version__", "9.9")
+    leader = await start("a")
+    monkeypatch.undo()
+    follower = await start("b")
+    with pytest.raises(Unavailable, match=r"leads the edit store is vllm-edit 9\.9") as refused:
+        await follower.member.change_edits(Submit([request("capital")], True))
+    assert refused.value.code == "other_version"
+    (edit,) = await leader.member.change_edits(Submit([request("capital")], True))
+    await until(lambda: follower.seen() == [edit.id])
+
+
+async def test_a_command_of_another_version_is_refused_in_words(start: Start) -> None:
+    leader = await start("a")
+    address = Address.parse(leader.ledger.leader())
+    call = msgspec.msgpack.encode({"id": "1", "command": {"type": "fly"}, "more": True})
+    known = await ask(address, address.client_key, address.client_secret, 10, call)
+    assert known == {"type": "refused", "id": "1", "kind": "Unavailable", "code": "other_version"}
+
+
+async def test_a_leader_that_falls_silent_holds_up_no_request(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_server, "HEARTBEAT_SECONDS", 60.0)
+    monkeypatch.setattr(follower_module, "SILENCE_SECONDS", 0.3)
+    leader, follower = await start("a"), await start("b")
+    leader.method.may_compute.clear()
+    with pytest.raises(Unavailable) as lost:
+        await follower.member.change_edits(Submit([request("capital")], True))
+    assert lost.value.code == "leader_lost"
+
+
 async def test_what_is_no_message_is_survived(start: Start) -> None:
     leader = await start("a")
     address = Address.parse(leader.ledger.leader())
@@ -220,14 +321,19 @@ async def test_a_command_that_fails_in_an_unforeseen_way_is_answered(
         await follower.member.change_edits(Submit([request("capital")], True))
 
 
-async def ask(address: Address, public: str, secret: str, seconds: float) -> object:
+CALL = msgspec.msgpack.encode(Call("1", RollBack("none")))
+
+
+async def ask(
+    address: Address, public: str, secret: str, seconds: float, call: bytes = CALL
+) -> object:
     """What the server answers to a command, in part, or None."""
     with zmq.asyncio.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.setsockopt(zmq.LINGER, 0)
         socket.curve_serverkey = address.server_key.encode()
         socket.curve_publickey, socket.curve_secretkey = public.encode(), secret.encode()
         socket.connect(address.commands)
-        await socket.send(msgspec.msgpack.encode(Call("1", RollBack("none"))))
+        await socket.send(call)
         if not await socket.poll(seconds * 1000):
             return None
         reply = msgspec.msgpack.decode(await socket.recv())

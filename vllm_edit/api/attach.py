@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
-from vllm_edit.api import edit_route, edit_sets, edit_split, edits, models
+from vllm_edit.api import edit_route, edit_sets, edit_split, edits, health, models
 from vllm_edit.domain.errors import EditError
 from vllm_edit.http_errors import answer_error
 from vllm_edit.request.edit_state import find_edit_state
@@ -27,6 +27,7 @@ for module in (edits, edit_sets, edit_split):
     router.include_router(module.change_routes)
 router.include_router(edit_route.change_routes)
 router.include_router(models.read_routes)
+router.include_router(health.read_routes)
 
 
 def attach(app: FastAPI) -> None:

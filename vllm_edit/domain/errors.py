@@ -34,7 +34,8 @@
     │   └── RevisionNotReached  the revision that the request asks for is not in effect yet
     ├── InternalError        something failed that nobody foresaw; the log says what
     └── StoreError           the edit store cannot be used
-        └── StoreLocked      another server has it open
+        ├── StoreLocked      another server has it open
+        └── StoreReplaced    it is not the store that was there before
 
 Each has a stable ``code`` for programs and a message that says what to do next. The HTTP statuses
 are in one table, ``vllm_edit.http_errors``.
@@ -247,6 +248,10 @@ class StoreError(EditError):
 
 class StoreLocked(StoreError):
     code = "store_locked"
+
+
+class StoreReplaced(StoreError):
+    code = "store_replaced"
 
 
 def unknown_edit(edit_id: str) -> UnknownEdit:

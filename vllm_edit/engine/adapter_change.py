@@ -11,7 +11,10 @@ class AdapterChange:
         return nullcontext()
 
     async def end_unfit(self) -> None:
-        """End the variants that will have no fitting adapter, with their last requests."""
+        """End the variants that will have no fitting adapter, with their last requests.
+
+        May be cancelled while it waits for these.
+        """
 
     async def prepare(self) -> None:
         """Before the pause: write what the adapters will be, and load those of new variants.

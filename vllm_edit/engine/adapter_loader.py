@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from vllm_edit.domain.errors import SwapFailed, VariantUnavailable
 from vllm_edit.domain.variant import model_name
 from vllm_edit.engine.adapter_files import AdapterFiles, difference, rank
+from vllm_edit.engine.deadlines import Deadlines
 from vllm_edit.engine.engine_call import call_engine
 from vllm_edit.engine.model_names import ModelNames
 from vllm_edit.vllm_interface import models as vllm_models
@@ -33,8 +34,15 @@ class Adapter:
 class AdapterLoader:
     """Makes adapters that turn the merged deltas into those of a variant."""
 
-    def __init__(self, engine: EngineClient, names: ModelNames, files: AdapterFiles) -> None:
+    def __init__(
+        self,
+        engine: EngineClient,
+        names: ModelNames,
+        files: AdapterFiles,
+        deadlines: Deadlines | None = None,
+    ) -> None:
         self._engine = engine
+        self._seconds = (deadlines or Deadlines()).answer
         self._names = names
         self._files = files
         self._max_rank = max_lora_rank(engine) if files.possible else 0
@@ -96,7 +104,7 @@ class AdapterLoader:
         """Remove adapters that no request uses. One that vLLM keeps does no harm."""
         for adapter in adapters:
             try:
-                await call_engine(self._engine.remove_lora(adapter.number))
+                await call_engine(self._engine.remove_lora(adapter.number), self._seconds)
             except SwapFailed as error:
                 logger.warning("Adapter %d stays loaded: %s", adapter.number, error.message)
             await asyncio.to_thread(self._files.remove, adapter.number)
@@ -110,4 +118,4 @@ class AdapterLoader:
         return vllm_models.adapter(name, adapter.number, path, served, in_place=again)
 
     async def _load(self, adapter: Adapter, again: bool = False) -> None:
-        await call_engine(self._engine.add_lora(self.request(adapter, again)))
+        await call_engine(self._engine.add_lora(self.request(adapter, again)), self._seconds)

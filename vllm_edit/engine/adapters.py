@@ -32,8 +32,8 @@ class Adapters:
         self._merged: Deltas = ()
         self._variants: Variants = {}
         self._current: dict[str, Adapter] = {}
-        self._retired: set[Adapter] = set()
-        self._endings: set[asyncio.Task[None]] = set()
+        self._retired: dict[Adapter, asyncio.Task[None]] = {}
+        self._outlasting: set[Adapter] = set()
         self._removal = asyncio.Lock()
 
     async def update(self, variants: Variants) -> None:
@@ -61,9 +61,9 @@ class Adapters:
 
     async def close(self) -> None:
         """Stop waiting for running requests."""
-        for task in self._endings:
+        for task in self._retired.values():
             task.cancel()
-        await asyncio.gather(*self._endings, return_exceptions=True)
+        await asyncio.gather(*self._retired.values(), return_exceptions=True)
 
     def _publish(self, variants: Variants, merged: Deltas) -> None:
         for variant, deltas in variants.items():
@@ -79,15 +79,14 @@ class Adapters:
         """Remove the variant's adapter when the requests running now have ended."""
         adapter = self._current.pop(variant, None)
         if adapter is not None:
-            self._retired.add(adapter)
-            task = in_background("adapters", partial(self._remove_unused, adapter))
-            self._endings.add(task)
-            task.add_done_callback(self._endings.discard)
+            remove = partial(self._remove_unused, adapter)
+            self._retired[adapter] = in_background("adapters", remove)
 
     async def _remove_unused(self, adapter: Adapter) -> None:
         await self._grace.wait_for_requests(adapter.variant)
         async with self._removal:
-            self._retired.discard(adapter)
+            del self._retired[adapter]
+            self._outlasting.discard(adapter)
             await self._loader.remove([adapter])
 
 
@@ -116,14 +115,26 @@ class _Change(AdapterChange):
                 adapters._retire(variant)
                 ended.append(variant)
         await asyncio.gather(*(adapters._grace.wait_for_requests(variant) for variant in ended))
-        if any(self._loader.obstacle(old.deltas, self._merged) for old in adapters._retired):
-            await asyncio.gather(*adapters._endings)
+        endings = [
+            ending
+            for old, ending in adapters._retired.items()
+            if old not in adapters._outlasting and self._is_unfit(old)
+        ]
+        if endings:
+            # Not gathered: they must go on if this is cancelled.
+            await asyncio.wait(endings)
+
+    def _is_unfit(self, adapter: Adapter) -> bool:
+        return bool(self._loader.obstacle(adapter.deltas, self._merged))
 
     async def prepare(self) -> None:
         current, retired = self._adapters._current, self._adapters._retired
         self._kept = {v: replace(a, deltas=self._variants[v]) for v, a in current.items()}
-        # Requests that began before their variant changed still use its retired adapter.
-        self._loaded = [*self._kept.values(), *retired]
+        # Requests that began before their variant changed still use its retired adapter. One that
+        # cannot fit the new weights stays as it is until they end, and no swap waits for it again.
+        self._adapters._outlasting |= {old for old in retired if self._is_unfit(old)}
+        fitting = [old for old in retired if old not in self._adapters._outlasting]
+        self._loaded = [*self._kept.values(), *fitting]
         for adapter in self._loaded:
             await self._loader.write_next(adapter, self._merged)
         new = {v: deltas for v, deltas in self._variants.items() if v not in self._kept}

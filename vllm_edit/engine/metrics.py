@@ -26,3 +26,8 @@ SERVED = Gauge(
     "Revision of the latest change that is in effect here",
     multiprocess_mode="livemin",
 )
+NOT_SERVING = Gauge(
+    "vllm_edit_serving_stopped",
+    "1 when a swap that could not be ended has stopped the engine until the server's next start",
+    multiprocess_mode="max",
+)

@@ -21,6 +21,11 @@ class ServedVariants:
         self._merged: tuple[object, ...] = ()
         self._lock = asyncio.Lock()
 
+    @property
+    def stopped(self) -> str | None:
+        """Why the engine answers nothing until the server is started again; None while it does."""
+        return self._swapper.stopped
+
     async def serve(
         self, variants: Variants, weight_version: str, pause_mode: PauseMode | None = None
     ) -> None:

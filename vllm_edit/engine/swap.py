@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from vllm_edit.domain.errors import SwapFailed
 from vllm_edit.engine.adapter_change import AdapterChange
-from vllm_edit.engine.metrics import SWAP_FAILURES, SWAPPING
+from vllm_edit.engine.deadlines import Deadlines
+from vllm_edit.engine.engine_call import TIMED_OUT
+from vllm_edit.engine.metrics import NOT_SERVING, SWAP_FAILURES, SWAPPING
 from vllm_edit.engine.pace import Pace
 from vllm_edit.engine.payload import chunks, live_sums, pack
 from vllm_edit.engine.step_reply import StepReply
-from vllm_edit.engine.worker_group import WorkerGroup
+from vllm_edit.engine.worker_group import WorkerGroup, still_running
 from vllm_edit.vllm_interface.engine import EngineClient, PauseMode
 from weight_patchers import Delta
 from weight_patchers.delta_sum import DeltaSum
@@ -48,9 +50,14 @@ class Swapper:
     """
 
     def __init__(
-        self, engine: EngineClient, pause_mode: PauseMode, pace: Pace | None = None
+        self,
+        engine: EngineClient,
+        pause_mode: PauseMode,
+        pace: Pace | None = None,
+        deadlines: Deadlines | None = None,
     ) -> None:
-        self._workers = WorkerGroup(engine)
+        self._deadlines = deadlines or Deadlines()
+        self._workers = WorkerGroup(engine, self._deadlines)
         self._pause_mode = pause_mode
         self._pace = pace
         self._live: frozenset[str] = frozenset()
@@ -70,12 +77,14 @@ class Swapper:
         """Swap to exactly these live deltas and name the weights ``weight_version``.
 
         Running requests are preempted and recomputed, finished or aborted, as the pause mode
-        says. Every KV cache is cleared, so no answer mixes weights. ``adapters`` change with the
+        says; those that do not end in time where a swap in the mode ``wait`` needs it make it
+        fail. Every KV cache is cleared, so no answer mixes weights. ``adapters`` change with the
         weights. A swap that brings a new delta and has running requests recomputed first waits
         until the pace of swaps allows it.
 
         Raises:
-            SwapFailed: a rank refused; what was served before is served again.
+            SwapFailed: a rank refused or did not answer in time, or requests did not end; what was
+                served before is served again.
         """
         if self.stopped:
             raise SwapFailed(self.stopped, code=STOPPED)
@@ -108,7 +117,7 @@ class Swapper:
         self, sums: Mapping[str, DeltaSum], version: str, mode: PauseMode, adapters: AdapterChange
     ) -> None:
         """The swap from its first step to its last; a failed step undoes those before it."""
-        await adapters.end_unfit()
+        await self._end_unfit(adapters, mode)
         async with adapters.without_removal():
             try:
                 await adapters.prepare()
@@ -132,6 +141,24 @@ class Swapper:
         self._live = frozenset(name for name, change in sums.items() if not change.is_empty)
         await self._finish()
 
+    async def _end_unfit(self, adapters: AdapterChange, mode: PauseMode) -> None:
+        """End variants that the new weights have no place for, and wait for their requests.
+
+        Those that take too long go on under the new weights as all others do, or end in the pause,
+        or make the swap fail, as the pause mode says.
+        """
+        try:
+            async with asyncio.timeout(self._deadlines.requests):
+                await adapters.end_unfit()
+        except TimeoutError as error:
+            if mode == "wait":
+                async with adapters.without_removal():
+                    await adapters.take_back()
+                raise still_running(self._deadlines.requests) from error
+            logger.warning(
+                "Requests of a variant that ends still run after %g s.", self._deadlines.requests
+            )
+
     async def _stage(self, sums: Mapping[str, DeltaSum]) -> None:
         """Have every rank build the new weights, while all ranks go on serving the old ones."""
         self._number += 1
@@ -149,7 +176,14 @@ class Swapper:
     async def _built(self, replies: Sequence[StepReply]) -> Sequence[StepReply]:
         """The ranks' replies when all of them have built their weights."""
         wait, longest = _POLL_SECONDS
+        last = time.monotonic() + self._deadlines.answer
         while not all(reply.ready for reply in replies):
+            if time.monotonic() > last:
+                raise SwapFailed(
+                    f"A rank did not build the edited weights within {self._deadlines.answer:g} s. "
+                    "If it is only slow, raise --edit-engine-timeout.",
+                    code=TIMED_OUT,
+                )
             await asyncio.sleep(wait)
             wait = min(2 * wait, longest)
             replies = await self._workers.call("edit_built", self._number)
@@ -188,6 +222,7 @@ class Swapper:
             "so the engine answers nothing more. Start the server again: it serves the edits "
             "that were in effect."
         )
+        NOT_SERVING.set(1)
         logger.critical("%s", self.stopped)
         return SwapFailed(self.stopped, code=STOPPED)
 

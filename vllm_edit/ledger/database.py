@@ -57,6 +57,10 @@ class Database(ABC):
         """The lock that the leader of this store holds."""
 
     @abstractmethod
+    def require_same(self) -> None:
+        """Raise StoreReplaced if another database is where this one was when it was opened."""
+
+    @abstractmethod
     def failure(self, error: SQLAlchemyError, operation: Operation) -> StoreError:
         """The error for people, which says what to do about the database's error."""
 

@@ -48,8 +48,8 @@ class Leadership:
         """Take the lead; raises StoreLocked if another process has it."""
         if not self.lead():
             raise StoreLocked(
-                f"Another server uses the edit store {self._log.database.name}. Stop that one or "
-                "give this one its own --edit-store."
+                f"Another server uses the edit store {self._log.database.name} now; nothing was "
+                "recorded. This one follows it in a moment: try again."
             )
 
     def held(self) -> bool:

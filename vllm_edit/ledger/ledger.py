@@ -35,7 +35,8 @@ class Ledger:
     """A log, and the edits and sets folded from it. Thread-safe.
 
     ``log`` may be the path of an SQLite file. ``catch_up`` reads what other processes appended;
-    an append reads it first.
+    an append reads it first. Both raise StoreReplaced if the log no longer holds what was read
+    from it before.
 
     Raises:
         StoreLocked: a server of an older version has the file open.
@@ -46,6 +47,8 @@ class Ledger:
         self.log = log if isinstance(log, Log) else Log(SqliteDatabase(log))
         self.leadership = Leadership(self.log)
         self._leads = False
+        self._stepped_down = False
+        self._tip: Event | None = None
         self._syncing = threading.Lock()
         self._lock = threading.Lock()
         self._edits: dict[str, Edit] = {}
@@ -133,9 +136,25 @@ class Ledger:
         self.leadership.address = address
         if not self.leadership.lead():
             return False
-        self._leads = True
+        self._leads, self._stepped_down = True, False
         self.catch_up()
         return True
+
+    def still_leads(self) -> bool:
+        """Whether nobody else has led since this process began to lead.
+
+        Raises StoreReplaced as `catch_up` does, and StoreError.
+        """
+        with self._syncing:
+            self._require_same_log()
+        leadership = self.leadership
+        return self._leads and leadership.held() and self.log.term() == leadership.term
+
+    def step_down(self) -> None:
+        """Lead no more; what is still to be appended is refused from now on with StoreLocked."""
+        with self._syncing:
+            self._leads, self._stepped_down = False, True
+            self.leadership.release()
 
     def propose(self, proposals: Sequence[Proposal]) -> list[Edit]:
         """Record new edits under fresh ids, all or none."""
@@ -177,6 +196,7 @@ class Ledger:
     def catch_up(self) -> list[Event]:
         """Fold what others appended; returns those of their events that no earlier call has."""
         with self._syncing:
+            self._require_same_log()
             self._fold_others(self.log.read(self._revision))
             unseen, self._unseen = self._unseen, []
         return unseen
@@ -195,8 +215,15 @@ class Ledger:
         return self._revision, self._hash
 
     def _require_lead(self) -> None:
+        """Raise StoreLocked or StoreReplaced if nothing may be appended here."""
+        if self._stepped_down:
+            raise StoreLocked(
+                f"This server no longer leads the edit store {self.log.database.name}; nothing "
+                "was recorded. It follows the one that does: try again."
+            )
         if self._leads:
             self._keep_lead()
+        self._require_same_log()
 
     def _take_in(self, events: Sequence[Event]) -> None:
         """Fold events appended here, and before them those that others have appended."""
@@ -206,6 +233,10 @@ class Ledger:
         for event in events:
             self._fold(event)
         metrics.show(self._statuses, self._revision)
+
+    def _require_same_log(self) -> None:
+        if self._tip is not None:
+            self.log.require(self._tip)
 
     def _fold_others(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -221,7 +252,7 @@ class Ledger:
             self.leadership.release()
             raise StoreLocked(
                 f"Another server has changed the edit store {self.log.database.name} while this "
-                "one had lost it; nothing was recorded. Restart this one."
+                "one had lost it; nothing was recorded. This one catches up: try again."
             )
 
     def _fold(self, event: Event) -> None:
@@ -238,7 +269,7 @@ class Ledger:
                 f"Revision {event.revision} of the edit store {self.log.database.name} cannot "
                 f"be understood ({error!r}). Restore the store from a backup."
             ) from error
-        self._revision, self._hash = event.revision, event.hash
+        self._revision, self._hash, self._tip = event.revision, event.hash, event
         if event.erased:
             self._erased[str(event.revision)] = event.erased
 

@@ -37,8 +37,9 @@ class FileLock:
         _ALL.add(self)
 
     def acquire(self) -> bool:
-        if self._file is not None:
+        if self.held():
             return True
+        self.release()
         try:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -59,7 +60,14 @@ class FileLock:
         return True
 
     def held(self) -> bool:
-        return self._file is not None
+        """Whether it is held, and another process that locks the same path would be refused."""
+        if self._file is None:
+            return False
+        try:
+            there = self._path.stat()
+        except OSError:
+            return False
+        return os.path.samestat(there, os.fstat(self._file))
 
     def release(self) -> None:
         """Release it; in a forked child this only closes the child's copy."""

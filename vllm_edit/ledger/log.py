@@ -15,7 +15,7 @@ from typing import Any, Self, TypeAlias
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from vllm_edit.domain.actor import Actor, current_actor
-from vllm_edit.domain.errors import StoreError, StoreLocked
+from vllm_edit.domain.errors import StoreError, StoreLocked, StoreReplaced
 from vllm_edit.domain.json_values import from_json
 from vllm_edit.ledger.chain import ERASED, chained, digest
 from vllm_edit.ledger.database import Database, Operation
@@ -113,7 +113,7 @@ class Log:
             if term is not None and term != _term(connection):
                 raise StoreLocked(
                     f"Another server leads the edit store {database.name} now; nothing was "
-                    "recorded. Restart this one to follow it."
+                    "recorded. This one follows it in a moment: try again."
                 )
             if known != NOTHING and known not in _at(connection, known[0]):
                 raise StoreError(
@@ -150,6 +150,30 @@ class Log:
         ):
             latest = select(TERMS.c.address).order_by(TERMS.c.term.desc()).limit(1)
             return connection.scalar(latest) or ""
+
+    def term(self) -> int:
+        """The number of the latest term; 0 if there was none."""
+        with (
+            self.database.failures(Operation.READ),
+            self.database.engine.connect() as connection,
+        ):
+            return _term(connection)
+
+    def require(self, event: Event) -> None:
+        """Raise StoreReplaced unless the log holds this event, which was read or appended before.
+
+        It holds those before it too then: in another history it would have another time, and
+        another hash.
+        """
+        self.database.require_same()
+        found = self.first(event.revision - 1, 1)
+        if [_identity(other) for other in found] != [_identity(event)]:
+            raise StoreReplaced(
+                f"The edit store {self.database.name} is no longer the one that this server has "
+                f"followed up to revision {event.revision}: it was restored from a backup, or "
+                "replaced. Nothing was recorded. Start this server again: it serves what the store "
+                "holds now."
+            )
 
     def begin_term(self, address: str = "") -> int:
         """Begin the term of a new leader; the one before can append no more.
@@ -247,3 +271,8 @@ def _latest(connection: Connection) -> int:
 
 def _term(connection: Connection) -> int:
     return connection.scalar(select(func.max(TERMS.c.term))) or 0
+
+
+def _identity(event: Event) -> tuple[int, str, float, str]:
+    """What is one event's alone, whether its texts were erased or not."""
+    return event.revision, event.subject, event.at, event.hash

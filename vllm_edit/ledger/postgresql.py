@@ -99,6 +99,9 @@ class PostgresqlDatabase(Database):
     def lock(self) -> "SessionLock":
         return SessionLock(self)
 
+    def require_same(self) -> None:
+        """Nothing to do: a connection to a database that was dropped fails."""
+
     def failure(self, error: SQLAlchemyError, operation: Operation) -> StoreError:
         lost = isinstance(error, DBAPIError) and error.connection_invalidated
         if operation is Operation.COMMIT and lost:

@@ -1,5 +1,6 @@
 """A store in one SQLite file, which the processes of one machine can share."""
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from vllm_edit.domain.errors import StoreError, StoreLocked
+from vllm_edit.domain.errors import StoreError, StoreLocked, StoreReplaced
 from vllm_edit.ledger.database import Database, Operation, error_text
 from vllm_edit.ledger.locks import FileLock
 from vllm_edit.ledger.schema import SQLITE
@@ -26,6 +27,7 @@ class SqliteDatabase(Database):
 
     def __init__(self, path: Path, name: str = "") -> None:
         self._path = path
+        self._opened: os.stat_result | None = None
         self.name = name or str(path)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -67,6 +69,22 @@ class SqliteDatabase(Database):
 
     def lock(self) -> FileLock:
         return FileLock(self._path.with_name(f"{self._path.name}.lock"))
+
+    def require_same(self) -> None:
+        # The open file stays what it is, and would be written to for nobody.
+        try:
+            now = self._path.stat()
+        except OSError:
+            now = None
+        if now is None or (self._opened and not os.path.samestat(now, self._opened)):
+            raise StoreReplaced(
+                f"The edit store {self.name} was removed, moved or replaced; nothing was recorded. "
+                "Start this server again: it serves what the store holds now."
+            )
+
+    def migrate(self) -> None:
+        super().migrate()
+        self._opened = self._path.stat()
 
     def failure(self, error: SQLAlchemyError, operation: Operation) -> StoreError:
         cause = error.orig if isinstance(error, DBAPIError) else None

@@ -6,6 +6,7 @@ from pathlib import Path
 from vllm_edit.engine.adapter_files import AdapterFiles
 from vllm_edit.engine.adapter_loader import AdapterLoader
 from vllm_edit.engine.adapters import Adapters
+from vllm_edit.engine.deadlines import Deadlines
 from vllm_edit.engine.grace_period import GracePeriod
 from vllm_edit.engine.model_names import ModelNames
 from vllm_edit.engine.pace import Pace
@@ -37,12 +38,14 @@ class Owner:
         processes: int,
     ) -> None:
         self._bus = Bus(settings.bus, scratch)
-        self._siblings = Siblings(names, OwnerFile(settings.folder)) if processes > 1 else None
+        file = OwnerFile(settings.folder)
+        self._siblings = Siblings(names, file, self._stopped) if processes > 1 else None
         self.grace = SharedGracePeriod(self._siblings) if self._siblings else GracePeriod()
         pace = Pace(partial(vllm_engine.running_requests, engine), settings.swap_share)
-        loader = AdapterLoader(engine, names, AdapterFiles(model, scratch))
+        deadlines = Deadlines(settings.engine_timeout, settings.swap_wait)
+        loader = AdapterLoader(engine, names, AdapterFiles(model, scratch), deadlines)
         self.served = ServedVariants(
-            Swapper(engine, settings.pause_mode, pace=pace),
+            Swapper(engine, settings.pause_mode, pace, deadlines),
             Adapters(loader, names, self.grace),
         )
 
@@ -51,6 +54,9 @@ class Owner:
         member = Member(service, ledger, self._bus, self._siblings)
         await member.start()
         return member
+
+    def _stopped(self) -> str | None:
+        return self.served.stopped
 
 
 class Sibling:

@@ -1,7 +1,7 @@
 """The sockets between the servers of one store, protected by CURVE keys."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Self
 
@@ -9,8 +9,9 @@ import zmq
 import zmq.asyncio
 from zmq.auth.asyncio import AsyncioAuthenticator
 
+from vllm_edit import __version__
 from vllm_edit.domain.errors import StoreError, Unavailable
-from vllm_edit.replication.messages import MAX_BYTES
+from vllm_edit.replication.messages import MAX_BYTES, PROTOCOL
 
 Socket = zmq.asyncio.Socket
 
@@ -19,7 +20,8 @@ Socket = zmq.asyncio.Socket
 class Address:
     """Where a server takes commands and publishes changes, and the keys to connect to it.
 
-    The store holds it: whoever can read the store knows every edit anyway.
+    The store holds it: whoever can read the store knows every edit anyway. ``protocol`` and
+    ``version`` are those of the server; 0 and empty if it is older than these.
     """
 
     commands: str
@@ -27,6 +29,8 @@ class Address:
     server_key: str
     client_key: str
     client_secret: str
+    protocol: int = 0
+    version: str = ""
 
     def __str__(self) -> str:
         return json.dumps(asdict(self))
@@ -35,7 +39,8 @@ class Address:
     def parse(cls, text: str) -> Self:
         """Raises StoreError if the text is no address."""
         try:
-            return cls(**json.loads(text))
+            values = json.loads(text)
+            return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
         except (ValueError, TypeError) as error:
             raise StoreError(
                 f"The store names no address of its leading server: {error}"
@@ -69,6 +74,8 @@ class Bus:
             self._keys[0].decode(),
             self._client[0].decode(),
             self._client[1].decode(),
+            PROTOCOL,
+            __version__,
         )
 
     def callback(self, _domain: str, key: bytes) -> bool:

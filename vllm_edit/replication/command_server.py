@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -16,8 +17,12 @@ from vllm_edit.replication.messages import (
     CommandRefused,
     CommandReply,
     CommandResult,
+    id_of,
+    not_understood,
 )
 from vllm_edit.service.service import EditService
+
+HEARTBEAT_SECONDS = 2.0
 
 _calls = msgspec.msgpack.Decoder(Call)
 _encoder = msgspec.msgpack.Encoder()
@@ -58,10 +63,17 @@ class CommandServer:
             try:
                 call = _calls.decode(b"".join(parts))
             except msgspec.DecodeError:
+                await self._refuse_unknown(peer, b"".join(parts))
                 continue
             task = in_background("commands", partial(self._answer, peer, call))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
+
+    async def _refuse_unknown(self, peer: bytes, data: bytes) -> None:
+        """Answer what is no call here: a server of another version would wait for ever."""
+        if (call_id := id_of(data)) is not None:
+            reply = _encoder.encode(_refused(call_id, not_understood()))
+            await self._bus.commands.send_multipart([peer, reply])
 
     async def _answer(self, peer: bytes, call: Call) -> None:
         reply = await self._reply(call)
@@ -79,10 +91,13 @@ class CommandServer:
         return msgspec.structs.replace(result, id=call.id)
 
     async def _publish_revisions(self) -> None:
+        """Each when it is served, and again and again, so that silence means something."""
         while True:
             revision = self._service.served_revision
             await self._bus.changes.send(str(revision).encode())
-            await self._service.reached(revision + 1)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    await self._service.reached(revision + 1)
 
 
 def _refused(call_id: str, error: EditError) -> CommandRefused:

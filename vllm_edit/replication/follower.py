@@ -17,6 +17,8 @@ from vllm_edit.replication.messages import (
     CommandRefused,
     CommandReply,
     CommandResult,
+    id_of,
+    not_understood,
 )
 
 _replies: msgspec.msgpack.Decoder[CommandReply] = msgspec.msgpack.Decoder(
@@ -25,21 +27,33 @@ _replies: msgspec.msgpack.Decoder[CommandReply] = msgspec.msgpack.Decoder(
 _encoder = msgspec.msgpack.Encoder()
 
 
+SILENCE_SECONDS = 30.0
+"""After so long without a heartbeat, a leading server answers no more."""
+
+
 class Connection:
-    """Sends commands, and receives notices of changes. Lives on one event loop."""
+    """Sends commands, and receives notices of changes. Lives on one event loop.
+
+    The address must be that of a server of the same protocol.
+    """
 
     def __init__(self, bus: Bus, address: Address) -> None:
         self.address = address
         self._commands, self._changes = bus.connect(address)
         self._waiting: dict[str, asyncio.Future[CommandResult]] = {}
-        self._receiving = supervised("replies", self._receive)
+        self._changed = asyncio.Event()
+        self._latest = b""
+        self._tasks = [
+            supervised("replies", self._receive),
+            supervised("notices", self._listen),
+        ]
 
     async def ask(self, command: Command) -> CommandResult:
         """Have the leading server run a command.
 
         Raises:
             EditError: what the leading server raised.
-            Unavailable: it ended before it answered.
+            Unavailable: it ended before it answered, or is silent, or of another version.
         """
         call = Call(secrets.token_hex(8), command, current_actor())
         self._waiting[call.id] = asyncio.get_running_loop().create_future()
@@ -53,36 +67,55 @@ class Connection:
         """Wait for the notice of a change, at most so long."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._changes.recv()
+                await self._changed.wait()
+        self._changed.clear()
 
     async def close(self) -> None:
-        self._receiving.cancel()
-        await asyncio.gather(self._receiving, return_exceptions=True)
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(_lost())
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._give_up(_lost())
         self._commands.close()
         self._changes.close()
 
     async def _receive(self) -> None:
         while True:
-            try:
-                reply = _replies.decode(await self._commands.recv())
-            except msgspec.DecodeError:
-                continue
-            future = self._waiting.get(reply.id)
+            data = await self._commands.recv()
+            future = self._waiting.get(id_of(data) or "")
             if future is None or future.done():
+                continue
+            try:
+                reply = _replies.decode(data)
+            except msgspec.DecodeError:
+                future.set_exception(not_understood())
                 continue
             if isinstance(reply, CommandRefused):
                 future.set_exception(_error(reply))
             else:
                 future.set_result(reply)
 
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(SILENCE_SECONDS):
+                    revision = await self._changes.recv()
+            except TimeoutError:
+                self._give_up(_lost())
+                continue
+            if revision != self._latest:
+                self._latest = revision
+                self._changed.set()
+
+    def _give_up(self, error: EditError) -> None:
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(error)
+
 
 def _lost() -> Unavailable:
     return Unavailable(
-        "The server that leads the edit store ended before it answered. GET /v1/edits shows "
-        "whether it did what was asked; if not, ask again.",
+        "The server that leads the edit store ended, or fell silent, before it answered. GET "
+        "/v1/edits shows whether it did what was asked; if not, ask again.",
         code="leader_lost",
     )
 

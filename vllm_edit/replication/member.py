@@ -4,17 +4,20 @@ import asyncio
 import logging
 from typing import Protocol
 
+from vllm_edit import __version__
 from vllm_edit.domain.edit import Edit
 from vllm_edit.domain.edit_set import EditSet
-from vllm_edit.domain.errors import EditError, Unavailable
+from vllm_edit.domain.errors import EditError, StoreReplaced, Unavailable
 from vllm_edit.domain.traffic_split import TrafficSplit
 from vllm_edit.processes.supervision import supervised
 from vllm_edit.replication.bus import Address, Bus
 from vllm_edit.replication.command_server import CommandServer
 from vllm_edit.replication.follower import Connection
 from vllm_edit.replication.messages import (
+    PROTOCOL,
     Command,
     CommandResult,
+    GetHealth,
     GetNames,
     ProcessCommand,
     ReportNames,
@@ -45,6 +48,10 @@ class Election(Protocol):
         """Lead if nobody does, and publish the address; returns whether this one leads."""
         ...
 
+    def still_leads(self) -> bool:
+        """Whether this one, which led, has led without a break."""
+        ...
+
     def leader(self) -> str:
         """The address of the latest leader."""
         ...
@@ -54,7 +61,9 @@ class Member:
     """Runs commands on the server that leads the store.
 
     They are methods of `EditService` and raise what they raise there, and Unavailable while no
-    server leads. When they return, the change is in effect here too, and in ``siblings``.
+    server leads. When they return, the change is in effect here too, and in ``siblings``. A server
+    that loses the lead follows the next leader. ``replaced`` says so when the store is no longer
+    the one that was followed: then nothing is followed or changed any more.
     """
 
     def __init__(
@@ -68,6 +77,8 @@ class Member:
         self._address = ""
         self._leads = False
         self._leader: Connection | None = None
+        self._why_none = _no_leader()
+        self.replaced: StoreReplaced | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -86,7 +97,7 @@ class Member:
             await self._lead()
         else:
             await self._connect()
-            self._tasks.append(supervised("following", self._follow))
+        self._tasks.append(supervised("leading or following", self._keep_role))
 
     async def stop(self) -> None:
         """Stop leading or following, and close the store."""
@@ -119,10 +130,12 @@ class Member:
 
     async def _run(self, command: ChangeCommand) -> CommandResult:
         """Run a command on the leader, and wait until it is in effect here."""
+        if self.replaced is not None:
+            raise self.replaced
         if self._leads:
             result = await self._run_here(command)
         elif self._leader is None:
-            raise Unavailable("No server leads the edit store now; try again.", code="no_leader")
+            raise self._why_none
         else:
             result = await self._leader.ask(command)
             if self._service.served_revision < result.revision:
@@ -149,7 +162,7 @@ class Member:
             return await self._run(command)
         if self._siblings is None:
             raise Unavailable("This server has one API process only.")
-        names = None
+        names = stopped = None
         match command:
             case GetNames(process, changes, revision):
                 await self._service.reached(revision)
@@ -158,7 +171,9 @@ class Member:
                 self._siblings.report_names(process, changes)
             case ReportRevision(process, revision):
                 self._siblings.report_revision(process, revision)
-        return CommandResult("", self._service.served_revision, names=names)
+            case GetHealth():
+                stopped = self._siblings.stopped()
+        return CommandResult("", self._service.served_revision, names=names, stopped=stopped)
 
     async def _may_lead(self) -> bool:
         return await asyncio.to_thread(self._election.try_to_lead, self._address)
@@ -167,19 +182,37 @@ class Member:
         await self._service.lead()
         self._leads = True
         LEADS.set(1)
+        await self._disconnect()
 
-    async def _follow(self) -> None:
-        while True:
+    async def _keep_role(self) -> None:
+        """Lead as long as this server may, and else follow the one that does."""
+        while self.replaced is None:
+            await self._wait_for_change()
             try:
-                if await self._may_lead():
-                    await self._lead()
-                    break
-                await self._connect()
-                await self._service.follow()
+                await self._check_role()
+            except StoreReplaced as error:
+                logger.critical("%s", error.message)
+                self._leads = False
+                LEADS.set(0)
+                # Only then may another server lead what is there now.
+                await self._service.step_down()
+                self.replaced = error
             except EditError as error:
                 logger.warning("The edit store cannot be followed now: %s", error.message)
-            await self._wait_for_change()
-        await self._disconnect()
+
+    async def _check_role(self) -> None:
+        if self._leads:
+            if await asyncio.to_thread(self._election.still_leads):
+                return
+            logger.warning("This server has lost the lead of the edit store.")
+            self._leads = False
+            LEADS.set(0)
+            await self._service.step_down()
+        if await self._may_lead():
+            await self._lead()
+        else:
+            await self._connect()
+            await self._service.follow()
 
     async def _wait_for_change(self) -> None:
         if self._leader is None:
@@ -191,11 +224,30 @@ class Member:
         """Keep connected to the server that leads now."""
         text = await asyncio.to_thread(self._election.leader)
         address = Address.parse(text)
-        if self._leader is None or self._leader.address != address:
-            await self._disconnect()
+        if self._leader is not None and self._leader.address == address:
+            return
+        await self._disconnect()
+        if text == self._address:
+            self._why_none = _no_leader()  # this one has lost the lead, and nobody has taken it
+        elif address.protocol != PROTOCOL:
+            self._why_none = _other_version(address.version)
+        else:
             self._leader = Connection(self._bus, address)
 
     async def _disconnect(self) -> None:
         if self._leader is not None:
             leader, self._leader = self._leader, None
             await leader.close()
+
+
+def _no_leader() -> Unavailable:
+    return Unavailable("No server leads the edit store now; try again.", code="no_leader")
+
+
+def _other_version(version: str) -> Unavailable:
+    return Unavailable(
+        f"The server that leads the edit store is vllm-edit {version or 'of an older version'}, "
+        f"and this one is {__version__}; they do not understand each other. Send changes to that "
+        "one, or run one version on all servers.",
+        code="other_version",
+    )

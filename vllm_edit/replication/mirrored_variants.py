@@ -5,14 +5,19 @@ import secrets
 from collections.abc import Iterable
 from functools import partial
 
+from vllm_edit.domain.errors import EditError
 from vllm_edit.engine.adapter_loader import Variants
 from vllm_edit.engine.grace_period import GracePeriod
 from vllm_edit.engine.model_names import ModelNames
 from vllm_edit.processes.supervision import in_background, supervised
 from vllm_edit.replication.follower import Connection
-from vllm_edit.replication.messages import GetNames, ReportNames, ReportRevision
+from vllm_edit.replication.messages import GetHealth, GetNames, ReportNames, ReportRevision
 from vllm_edit.service.service import EditService
 from vllm_edit.vllm_interface.engine import PauseMode
+
+_HEALTH_SECONDS = 2.0
+_ANSWER_SECONDS = 30.0
+"""The owner answers at once, unless its event loop is busy."""
 
 
 class MirroredVariants:
@@ -28,6 +33,7 @@ class MirroredVariants:
         self._grace = grace
         self._process = secrets.token_hex(8)
         self._changes = 0
+        self.stopped: str | None = None
         self._acknowledged: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -36,6 +42,7 @@ class MirroredVariants:
         self._tasks = [
             supervised("names", self._follow),
             supervised("revisions", partial(self._report_revisions, service)),
+            supervised("health", self._watch_health),
         ]
 
     async def serve(
@@ -60,6 +67,19 @@ class MirroredVariants:
     async def _follow(self) -> None:
         while True:
             await self._fetch(self._changes + 1, 0)
+
+    async def _watch_health(self) -> None:
+        while True:
+            self.stopped = await self._health()
+            await asyncio.sleep(_HEALTH_SECONDS)
+
+    async def _health(self) -> str | None:
+        """Why the engine answers nothing, as the owner says; or that it does not say."""
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return (await self._owner.ask(GetHealth())).stopped
+        except (TimeoutError, EditError):
+            return "The process that owns the engine does not answer. Start the server again."
 
     async def _fetch(self, changes: int, revision: int) -> None:
         result = await self._owner.ask(GetNames(self._process, changes, revision))

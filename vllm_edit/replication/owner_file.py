@@ -41,6 +41,9 @@ class OwnerFile:
     def try_to_lead(self, _address: str) -> bool:
         return False
 
+    def still_leads(self) -> bool:
+        return False
+
     def leader(self) -> str:
         """The owner's address; raises FileNotFoundError if there is none."""
         return self._path.read_text()

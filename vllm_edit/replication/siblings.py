@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Callable
 
 from vllm_edit.engine.grace_period import GracePeriod
 from vllm_edit.engine.model_names import ModelNames
@@ -18,12 +19,16 @@ _MAX_WAIT_SECONDS = 10.0
 class Siblings:
     """The names and revisions that the other API processes report. Lives on one event loop.
 
+    ``stopped`` says why the engine answers nothing, if it does not.
     A process that has never asked for the names has served no request with them.
     """
 
-    def __init__(self, names: ModelNames, file: OwnerFile) -> None:
+    def __init__(
+        self, names: ModelNames, file: OwnerFile, stopped: Callable[[], str | None]
+    ) -> None:
         self._names = names
         self._file = file
+        self.stopped = stopped
         self._names_in_use: defaultdict[str, Progress] = defaultdict(Progress)
         self._revisions: defaultdict[str, Progress] = defaultdict(Progress)
 

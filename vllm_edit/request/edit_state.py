@@ -1,6 +1,7 @@
 """What the plugin keeps on the app, at ``app.state.edit_state``."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from starlette.datastructures import Headers, State
 from starlette.requests import Request
@@ -19,6 +20,15 @@ from vllm_edit.service.service import EditService
 from vllm_edit.settings import Settings
 
 
+class Served(Protocol):
+    """What the engine serves."""
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the engine answers nothing until the server is started again; None while it does."""
+        ...
+
+
 @dataclass(frozen=True)
 class EditState:
     """The parts of a server that requests and routes use."""
@@ -34,6 +44,7 @@ class EditState:
     router: Router
     names: ModelNames
     grace: GracePeriod
+    served: Served
 
     def viewer(self, headers: Headers, *, manages_edits: bool) -> Viewer:
         """See `viewer_of`."""

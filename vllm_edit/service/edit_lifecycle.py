@@ -101,7 +101,12 @@ class EditLifecycle:
         """
         async with self.lock:
             revision = self._ledger.revision
-            await self._serve_ledger(revision, hold_back=True)
+            try:
+                await self._serve_ledger(revision, hold_back=True)
+            except EditError as error:
+                self._note_astray(error)
+                raise
+            self._note_astray(None)
             self.progress.advance(revision)
 
     async def _serve_ledger(

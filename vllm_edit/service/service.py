@@ -81,6 +81,7 @@ class EditService:
         self._finished: dict[str, asyncio.Event] = {}
         self._queue: asyncio.Queue[Sequence[Edit]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
+        self._leading: list[asyncio.Task[None]] = []
 
     @property
     def served_revision(self) -> int:
@@ -91,6 +92,11 @@ class EditService:
     def settled(self) -> bool:
         """Whether what is served is known to be what is recorded; after a failure, not at once."""
         return not self._lifecycle.unsettled.is_set()
+
+    @property
+    def astray(self) -> bool:
+        """Whether something else may be served than what is recorded."""
+        return self._lifecycle.astray is not None
 
     def labels(self, variant: str) -> list[str]:
         """Names of the methods that affect every answer of a variant (weight edits)."""
@@ -111,11 +117,27 @@ class EditService:
         """
         for job in await self._lifecycle.resume():
             await self._activate(job)
-        self._tasks += [
+        self._leading = [
             supervised("edits", self._work),
             supervised("telling", self._lifecycle.ask_again),
             supervised("mending", self._mend),
         ]
+
+    async def step_down(self) -> None:
+        """Change nothing any more, as another server leads; `follow` from now on.
+
+        Edits that wait are returned to those who wait for them as they are; whoever leads finishes
+        them.
+        """
+        await asyncio.to_thread(self._ledger.step_down)
+        # While this has the lock, nothing is taking effect, so nothing is left half done.
+        async with self._lifecycle.lock:
+            await _cancel(self._leading)
+        self._leading = []
+        self._queue = asyncio.Queue()
+        for event in self._finished.values():
+            event.set()
+        self._finished.clear()
 
     @property
     def revision(self) -> int:
@@ -133,9 +155,7 @@ class EditService:
 
     async def stop(self) -> None:
         """Stop and close the store; the next start resumes unfinished edits."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _cancel([*self._tasks, *self._leading])
         for method in self._methods:
             await method.close()
         self._ledger.close()
@@ -388,3 +408,9 @@ class EditService:
             left = [edit for edit in unfinished if edit.id not in self._finished]
             for job in self._lifecycle.jobs(left):
                 await self._activate(job)
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
