@@ -147,12 +147,12 @@ def test_an_older_state_in_the_place_of_the_store_is_noticed(folder: Store, tmp_
         restored.propose([Proposal(name, EDIT) for name in ("c", "d")])
         running.log.close()
         running.log = restored.log
-        with pytest.raises(StoreError, match="an older state of it was put in its place"):
+        with pytest.raises(StoreReplaced, match="no longer the one that this server"):
             running.catch_up()
         for append in (
             lambda: running.propose([Proposal("e", EDIT)]),
             lambda: running.erase("b"),
         ):
-            with pytest.raises(StoreError, match="does not hold what this server has read"):
+            with pytest.raises(StoreReplaced, match="no longer the one that this server"):
                 append()
         assert restored.log.latest() == 3
