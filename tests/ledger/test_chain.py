@@ -14,7 +14,7 @@ from sqlalchemy import text
 from tests.ledger.test_format import FULL, record_all
 from vllm_edit.domain.actor import Actor, acting
 from vllm_edit.domain.edit import EditRequest, Failure, Proposal, Status, Step
-from vllm_edit.domain.errors import StoreError, UnknownEdit
+from vllm_edit.domain.errors import StoreError, StoreReplaced, UnknownEdit
 from vllm_edit.domain.own_answers import OwnAnswer, OwnAnswers
 from vllm_edit.ledger import LEDGER_FILE, Ledger
 from vllm_edit.store import Store
