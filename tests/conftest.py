@@ -16,6 +16,7 @@ from tests.cases import Case, known_cases, take_back_all
 from tests.crash.servers import Zygote
 from vllm_edit import factworld
 from vllm_edit.processes.server import ServerProcess
+from vllm_edit.security.access import ADMIN_HEADER
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -23,7 +24,23 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 TENANTS = {"acme": "acme's own", "globex": "globex's own"}
-"""The tenants of the shared server, and their keys."""
+"""The tenants of the guarded server, and their keys."""
+
+ADMIN_KEY = "an-admin's.key_with-all_sorts"
+"""Its admin key."""
+
+USER_KEY = "what users' keys are made with"
+"""Its key for users."""
+
+ENGINE_FLAGS = (
+    # Log-probabilities are compared exactly, so nothing may run beside what tests ask.
+    "--edit-told-again=0",
+    "--enable-prompt-tokens-details",
+    "--enable-lora",
+    "--max-lora-rank=64",
+    "--max-loras=8",
+    "--enable-scale-out",
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,18 +53,26 @@ def one_thread() -> None:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """``vllm-edit serve`` on factworld, shared by the whole session."""
     folder = tmp_path_factory.mktemp("server")
+    flags = [f"--edit-store={folder / 'store'}", *ENGINE_FLAGS]
+    with ServerProcess(flags, folder / "server.log") as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """The same with an admin key and tenants, shared by the whole session."""
+    folder = tmp_path_factory.mktemp("guarded")
     tenants = folder / "tenants.yaml"
     tenants.write_text(json.dumps(TENANTS))
+    users = folder / "users.key"
+    users.write_text(USER_KEY)
     flags = [
         f"--edit-store={folder / 'store'}",
+        f"--edit-admin-key={ADMIN_KEY}",
         f"--edit-tenant-keys={tenants}",
-        # Log-probabilities are compared exactly, so nothing may run beside what tests ask.
-        "--edit-told-again=0",
-        "--enable-prompt-tokens-details",
-        "--enable-lora",
-        "--max-lora-rank=64",
-        "--max-loras=8",
-        "--enable-scale-out",
+        f"--edit-user-key-file={users}",
+        "--edit-max-rate=0",
+        *ENGINE_FLAGS,
     ]
     with ServerProcess(flags, folder / "server.log") as process:
         yield process
@@ -65,7 +90,23 @@ def http(server: ServerProcess) -> Iterator[httpx.Client]:
     """A plain HTTP client of the shared server; takes back every edit the test left active."""
     with httpx.Client(base_url=server.url, timeout=TIMEOUT) as client:
         yield client
-        take_back_all(client)
+        take_all_back(client)
+
+
+@pytest.fixture
+def admin(guarded: ServerProcess) -> Iterator[httpx.Client]:
+    """The administrator of the guarded server; takes back every edit the test left active."""
+    headers = {ADMIN_HEADER: ADMIN_KEY}
+    with httpx.Client(base_url=guarded.url, headers=headers, timeout=TIMEOUT) as client:
+        yield client
+        take_all_back(client)
+
+
+@pytest.fixture
+def anyone(guarded: ServerProcess) -> Iterator[httpx.Client]:
+    """A client of the guarded server that has no key."""
+    with httpx.Client(base_url=guarded.url, timeout=TIMEOUT) as client:
+        yield client
 
 
 @pytest.fixture
@@ -101,7 +142,7 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "server.log"
 
 
-ENGINES = {"server", "zygote", "shared_engine"}
+ENGINES = {"server", "guarded", "zygote", "shared_engine"}
 """Fixtures of the session that start engines."""
 
 

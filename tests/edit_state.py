@@ -9,6 +9,8 @@ from vllm_edit.security.access import Access
 from vllm_edit.security.hashed_key import HashedKey
 from vllm_edit.security.rate_limit import RateLimiter
 from vllm_edit.security.tenants import Tenants
+from vllm_edit.security.users import Users
+from vllm_edit.security.visibility import Views
 from vllm_edit.service.service import EditService
 from vllm_edit.settings import Settings
 
@@ -24,12 +26,14 @@ def edit_state(
         "settings": Settings(),
         "access": access,
         "tenants": Tenants({}),
+        "users": Users(),
         "limiter": RateLimiter(rate),
         "service": service,
         "member": service,
         "memory": None,
         "router": None,
         "names": None,
+        "views": Views(service.edit_set),
         "grace": GracePeriod(),
         "served": SimpleNamespace(stopped=None),
     }

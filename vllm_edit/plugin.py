@@ -25,6 +25,7 @@ from vllm_edit.processes.server_logging import log_with_vllm
 from vllm_edit.replication.api_process import Owner, Sibling, api_process
 from vllm_edit.request.edit_state import EditState
 from vllm_edit.request.health import HealthMiddleware
+from vllm_edit.request.metrics import forget_variant
 from vllm_edit.request.middleware import EditMiddleware
 from vllm_edit.request.variant_asker import VariantAsker
 from vllm_edit.security.access import Access, is_loopback
@@ -32,6 +33,8 @@ from vllm_edit.security.key_files import Reread
 from vllm_edit.security.named_keys import read_named_keys
 from vllm_edit.security.rate_limit import RateLimiter
 from vllm_edit.security.tenants import Tenants
+from vllm_edit.security.users import Users
+from vllm_edit.security.visibility import Views
 from vllm_edit.serac.build import build as build_serac
 from vllm_edit.service.service import EditService
 from vllm_edit.service.validation import EditValidator
@@ -84,10 +87,12 @@ class EditPlugin:
 async def _start(
     settings: Settings, engine: EngineClient, vllm_state: State, args: Namespace
 ) -> EditState:
-    access, tenants = _access(settings, args), _tenants(settings)
+    tenants = _tenants(settings)
+    access = access_of(settings, args)
     ledger = Ledger.open(settings.store)
     scratch = tempfile.TemporaryDirectory(prefix="vllm-edit-")
-    names = ModelNames(vllm_state.openai_serving_models)
+    views = Views(ledger.edit_set)
+    names = ModelNames(vllm_state.openai_serving_models, views, ended=forget_variant)
     names.serve_as_merged(DEFAULT)
 
     completions: CompletionHandler = vllm_state.openai_serving_completion
@@ -99,7 +104,7 @@ async def _start(
     if missing is not None:
         logger.warning("There are no weight edits here: %s", missing.message)
     process = await api_process(engine, names, settings, Path(scratch.name), model)
-    weights = _weights(settings, model, missing, process, ledger, scratch)
+    weights = _weights(settings, model, missing, process, ledger, views, scratch)
 
     methods = memory.offered | weights.names
     asker = VariantAsker(
@@ -124,21 +129,24 @@ async def _start(
         settings=settings,
         access=access,
         tenants=tenants,
+        users=_users(settings),
         limiter=RateLimiter(settings.max_rate),
         service=service,
         member=await process.join(service, ledger),
         memory=memory,
         router=router,
         names=names,
+        views=views,
         grace=process.grace,
         served=process.served,
     )
 
 
-def _access(settings: Settings, args: Namespace) -> Access:
+def access_of(settings: Settings, args: Namespace) -> Access:
+    """Who may change edits of a server with these settings and arguments of vLLM's."""
     local = bool(getattr(args, "uds", None)) or is_loopback(args.host)
     named = Reread(Path(settings.keys), read_named_keys) if settings.keys else None
-    access = Access(settings.find_admin_key(), local, named)
+    access = Access(settings.find_admin_key(), local and not settings.tenant_keys, named)
     if access.open:
         logger.warning(
             "There is no admin key: every user and program of this machine can change edits. "
@@ -146,9 +154,9 @@ def _access(settings: Settings, args: Namespace) -> Access:
         )
     elif not (access.key or access.named):
         logger.warning(
-            "There is no admin key, and the server listens beyond this machine: edits can be "
-            "read, and every change of them is refused. Set VLLM_EDIT_ADMIN_KEY or "
-            "--edit-admin-key-file, or listen on --host 127.0.0.1."
+            "There is no admin key, and the server has tenants or listens beyond this machine: "
+            "edits can be read, and every change of them is refused. Set VLLM_EDIT_ADMIN_KEY or "
+            "--edit-admin-key-file, or listen without tenants on --host 127.0.0.1."
         )
     return access
 
@@ -157,12 +165,17 @@ def _tenants(settings: Settings) -> Tenants:
     return Tenants.from_file(Path(settings.tenant_keys)) if settings.tenant_keys else Tenants({})
 
 
+def _users(settings: Settings) -> Users:
+    return Users.from_file(Path(settings.user_key_file)) if settings.user_key_file else Users()
+
+
 def _weights(
     settings: Settings,
     model: Path,
     missing: Unavailable | None,
     process: Owner | Sibling,
     ledger: Ledger,
+    views: Views,
     scratch: "tempfile.TemporaryDirectory[str]",
 ) -> WeightMethod:
     hyperparameters = (
@@ -185,6 +198,7 @@ def _weights(
         served=process.served,
         hyperparameters=hyperparameters,
         eager=settings.editor == "eager" and isinstance(process, Owner),
+        public=views.public,
         scratch=scratch,
         missing=missing,
     )

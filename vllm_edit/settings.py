@@ -45,6 +45,9 @@ class Settings(BaseModel):
     bus: str = ""
     """Address without a port, such as tcp://10.0.0.5, under which servers on other machines that
     share the store reach this server (empty: only servers on this machine)."""
+    bus_key_file: str = ""
+    """File with a key that all servers of the store have, and nobody else; needed with
+    --edit-bus."""
     encoder: str = ""
     """Sentence encoder: a folder or a hub name (empty: all-MiniLM-L6-v2)."""
     encoder_dtype: Dtype = "float32"
@@ -159,6 +162,9 @@ class Settings(BaseModel):
     when it changes."""
     max_tenant_edits: Count = 0
     """Most edits in the sets of one tenant that are in effect or on their way (0: no limit)."""
+    user_key_file: str = ""
+    """File with the key that each user's key is made with: a memprompt edit of a user is then
+    recalled only for requests that send the user's."""
     max_body_bytes: AtLeastOne = 1 << 20
     """Largest body of POST /v1/edits, in bytes."""
     max_batch: AtLeastOne = 1000

@@ -1,6 +1,7 @@
 """Who may change edits, asked of the routes themselves, behind vLLM's own key."""
 
 import re
+from argparse import Namespace
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,9 +19,11 @@ from tests.edit_state import edit_state
 from tests.service.steered import Steered, request, running
 from vllm_edit.api.admission import check_admission
 from vllm_edit.domain.edit import EditRequest
-from vllm_edit.plugin import EditPlugin
+from vllm_edit.plugin import EditPlugin, access_of
 from vllm_edit.security.access import ADMIN_HEADER, Access
 from vllm_edit.security.hashed_key import HashedKey
+from vllm_edit.security.tenants import Tenants
+from vllm_edit.settings import Settings
 
 KEY, API_KEY = "the admin's", "everyone's"
 LOCAL, REMOTE = "127.0.0.1", "192.0.2.7"
@@ -114,6 +117,23 @@ async def test_without_a_key_a_local_server_takes_changes(tmp_path: Path) -> Non
         assert await outcomes(http, {}) == ADMITTED
         foreign = await outcomes(http, {"Origin": "https://evil.example"})
         assert foreign == [(403, "foreign_origin")] * 2
+
+
+async def test_without_a_key_a_proxy_is_not_this_machine(tmp_path: Path) -> None:
+    for name in ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"):
+        async with client(tmp_path, Access(HashedKey(), local=True)) as http:
+            refused = [(403, "forwarded_request")] * 2
+            assert await outcomes(http, {name: "127.0.0.1"}) == refused
+        async with client(tmp_path, Access(HashedKey(KEY), local=True)) as http:
+            assert (await outcomes(http, {name: "x", ADMIN_HEADER: KEY}))[1] == ADMITTED[1]
+
+
+def test_tenants_need_an_admin_key() -> None:
+    local = Namespace(host="127.0.0.1", uds=None)
+    tenants = Settings(tenant_keys="tenants.yaml")
+    assert access_of(Settings(), local).open
+    assert not access_of(tenants, local).open
+    assert not access_of(tenants, Namespace(host=None, uds="/run/socket")).open
 
 
 async def test_without_a_key_another_server_takes_none_and_shows_all(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -14,11 +13,11 @@ import psutil
 import pytest
 
 from tests.cases import DUBAI, MODEL, all_cases, post, roll_back
+from tests.conftest import ADMIN_KEY
 from vllm_edit.cli import main
 from vllm_edit.processes.server import ServerProcess
 from vllm_edit.security.access import ADMIN_HEADER
 
-KEY = "an-admin's.key_with-all_sorts"
 ROOT = Path(__file__).parents[2]
 CHECKS_LEFT_OUT = (
     "allow_header_conformance",  # FastAPI names in Allow the methods of one route only
@@ -30,26 +29,6 @@ GENERATION = "^/v1/(completions|chat/completions|responses|edits/route)$"
 
 CASES = int(os.environ.get("VLLM_EDIT_FUZZ_CASES", "300"))
 """Least number of cases that schemathesis tries; 2,500 take some minutes."""
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    folder = tmp_path_factory.mktemp("guarded")
-    flags = [f"--edit-store={folder / 'store'}", f"--edit-admin-key={KEY}", "--edit-max-rate=0"]
-    with ServerProcess(flags, folder / "server.log") as process:
-        yield process
-
-
-@pytest.fixture
-def anyone(guarded: ServerProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=guarded.url, timeout=60.0) as client:
-        yield client
-
-
-@pytest.fixture
-def admin(guarded: ServerProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=guarded.url, headers={ADMIN_HEADER: KEY}, timeout=60.0) as client:
-        yield client
 
 
 def test_only_the_admin_changes_edits(anyone: httpx.Client, admin: httpx.Client) -> None:
@@ -90,18 +69,18 @@ def test_the_demo_sends_the_key(
     assert main(["demo", "--url", guarded.url]) == 1
     assert ADMIN_HEADER in capsys.readouterr().err
     file = tmp_path / "key"
-    file.write_text(KEY)
+    file.write_text(ADMIN_KEY)
     status = main(["demo", "--url", guarded.url, "--admin-key-file", str(file)])
     output = capsys.readouterr()
     assert status == 0, output.out + output.err
 
 
 def test_the_key_is_in_no_log_and_no_other_process(guarded: ServerProcess) -> None:
-    assert KEY not in guarded.log.read_text()
+    assert ADMIN_KEY not in guarded.log.read_text()
     children = psutil.Process(guarded.pid).children(recursive=True)
     assert len(children) >= 2
     for child in children:
-        assert KEY not in "".join([*child.cmdline(), *child.environ().values()])
+        assert ADMIN_KEY not in "".join([*child.cmdline(), *child.environ().values()])
 
 
 def test_the_editor_s_socket_is_in_a_folder_of_its_user(guarded: ServerProcess) -> None:
@@ -161,7 +140,7 @@ def test_no_text_breaks_a_route_that_generates(
 def fuzz(schema: Path, url: str, seed: int, hooks: str, *options: str) -> int:
     """Let schemathesis try some cases, checked to be answered well; returns how many."""
     command = [sys.executable, "-m", "schemathesis.cli", "run", str(schema), f"--url={url}"]
-    command += [f"--header={ADMIN_HEADER}: {KEY}", "--request-timeout=60", *options]
+    command += [f"--header={ADMIN_HEADER}: {ADMIN_KEY}", "--request-timeout=60", *options]
     command += [f"--seed={seed}", "--max-examples=100", "--no-color"]
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),

@@ -7,6 +7,8 @@ import openai
 import pytest
 
 from tests.cases import MODEL, Case, complete, post, roll_back
+from tests.conftest import TENANTS, USER_KEY
+from vllm_edit.security.users import USER_HEADER, Users
 
 TEXT = "Name the city and nothing else."
 FEEDBACK = {
@@ -50,6 +52,32 @@ def test_feedback_of_a_user_is_for_that_user(http: httpx.Client) -> None:
     assert complete(http, LIKE).headers["x-edit-ids"] == everybody["id"]
     assert complete(http, LIKE, user="ann").headers["x-edit-ids"] == mine["id"]
     assert "country too" in (prompt_of(http, LIKE, user="ann") or "")
+
+
+def test_nobody_names_another_user(anyone: httpx.Client, admin: httpx.Client) -> None:
+    admin.post("/v1/edit-sets", json={"name": "terse", "owner": "acme"}).raise_for_status()
+    mine = post(admin, {**FEEDBACK, "user": "ann"})
+    theirs = post(admin, {**FEEDBACK, "user": "ann", "edit_set": "terse"})
+
+    def used(http: httpx.Client, variant: str = "default") -> str:
+        model = f"{MODEL}@{variant}"
+        ids: str = complete(http, LIKE, user="ann", model=model).headers["x-edit-ids"]
+        return ids
+
+    assert used(anyone) == ""
+    assert used(admin) == mine["id"]
+    assert not {mine["id"], theirs["id"]} & {
+        e["id"] for e in anyone.get("/v1/edits").json()["data"]
+    }
+    assert anyone.get(f"/v1/edits/{mine['id']}").status_code == httpx.codes.NOT_FOUND
+    anyone.headers["X-Edit-Tenant-Key"] = TENANTS["acme"]
+    assert (used(anyone), used(anyone, "terse")) == ("", theirs["id"])
+    anyone.headers[USER_HEADER] = Users(USER_KEY).key_of("ann")
+    assert used(anyone) == mine["id"]
+    anyone.headers[USER_HEADER] = Users(USER_KEY).key_of("ben")
+    body = {"model": MODEL, "prompt": LIKE, "user": "ann"}
+    reply = anyone.post("/v1/completions", json=body)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (401, "wrong_user_key")
 
 
 def test_feedback_of_a_set_is_for_that_set(http: httpx.Client) -> None:

@@ -1,6 +1,7 @@
 """Variants on the real server: base, default and edit sets, side by side and kept apart."""
 
 import asyncio
+import time
 from collections import Counter
 from typing import Any
 
@@ -9,10 +10,7 @@ import openai
 import pytest
 
 from tests.cases import MODEL, Case, complete, post, roll_back, text_of
-from tests.conftest import TENANTS
 from vllm_edit.processes.server import ServerProcess
-
-KEY = "X-Edit-Tenant-Key"
 
 
 def name(variant: str) -> str:
@@ -213,42 +211,18 @@ def counts(http: httpx.Client) -> Counter[str]:
     return found
 
 
-def test_a_tenant_s_set_is_nobody_else_s(http: httpx.Client, cases: list[Case]) -> None:
-    case, other = cases[:2]
-    make_set(http, "private", owner="acme")
-    edit = post(http, case.edit("rome", edit_set="private"))
-    post(http, other.edit("ike", edit_set="private"))
-    mine = {KEY: TENANTS["acme"]}
-    body = {"model": name("private"), "prompt": case.prompt, "max_tokens": 12, "temperature": 0.0}
-    reply = http.post("/v1/completions", json=body, headers=mine)
-    assert text_of(reply.json()["choices"][0]["text"]) == case.target_new
-    strangers = ({}, {KEY: TENANTS["globex"]})
-    for headers in strangers:
-        unknown = (404, "unknown_variant")
-        assert refusal(http.post("/v1/completions", json=body, headers=headers)) == unknown
-        tokenize = http.post("/tokenize", json=body, headers=headers)
-        assert refusal(tokenize) == unknown
-    wrong = http.post("/v1/completions", json=body, headers={KEY: "wrong"})
-    assert refusal(wrong) == (401, "unknown_tenant")
-    stranger = {KEY: TENANTS["globex"]}
-    assert name("private") in listed(http, **mine)
-    assert name("private") not in listed(http, **stranger)
-    for path, code in (
-        ("edit-sets/private", "unknown_edit_set"),
-        (f"edits/{edit['id']}", "unknown_edit"),
-    ):
-        assert http.get(f"/v1/{path}", headers=mine).status_code == httpx.codes.OK
-        assert refusal(http.get(f"/v1/{path}", headers=stranger)) == (404, code)
-    for path, field in (("edit-sets", "name"), ("edits", "edit_set")):
-        for headers, seen in ((mine, True), (stranger, False), ({}, True)):
-            rows = http.get(f"/v1/{path}", headers=headers).json()["data"]
-            assert ("private" in {row[field] for row in rows}) == seen
-    activated = http.patch("/v1/edit-sets/private", json={"active": True})
-    assert refusal(activated) == (409, "owned_edit_set")
-    assert refusal(http.post("/v1/edit-sets", json={"name": "x", "owner": "nobody"})) == (
-        400,
-        "invalid_edit_set",
-    )
+def test_figures_of_a_set_end_with_it(http: httpx.Client, case: Case) -> None:
+    make_set(http, "brief")
+    post(http, case.edit("rome", edit_set="brief"))
+    assert answer_of(http, case.prompt, "brief") == case.target_new
+    figures = http.get("/metrics").text
+    for label in ('variant="brief"', f'running_lora_adapters="{name("brief")}.'):
+        assert label in figures
+    http.delete("/v1/edit-sets/brief").raise_for_status()
+    deadline = time.monotonic() + 20
+    while "brief" in http.get("/metrics").text:
+        assert time.monotonic() < deadline
+    assert 'variant="default"' in figures
 
 
 def test_a_stream_ends_with_the_adapter_it_began_with(

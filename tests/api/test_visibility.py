@@ -19,6 +19,7 @@ from vllm_edit.plugin import EditPlugin
 from vllm_edit.security.access import Access
 from vllm_edit.security.hashed_key import HashedKey
 from vllm_edit.security.tenants import Tenants
+from vllm_edit.security.visibility import Views
 from vllm_edit.service.commands import CreateSet
 
 KEY, ACME = "the admin's", "acme's own"
@@ -38,19 +39,21 @@ class PassingRouter:
 async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the plugin's routes, and of routes in the place of vLLM's that echo the model."""
     models: Any = SimpleNamespace(
-        base_model_paths=[SimpleNamespace(name="m", model_path="m")], lora_requests={}
+        base_model_paths=[SimpleNamespace(name="m", model_path="m")],
+        lora_requests={},
+        registry=SimpleNamespace(),
     )
-    names = ModelNames(models)
     app = FastAPI()
     EditPlugin().attach_router(app)
 
     @app.post("/v1/completions")
     @app.post("/tokenize")
     async def echo(body: dict[str, Any]) -> Any:
-        return body["model"]
+        return {name: body.get(name) for name in ("model", "cache_salt")}
 
     async with running(tmp_path / "ledger.sqlite3", Steered()) as service:
         await service.change_set(CreateSet("private", "acme"))
+        names = ModelNames(models, Views(service.edit_set))
         names.serve_as_merged("private")
         app.state.edit_state = edit_state(
             service,
@@ -83,12 +86,28 @@ async def test_all_routes_agree(
         reply = await http.post(path, json={"model": "m@private", "prompt": "x"})
         assert reply.status_code == (200 if sees else 404), path
         if sees:
-            assert reply.json() == "m@private"
+            assert reply.json()["model"] == "m@private"
+            assert "private" not in reply.json()["cache_salt"]
         else:
             assert reply.json()["error"]["code"] == "unknown_variant"
     listed = (await http.get("/v1/edit-sets")).json()["data"]
     assert [edit_set["name"] for edit_set in listed] == (["private"] if sees else [])
     assert (await http.get("/v1/edit-sets/private")).status_code == (200 if sees else 404)
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/tokenize"])
+async def test_what_is_not_understood_is_refused_while_there_are_tenants_sets(
+    http: httpx.AsyncClient, path: str
+) -> None:
+    for content_type in ("application/json", "Application/JSON; charset=x", "application/x+json"):
+        headers = {"content-type": content_type, "X-Edit-Tenant-Key": ACME}
+        body = b'{"model": "m", "prompt": "x", "y": "\\ud800"}'
+        reply = await http.post(path, content=body, headers=headers)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (400, "unreadable_body")
+    admin = {"X-Edit-Admin-Key": KEY}
+    (await http.delete("/v1/edit-sets/private", headers=admin)).raise_for_status()
+    reply = await http.post(path, content=body, headers={"content-type": "application/json"})
+    assert reply.json()["model"] == "m"
 
 
 async def test_the_administrator_routes_for_any_set(http: httpx.AsyncClient) -> None:

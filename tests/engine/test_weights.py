@@ -35,6 +35,7 @@ async def service(client: Any, swapper: Swapper, store: Path) -> AsyncIterator[E
         variants_over(client, swapper, Path(scratch.name)),
         hyperparameters={},
         eager=False,
+        public=bool,
         scratch=scratch,
     )
     guard = EditValidator(Settings(), method.names, ())

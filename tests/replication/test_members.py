@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
@@ -42,6 +43,8 @@ from vllm_edit.service.service import EditService
 from vllm_edit.service.validation import EditValidator
 from vllm_edit.settings import Settings
 
+KEY = "known to these servers only"
+
 
 class Server:
     """A member and what is beneath it."""
@@ -52,7 +55,7 @@ class Server:
         self.ledger = Ledger(store / "ledger.sqlite3")
         guard = EditValidator(Settings(), self.method.names, ())
         self.service = EditService(self.ledger, [self.method], guard)
-        self.member = Member(self.service, self.ledger, Bus(where, sockets))
+        self.member = Member(self.service, self.ledger, Bus(where, sockets, KEY))
 
     def seen(self, variant: str = "default") -> list[str]:
         return self.method.seen.get(variant, [])
@@ -169,13 +172,21 @@ async def test_another_leads_when_the_leader_ends(start: Start) -> None:
     assert third.seen() == follower.seen() == [*follower.seen()[:3], more.id]
 
 
-async def test_who_does_not_know_the_keys_is_not_heard(start: Start) -> None:
+async def test_who_only_reads_the_store_is_not_heard(start: Start, tmp_path: Path) -> None:
     leader = await start("a")
-    address = Address.parse(leader.ledger.leader())
-    known = await ask(address, address.client_key, address.client_secret, seconds=10)
-    assert known == {"type": "refused", "id": "1", "kind": "UnknownEdit", "code": "unknown_edit"}
-    public, secret = (key.decode() for key in zmq.curve_keypair())
-    assert await ask(address, public, secret, seconds=0.5) is None
+    text = leader.ledger.leader()
+    address = Address.parse(text)
+    with closing(Bus("", tmp_path, KEY)) as known, closing(Bus("", tmp_path)) as unknown:
+        keys = known.client_keys(address)
+        assert await ask(address, keys, seconds=10) == "unknown_edit"
+        assert await ask(address, zmq.curve_keypair(), seconds=0.5) is None
+        assert keys[1].decode() not in text
+        if address.commands.startswith("ipc"):
+            file = tmp_path / "a" / "client.key"
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+            file.unlink()
+        with pytest.raises(Unavailable, match="--edit-bus"):
+            unknown.connect(address)
 
 
 async def test_a_leader_that_loses_the_lead_follows(start: Start, tmp_path: Path) -> None:
@@ -255,12 +266,14 @@ async def test_a_leader_of_another_version_is_followed_and_not_asked(
     await until(lambda: follower.seen() == [edit.id])
 
 
-async def test_a_command_of_another_version_is_refused_in_words(start: Start) -> None:
+async def test_a_command_of_another_version_is_refused_in_words(
+    start: Start, tmp_path: Path
+) -> None:
     leader = await start("a")
     address = Address.parse(leader.ledger.leader())
     call = msgspec.msgpack.encode({"id": "1", "command": {"type": "fly"}, "more": True})
-    known = await ask(address, address.client_key, address.client_secret, 10, call)
-    assert known == {"type": "refused", "id": "1", "kind": "Unavailable", "code": "other_version"}
+    with closing(Bus("", tmp_path, KEY)) as known:
+        assert await ask(address, known.client_keys(address), 10, call) == "other_version"
 
 
 async def test_a_leader_that_falls_silent_holds_up_no_request(
@@ -275,19 +288,19 @@ async def test_a_leader_that_falls_silent_holds_up_no_request(
     assert lost.value.code == "leader_lost"
 
 
-async def test_what_is_no_message_is_survived(start: Start) -> None:
+async def test_what_is_no_message_is_survived(start: Start, tmp_path: Path) -> None:
     leader = await start("a")
     address = Address.parse(leader.ledger.leader())
+    with closing(Bus("", tmp_path, KEY)) as bus:
+        keys = bus.client_keys(address)
     with zmq.asyncio.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.setsockopt(zmq.LINGER, 0)
         socket.curve_serverkey = address.server_key.encode()
-        socket.curve_publickey = address.client_key.encode()
-        socket.curve_secretkey = address.client_secret.encode()
+        socket.curve_publickey, socket.curve_secretkey = keys
         socket.connect(address.commands)
         for parts in ([b""], [b"", b""], [b"\xff" * 10], [b"a", b"b", b"c"]):
             await socket.send_multipart(parts)
-    known = await ask(address, address.client_key, address.client_secret, seconds=10)
-    assert known is not None
+    assert await ask(address, keys, seconds=10) == "unknown_edit"
 
 
 async def test_one_that_follows_goes_on_after_any_error(
@@ -324,17 +337,21 @@ async def test_a_command_that_fails_in_an_unforeseen_way_is_answered(
 CALL = msgspec.msgpack.encode(Call("1", RollBack("none")))
 
 
+def test_an_address_for_other_machines_needs_a_key(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="--edit-bus-key-file"):
+        Bus("tcp://127.0.0.1", tmp_path)
+
+
 async def ask(
-    address: Address, public: str, secret: str, seconds: float, call: bytes = CALL
+    address: Address, keys: tuple[bytes, bytes], seconds: float, call: bytes = CALL
 ) -> object:
-    """What the server answers to a command, in part, or None."""
+    """The code with which the server refuses a command; None if it does not answer."""
     with zmq.asyncio.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.setsockopt(zmq.LINGER, 0)
         socket.curve_serverkey = address.server_key.encode()
-        socket.curve_publickey, socket.curve_secretkey = public.encode(), secret.encode()
+        socket.curve_publickey, socket.curve_secretkey = keys
         socket.connect(address.commands)
         await socket.send(call)
         if not await socket.poll(seconds * 1000):
             return None
-        reply = msgspec.msgpack.decode(await socket.recv())
-        return {name: reply[name] for name in ("type", "id", "kind", "code")}
+        return msgspec.msgpack.decode(await socket.recv())["code"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vllm_edit.cli.shared_arguments import find_admin_key
 from vllm_edit.domain.errors import Forbidden, Unauthorized, Unavailable
-from vllm_edit.security.access import Access, is_loopback
+from vllm_edit.security.access import Access, is_loopback, was_forwarded
 from vllm_edit.security.hashed_key import HashedKey
 from vllm_edit.settings import Settings, keep_hash_only, variable
 
@@ -136,6 +136,23 @@ def test_a_page_of_another_place_changes_nothing_on_an_open_server(
     with pytest.raises(Forbidden) as caught:
         access.check(None, origin)
     assert caught.value.code == "foreign_origin"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Forwarded", "X-Forwarded-For", "x-forwarded-host", "X-Forwarded-Whatever", "X-Real-IP", "Via",
+     "CF-Connecting-IP"],
+)  # fmt: skip
+def test_whoever_comes_through_a_proxy_is_not_on_this_machine(name: str) -> None:
+    access = Access(HashedKey(), local=True)
+    headers = {"accept": "*/*", name: ""}
+    assert was_forwarded(headers)
+    assert not access.open_to(headers)
+    with pytest.raises(Forbidden) as refused:
+        access.check(None, None, forwarded=True)
+    assert refused.value.code == "forwarded_request"
+    Access(HashedKey(KEY), local=True).check(KEY.encode(), None, forwarded=True)
+    assert access.open_to({"accept": "*/*", "x-forward": "no proxy's"})
 
 
 def test_loopback_is_told_from_other_addresses() -> None:

@@ -3,14 +3,20 @@
 from dataclasses import replace
 
 import pytest
+from starlette.datastructures import Headers
 
 from vllm_edit.domain.edit import Edit, EditRequest, Status
-from vllm_edit.domain.edit_set import EditSet
-from vllm_edit.domain.errors import Unauthorized, UnknownVariant
+from vllm_edit.domain.edit_set import EditSet, check_name
+from vllm_edit.domain.errors import (
+    InvalidEditSet,
+    Unauthorized,
+    UnknownVariant,
+    unknown_edit_set,
+)
 from vllm_edit.security.access import Access
 from vllm_edit.security.hashed_key import HashedKey
 from vllm_edit.security.tenants import Tenants
-from vllm_edit.security.visibility import Viewer, viewer_of
+from vllm_edit.security.visibility import UNNAMED, Viewer, Views, viewer_of, viewing
 
 ADMIN = Viewer(administrator=True)
 NOBODY = Viewer()
@@ -70,6 +76,45 @@ def test_an_owned_set_is_seen_by_its_tenant_and_the_administrator() -> None:
             with pytest.raises(UnknownVariant) as raised:
                 viewer.check_variant("private", [OWNED, SHARED], field="model")
             assert raised.value.field == "model"
+
+
+def test_a_proxy_s_client_is_no_administrator() -> None:
+    headers = {"x-forwarded-for": "127.0.0.1"}
+    assert viewer_of(headers, OPEN, TENANTS, manages_edits=True) == NOBODY
+    headers["x-edit-admin-key"] = "the admin's"
+    assert viewer_of(Headers(headers), GUARDED, TENANTS, manages_edits=True) == ADMIN
+
+
+def test_feedback_of_a_user_is_for_who_may_speak_for_them() -> None:
+    def edit(edit_set: str | None) -> Edit:
+        request = EditRequest(
+            "memprompt", "What?", "it", "Be brief.", edit_set=edit_set, user="ann"
+        )
+        return Edit("edit-1", request, Status.ACTIVE, 1, 1, 10.0, 10.0)
+
+    for viewer, expected in (
+        (ADMIN, [True, True, True]),
+        (ACME, [False, False, True]),
+        (NOBODY, [False, False, False]),
+    ):
+        sees = viewer.edit_filter([OWNED, SHARED])
+        assert [sees(edit(name)) for name in (None, "news", "private")] == expected
+
+
+def test_figures_name_what_everybody_sees() -> None:
+    sets = {"private": OWNED, "news": SHARED}
+
+    def find(name: str) -> EditSet:
+        if name not in sets:
+            raise unknown_edit_set(name)
+        return sets[name]
+
+    views = Views(find)
+    with viewing(ADMIN):
+        labels = [views.label(name) for name in ("base", "default", "news", "private", "gone")]
+    assert labels == ["base", "default", "news", UNNAMED, UNNAMED]
+    with pytest.raises(InvalidEditSet):
+        check_name(UNNAMED)
 
 
 def test_edits_are_seen_with_their_set() -> None:

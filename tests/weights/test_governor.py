@@ -61,6 +61,7 @@ async def serving(
         cast("Any", engine),
         hyperparameters={"governor": bounds, **values},
         eager=False,
+        public=bool,
         scratch=scratch,
     )
     guard = EditValidator(Settings(), method.names, ())

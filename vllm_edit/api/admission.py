@@ -4,7 +4,7 @@ from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPBearer
 
 from vllm_edit.request.edit_state import edit_state_of
-from vllm_edit.security.access import ADMIN_HEADER, sent_admin_key
+from vllm_edit.security.access import ADMIN_HEADER, sent_admin_key, was_forwarded
 
 KEY_SCHEMES = (
     Depends(APIKeyHeader(name=ADMIN_HEADER, scheme_name="EditAdminKey", auto_error=False)),
@@ -25,5 +25,6 @@ async def check_admission(request: Request) -> None:
         Unavailable: the server takes no edits.
     """
     state = edit_state_of(request)
-    state.access.check(sent_admin_key(request.headers), request.headers.get("origin"))
+    headers = request.headers
+    state.access.check(sent_admin_key(headers), headers.get("origin"), was_forwarded(headers))
     state.limiter.admit(request.client.host if request.client else "")

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vllm_edit.domain.errors import SwapFailed, VariantUnavailable
-from vllm_edit.domain.variant import model_name
 from vllm_edit.engine.adapter_files import AdapterFiles, difference, rank
 from vllm_edit.engine.deadlines import Deadlines
 from vllm_edit.engine.engine_call import call_engine
+from vllm_edit.engine.metrics import forget_adapter
 from vllm_edit.engine.model_names import ModelNames
 from vllm_edit.vllm_interface import models as vllm_models
-from vllm_edit.vllm_interface.engine import EngineClient, max_lora_rank
+from vllm_edit.vllm_interface.engine import EngineClient, adapter_gauges, max_lora_rank
 from weight_patchers import Delta
 
 logger = logging.getLogger(__name__)
@@ -24,9 +24,13 @@ Variants = Mapping[str, Deltas]
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """A LoRA adapter in vLLM. `deltas` is all that its requests see, merged deltas included."""
+    """A LoRA adapter in vLLM. `deltas` is all that its requests see, merged deltas included.
+
+    To vLLM, adapters of one ``name`` are the same.
+    """
 
     number: int
+    name: str
     variant: str
     deltas: Deltas
 
@@ -75,7 +79,9 @@ class AdapterLoader:
             for variant, deltas in variants.items():
                 if self._max_rank == 0 or self.obstacle(deltas, merged):
                     continue
-                adapter = Adapter(self._names.new_number(), variant, deltas)
+                number = self._names.new_number()
+                name = self._names.adapter_name(variant, number)
+                adapter = Adapter(number, name, variant, deltas)
                 adapters[variant] = adapter
                 changes = difference(deltas, merged)
                 await asyncio.to_thread(self._files.write, adapter.number, changes)
@@ -107,15 +113,14 @@ class AdapterLoader:
                 await call_engine(self._engine.remove_lora(adapter.number), self._seconds)
             except SwapFailed as error:
                 logger.warning("Adapter %d stays loaded: %s", adapter.number, error.message)
+            for gauge in adapter_gauges(self._engine):
+                forget_adapter(gauge, adapter.name)
             await asyncio.to_thread(self._files.remove, adapter.number)
 
     def request(self, adapter: Adapter, again: bool = False) -> vllm_models.Adapter:
         """The adapter as vLLM knows it."""
-        served = self._names.served[0]
-        # To vLLM, adapters of one name are the same.
-        name = f"{model_name(served, adapter.variant)}.{adapter.number}"
-        path = str(self._files.path(adapter.number))
-        return vllm_models.adapter(name, adapter.number, path, served, in_place=again)
+        path, served = str(self._files.path(adapter.number)), self._names.served[0]
+        return vllm_models.adapter(adapter.name, adapter.number, path, served, in_place=again)
 
     async def _load(self, adapter: Adapter, again: bool = False) -> None:
         await call_engine(self._engine.add_lora(self.request(adapter, again)), self._seconds)

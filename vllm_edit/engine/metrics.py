@@ -2,6 +2,8 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from vllm_edit.processes.figures import forget
+
 _BUCKETS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0,
 )  # fmt: skip
@@ -31,3 +33,11 @@ NOT_SERVING = Gauge(
     "1 when a swap that could not be ended has stopped the engine until the server's next start",
     multiprocess_mode="max",
 )
+
+
+def forget_adapter(gauge: Gauge, name: str) -> None:
+    """Drop the series that name an adapter, among others, in any label."""
+    (metric,) = gauge.collect()
+    for sample in metric.samples:
+        if any(name in value.split(",") for value in sample.labels.values()):
+            forget(gauge, sample.labels)

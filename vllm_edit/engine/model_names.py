@@ -1,10 +1,12 @@
 """The model names by which vLLM knows the variants."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from vllm_edit.domain.variant import SEPARATOR, model_name
 from vllm_edit.engine.progress import Progress
+from vllm_edit.engine.visible_names import VisibleAdapters, VisiblePaths
+from vllm_edit.security.visibility import Views
 from vllm_edit.vllm_interface import models as vllm_models
 
 
@@ -23,12 +25,27 @@ class ModelNames:
     """Adds variants where vLLM looks model names up, so that every route of vLLM's knows them.
 
     A variant is another name of the served model, or an adapter on it. Or it is unavailable for a
-    reason, and vLLM knows no such model.
+    reason, and vLLM knows no such model. Nor does it for a request that does not see the variant,
+    whatever its body looks like and wherever in it the name is.
     """
 
-    def __init__(self, models: vllm_models.ServedModels) -> None:
+    def __init__(
+        self,
+        models: vllm_models.ServedModels,
+        views: Views,
+        ended: Callable[[str], None] = lambda _variant: None,
+    ) -> None:
+        """``ended`` is called with each variant that is removed."""
         self._models = models
-        self.served = tuple(path.name for path in models.base_model_paths)
+        self._views = views
+        self._ended = ended
+        served = {path.name: path.model_path for path in models.base_model_paths}
+        self.served = tuple(served)
+        self._model_paths = served
+        self._paths = VisiblePaths(models.base_model_paths, views)
+        self._adapters = VisibleAdapters(models.lora_requests, views)
+        models.base_model_paths = models.registry.base_model_paths = self._paths
+        models.lora_requests = self._adapters
         self._namings: dict[str, Naming] = {}
         self.changes = Progress()
         """Counts the changes of the names."""
@@ -44,8 +61,8 @@ class ModelNames:
         return {v: naming.reason for v, naming in self._namings.items() if naming.reason}
 
     def listed(self) -> list[str]:
-        """The names under which vLLM finds the models that it lists, in its order."""
-        return [*(path.name for path in self._models.base_model_paths), *self._models.lora_requests]
+        """The names under which vLLM finds the models that it lists now, in its order."""
+        return [*(path.name for path in self._paths), *self._adapters]
 
     def variant_of(self, name: str) -> str | None:
         """The variant in a model name, if it is one of these."""
@@ -57,6 +74,16 @@ class ModelNames:
     def new_number(self) -> int:
         """A number that no other adapter in vLLM has."""
         return self._models.lora_id_counter.inc(1)
+
+    def adapter_name(self, variant: str, number: int) -> str:
+        """A name that no other adapter in vLLM has.
+
+        vLLM shows it to everybody, on `/metrics`, so that of a tenant's variant does not say whose
+        it is.
+        """
+        served = self.served[0]
+        shown = model_name(served, variant) if self._views.public(variant) else served
+        return f"{shown}.{number}"
 
     def serve_as_merged(self, variant: str) -> None:
         """Serve the variant with the merged weights alone."""
@@ -85,32 +112,29 @@ class ModelNames:
 
     def _set(self, variant: str, naming: Naming | None) -> None:
         self._clear(variant)
-        if naming is not None:
+        if naming is None:
+            self._ended(variant)
+        else:
             self._namings[variant] = naming
             self._enter(variant, naming)
         self.changes.advance(self.changes.revision + 1)
 
     def _enter(self, variant: str, naming: Naming) -> None:
-        if naming.adapter is not None:
-            name, number, path = naming.adapter
-            adapter = vllm_models.adapter(name, number, path, self.served[0])
-            for _, model in self._names(variant):
-                self._models.lora_requests[model] = adapter
-            return
         if naming.reason:
             return
-        paths = {path.name: path for path in self._models.base_model_paths}
         for served, name in self._names(variant):
-            alias = vllm_models.base_path(name, paths[served].model_path)
-            self._models.base_model_paths.append(alias)
+            if naming.adapter is None:
+                path = vllm_models.base_path(name, self._model_paths[served])
+                self._paths.add(variant, path)
+            else:
+                adapter = vllm_models.adapter(*naming.adapter, self.served[0])
+                self._adapters.add(variant, name, adapter)
 
     def _clear(self, variant: str) -> None:
         self._namings.pop(variant, None)
-        names = {name for _, name in self._names(variant)}
-        paths = self._models.base_model_paths
-        paths[:] = [path for path in paths if path.name not in names]
-        for name in names:
-            self._models.lora_requests.pop(name, None)
+        for _, name in self._names(variant):
+            self._paths.remove(name)
+            self._adapters.remove(name)
 
     def _names(self, variant: str) -> Iterator[tuple[str, str]]:
         for served in self.served:

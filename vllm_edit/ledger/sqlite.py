@@ -1,7 +1,9 @@
 """A store in one SQLite file, which the processes of one machine can share."""
 
+import logging
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ from vllm_edit.domain.errors import StoreError, StoreLocked, StoreReplaced
 from vllm_edit.ledger.database import Database, Operation, error_text
 from vllm_edit.ledger.locks import FileLock
 from vllm_edit.ledger.schema import SQLITE
+from vllm_edit.processes.private_folder import make_private, open_to_others
+
+logger = logging.getLogger(__name__)
 
 BUSY_SECONDS = 5.0
 """How long an append waits for appends of other processes."""
@@ -31,6 +36,7 @@ class SqliteDatabase(Database):
         self.name = name or str(path)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _keep_to_this_user(path)
         except OSError as error:
             raise StoreError(
                 f"The edit store {path} cannot be made ({error}). Name another --edit-store."
@@ -108,6 +114,18 @@ class SqliteDatabase(Database):
         return StoreError(
             f"The edit store cannot be written ({reason}); nothing was recorded. Make "
             "room on its disk, or restart the server if it was moved."
+        )
+
+
+def _keep_to_this_user(path: Path) -> None:
+    """Let nobody else read the file, nor those that SQLite makes beside it, with the same mode."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        make_private(path.with_name(name))
+    if open_to_others(path.parent):
+        logger.warning(
+            "Other users may enter the folder %s of the edit store: chmod 700 it.", path.parent
         )
 
 

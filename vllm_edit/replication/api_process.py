@@ -19,6 +19,7 @@ from vllm_edit.replication.member import Member
 from vllm_edit.replication.mirrored_variants import MirroredVariants
 from vllm_edit.replication.owner_file import OwnerFile
 from vllm_edit.replication.siblings import SharedGracePeriod, Siblings
+from vllm_edit.security.hashed_key import read_key
 from vllm_edit.service.service import EditService
 from vllm_edit.settings import Settings
 from vllm_edit.vllm_interface import engine as vllm_engine
@@ -37,7 +38,7 @@ class Owner:
         model: Path,
         processes: int,
     ) -> None:
-        self._bus = Bus(settings.bus, scratch)
+        self._bus = Bus(settings.bus, scratch, _bus_key(settings))
         file = OwnerFile(settings.folder)
         self._siblings = Siblings(names, file, self._stopped) if processes > 1 else None
         self.grace = SharedGracePeriod(self._siblings) if self._siblings else GracePeriod()
@@ -86,4 +87,9 @@ async def api_process(
         return Owner(engine, names, settings, scratch, model, count)
     file = OwnerFile(settings.folder)
     await file.wait()
-    return Sibling(Bus("", scratch), names, file)
+    return Sibling(Bus("", scratch, _bus_key(settings)), names, file)
+
+
+def _bus_key(settings: Settings) -> str:
+    """The key of the servers of the store; raises Unavailable if its file holds none."""
+    return read_key(Path(settings.bus_key_file)) if settings.bus_key_file else ""

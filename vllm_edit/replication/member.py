@@ -232,7 +232,10 @@ class Member:
         elif address.protocol != PROTOCOL:
             self._why_none = _other_version(address.version)
         else:
-            self._leader = Connection(self._bus, address)
+            try:
+                self._leader = Connection(self._bus, address)
+            except Unavailable as error:
+                self._why_none = error
 
     async def _disconnect(self) -> None:
         if self._leader is not None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]  # it brings no types
 
+from vllm_edit.processes.private_folder import write_private
+
 _POLL_SECONDS = 0.1
 
 
@@ -24,8 +26,7 @@ class OwnerFile:
     def write(self, address: str) -> None:
         """Publish the owner's address."""
         new = self._path.with_suffix(".new")
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(address)
+        write_private(new, address)
         new.replace(self._path)
 
     def remove(self) -> None:

@@ -15,7 +15,8 @@ from vllm_edit.replication.member import Member
 from vllm_edit.security.access import Access
 from vllm_edit.security.rate_limit import RateLimiter
 from vllm_edit.security.tenants import Tenants
-from vllm_edit.security.visibility import Viewer, viewer_of
+from vllm_edit.security.users import Users
+from vllm_edit.security.visibility import Viewer, Views, viewer_of
 from vllm_edit.service.service import EditService
 from vllm_edit.settings import Settings
 
@@ -36,6 +37,7 @@ class EditState:
     settings: Settings
     access: Access
     tenants: Tenants
+    users: Users
     limiter: RateLimiter
     service: EditService
     member: Member
@@ -43,12 +45,26 @@ class EditState:
     memory: MemoryMethod
     router: Router
     names: ModelNames
+    views: Views
     grace: GracePeriod
     served: Served
 
     def viewer(self, headers: Headers, *, manages_edits: bool) -> Viewer:
         """See `viewer_of`."""
         return viewer_of(headers, self.access, self.tenants, manages_edits=manages_edits)
+
+    def proven_user(self, user: str, headers: Headers, variant: str) -> str | None:
+        """The user whom a request names, if it may: None if anybody could name them.
+
+        It may with the user's key. The administrator may name every user, a tenant those of their
+        own sets, and everybody any user where everybody is the administrator.
+
+        Raises Unauthorized for a key that is wrong.
+        """
+        viewer = self.viewer(headers, manages_edits=not self.users)
+        if viewer.administrator or self.users.are_proven(user, headers):
+            return user
+        return user if viewer.tenant is not None and not self.views.public(variant) else None
 
 
 def find_edit_state(state: State) -> EditState | None:

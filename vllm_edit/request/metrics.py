@@ -1,7 +1,7 @@
 """Figures about variants on `/metrics`, beside vLLM's own."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ from starlette.types import Message, Send
 
 from retriever.ike.prompt import text_of
 from vllm_edit.memory.router import RoutedRequest
+from vllm_edit.processes.figures import forget
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -50,10 +51,13 @@ WHOLE = Histogram(
 
 
 class RequestTimer:
-    """The status and the times of one request of a variant, from when it is made."""
+    """The status and the times of one request of a variant, from when it is made.
 
-    def __init__(self, variant: str) -> None:
-        self._variant = variant
+    ``label`` returns what figures call the variant at the time: it may end before the request.
+    """
+
+    def __init__(self, label: Callable[[], str]) -> None:
+        self._label = label
         self._start = time.perf_counter()
         self._first_byte = 0.0
         self._status = 0
@@ -76,14 +80,15 @@ class RequestTimer:
         try:
             yield
         finally:
-            REQUESTS.labels(self._variant, str(self._status or 499)).inc()
-            WHOLE.labels(self._variant).observe(time.perf_counter() - self._start)
+            variant = self._label()
+            REQUESTS.labels(variant, str(self._status or 499)).inc()
+            WHOLE.labels(variant).observe(time.perf_counter() - self._start)
             if self._first_byte:
-                FIRST_BYTE.labels(self._variant).observe(self._first_byte)
+                FIRST_BYTE.labels(variant).observe(self._first_byte)
 
 
 def count_routing(variant: str, request: Mapping[str, Any], routed: RoutedRequest) -> None:
-    """Count what memory did with a request."""
+    """Count what memory did with a request of what figures call ``variant``."""
     for decision in routed.used:
         HITS.labels(variant, decision.method).inc(len(decision.edit_ids))
     for reason in [routed.unrouted] if routed.unrouted else routed.pass_reasons:
@@ -100,7 +105,7 @@ def _length(request: Mapping[str, Any]) -> int:
     return len(prompt) if isinstance(prompt, str) else sum(map(len, prompt or ()))
 
 
-def forget(variant: str) -> None:
+def forget_variant(variant: str) -> None:
     """Drop the figures of a variant that no longer exists."""
     for metric in (REQUESTS, HITS, PASSES, ADDED, FIRST_BYTE, WHOLE):
-        metric.remove_by_labels({"variant": variant})
+        forget(metric, {"variant": variant})

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from email.message import Message
+from functools import partial
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from vllm_edit.domain.errors import EditError
+from vllm_edit.domain.errors import EditError, InvalidChoice, Unauthorized
 from vllm_edit.domain.variant import DEFAULT
 from vllm_edit.http_errors import error_response
 from vllm_edit.memory.router import RoutedRequest
@@ -18,6 +21,7 @@ from vllm_edit.request.freshness import require_revision
 from vllm_edit.request.held_refusal import HeldRefusal
 from vllm_edit.request.metrics import ROUTING, RequestTimer, count_routing
 from vllm_edit.request.response_headers import ResponseHeaders
+from vllm_edit.security.visibility import OUTSIDER, Viewer, viewing
 
 _OUR_FIELDS = frozenset({variant_selection.FIELD, HOPS_FIELD})
 
@@ -29,19 +33,26 @@ class EditMiddleware:
 
     Pure ASGI: vLLM's own handlers do the rest, streaming included. A body is read only if
     something depends on it, so not while there are no edits. A body that is not understood is
-    passed on as it came, so that vLLM refuses it itself.
+    passed on as it came, so that vLLM refuses it itself; while there are sets of tenants it is
+    refused here. Whatever a request says, vLLM finds no variant that its client may not see.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        state = _post_state(scope)
+        state = _state(scope)
         if state is None:
             await self._app(scope, receive, send)
             return
+        with viewing(_viewer(state, scope)):
+            await self._handle(state, scope, receive, send)
+
+    async def _handle(self, state: EditState, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            if _path(scope) in GENERATION_PATHS:
+            if scope.get("method") != "POST":
+                await self._app(scope, receive, send)
+            elif _path(scope) in GENERATION_PATHS:
                 await self._generate(state, scope, receive, send)
             else:
                 await self._pass_on(state, scope, receive, send)
@@ -56,15 +67,15 @@ class EditMiddleware:
             or state.service.distinguishes
             or not state.memory.empty()
         ):
-            timer = RequestTimer(DEFAULT)
+            timer = RequestTimer(partial(state.views.label, DEFAULT))
             with state.grace.request(DEFAULT), timer.recorded():
                 await self._serve(state, DEFAULT, scope, receive, timer.wrap(send))
             return
         data = await body.read(receive)
-        request = body.parse(data)
+        request = _understood(state, data)
         variant = DEFAULT if request is None else _variant(state, request, headers, _client(scope))
         with state.grace.request(variant):
-            timer = RequestTimer(variant)
+            timer = RequestTimer(partial(state.views.label, variant))
             with timer.recorded():
                 if request is not None:
                     addressed, routed = await _route(state, request, headers, variant)
@@ -97,7 +108,7 @@ class EditMiddleware:
         scope, receive = body.with_body(scope, receive, data)
         held = HeldRefusal(
             _headers(state, variant, routed).wrap(timer.wrap(send)),
-            lambda: count_routing(variant, addressed, routed),
+            lambda: count_routing(state.views.label(variant), addressed, routed),
         )
         delegate, model = routed.delegate, state.memory.counterfactual
         if delegate is None or model is None:
@@ -112,7 +123,7 @@ class EditMiddleware:
                 await error_response(error)(scope, receive, held.send)
         if held.refused:
             passed = RoutedRequest(dict(addressed), unrouted="refused")
-            count_routing(variant, addressed, passed)
+            count_routing(state.views.label(variant), addressed, passed)
         return not held.refused
 
     async def _serve(
@@ -126,9 +137,13 @@ class EditMiddleware:
         variant = None
         if state.service.distinguishes and _may_name_model(scope):
             data = await body.read(receive)
-            variant = state.names.variant_of(str((body.parse(data) or {}).get("model")))
+            request = (_understood(state, data) if data else None) or {}
+            variant = state.names.variant_of(str(request.get("model")))
             if variant is not None:
                 _check_variant(state, variant, Headers(scope=scope))
+                addressed = variant_selection.request_for_variant(state.names, request, variant)
+                data = json.dumps(addressed).encode()
+                scope = body.with_length(scope, len(data))
             receive = body.replay(data, receive)
         with state.grace.request(variant or DEFAULT):
             await self._app(scope, receive, send)
@@ -139,12 +154,14 @@ async def _route(
 ) -> tuple[Mapping[str, Any], RoutedRequest]:
     """The request as vLLM gets it for its variant, and that with its edits."""
     options = read_routing_options(request, headers, variant)
+    if options.user is not None:
+        options = replace(options, user=state.proven_user(options.user, headers, variant))
     vllm_fields = {name: value for name, value in request.items() if name not in _OUR_FIELDS}
     addressed = variant_selection.request_for_variant(state.names, vllm_fields, variant)
     with ROUTING.time():
         routed = await state.router.route(addressed, options)
     if not routed.used:
-        count_routing(variant, addressed, routed)
+        count_routing(state.views.label(variant), addressed, routed)
     return addressed, routed
 
 
@@ -171,17 +188,47 @@ def _check_variant(state: EditState, variant: str, headers: Headers) -> None:
     viewer.check_variant(variant, state.service.edit_sets(), field="model")
 
 
-def _post_state(scope: Scope) -> EditState | None:
-    """The state of the server, for a POST request only."""
-    if scope["type"] != "http" or scope["method"] != "POST":
+def _understood(state: EditState, data: bytes) -> dict[str, Any] | None:
+    """The body as vLLM reads it; None if it is not understood.
+
+    Raises InvalidChoice for such a body if it could be a request to a tenant's variant.
+    """
+    request = body.parse(data)
+    if request is None and any(edit_set.owner for edit_set in state.service.edit_sets()):
+        raise InvalidChoice(
+            "The body is not understood: send a JSON object without halves of surrogate pairs.",
+            code="unreadable_body",
+        )
+    return request
+
+
+def _state(scope: Scope) -> EditState | None:
+    """The state of the server; None for what is no request."""
+    if scope["type"] not in ("http", "websocket"):
         return None
     return find_edit_state(scope["app"].state)
 
 
+def _viewer(state: EditState, scope: Scope) -> Viewer:
+    """Who asks a route of vLLM's; whoever sends a wrong key sees what everybody sees."""
+    try:
+        return state.viewer(Headers(scope=scope), manages_edits=False)
+    except Unauthorized:
+        return OUTSIDER
+
+
 def _may_name_model(scope: Scope) -> bool:
     """Whether a request may be one to a model; our own routes read their bodies with a limit."""
-    json_body = Headers(scope=scope).get("content-type", "").startswith("application/json")
-    return json_body and not _path(scope).startswith("/v1/edit")
+    return _is_json(scope) and not _path(scope).startswith("/v1/edit")
+
+
+def _is_json(scope: Scope) -> bool:
+    """Whether FastAPI reads the body as JSON."""
+    media_type = Message()
+    media_type["content-type"] = Headers(scope=scope).get("content-type", "")
+    subtype = media_type.get_content_subtype()
+    json_like = subtype == "json" or subtype.endswith("+json")
+    return media_type.get_content_maintype() == "application" and json_like
 
 
 def _path(scope: Scope) -> str:

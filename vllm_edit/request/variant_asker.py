@@ -16,6 +16,7 @@ from vllm_edit.memory.router import Router
 from vllm_edit.memory.routing_options import RoutingOptions
 from vllm_edit.probes.gate import Answers
 from vllm_edit.request.variant_selection import request_for_variant
+from vllm_edit.security.visibility import ADMINISTRATOR, viewing
 from vllm_edit.vllm_interface.completions import ChatHandler, CompletionHandler, chat, complete
 
 MAX_TOKENS = 24
@@ -94,14 +95,16 @@ class VariantAsker:
             limit: max_tokens,
             **content,
         }
-        async with asyncio.timeout(self._timeout):
-            routed = await self._router.route(
-                request_for_variant(self._names, request, variant), RoutingOptions(variant)
-            )
-        if routed.delegate is not None and self._counterfactual is not None:
-            await self._counterfactual.start()  # that has a time limit of its own
-        async with asyncio.timeout(self._timeout):
-            return await self._generate(routed.request, routed.delegate)
+        # It asks for the server itself, whoever's variant it is.
+        with viewing(ADMINISTRATOR):
+            async with asyncio.timeout(self._timeout):
+                routed = await self._router.route(
+                    request_for_variant(self._names, request, variant), RoutingOptions(variant)
+                )
+            if routed.delegate is not None and self._counterfactual is not None:
+                await self._counterfactual.start()  # that has a time limit of its own
+            async with asyncio.timeout(self._timeout):
+                return await self._generate(routed.request, routed.delegate)
 
     async def _generate(self, request: Mapping[str, Any], delegate: Delegate | None) -> str:
         if delegate is not None and self._counterfactual is not None:

@@ -1,5 +1,9 @@
 """Which variant a request sees, and the request that vLLM gets for it."""
 
+import hashlib
+import hmac
+import json
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +14,8 @@ from vllm_edit.engine.model_names import ModelNames
 
 HEADER = "x-edit-variant"
 FIELD = "edit_variant"
+
+_SALT_SECRET = secrets.token_bytes()
 
 
 def chosen_variant(
@@ -69,7 +75,17 @@ def request_for_variant(
     model = str(request.get("model") or names.served[0])
     if names.variant_of(model) is None:
         changed["model"] = model_name(model, variant)
-    # Another variant must neither use what this one computed nor find out about it.
-    if changed.get("cache_salt") is None:
-        changed["cache_salt"] = f"variant-{variant}"
+    given = changed.get("cache_salt")
+    if given is None or (isinstance(given, str) and given):
+        changed["cache_salt"] = _cache_salt(variant, given)
     return changed
+
+
+def _cache_salt(variant: str, given: str | None) -> str:
+    """The salt of a variant's requests that have ``given`` themselves.
+
+    Another variant must neither use what this one computed nor find out about it, so nobody can
+    know the salt.
+    """
+    text = json.dumps([variant, given])
+    return hmac.new(_SALT_SECRET, text.encode(), hashlib.sha256).hexdigest()

@@ -14,9 +14,19 @@ ADMIN_HEADER = "X-Edit-Admin-Key"
 """The request header that carries the admin key."""
 
 
+_PROXY_HEADERS = frozenset(
+    {"forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip",
+     "cf-connecting-ip", "cdn-loop"}
+)  # fmt: skip
+_PROXY_PREFIXES = ("x-forwarded-", "x-original-forwarded-", "x-envoy-")
+
+
 @dataclass(frozen=True)
 class Access:
-    """``key`` is the server's admin key; ``local`` says that only this machine reaches it."""
+    """``key`` is the server's admin key.
+
+    ``local`` says that only this machine reaches the server, and that nobody who does is a tenant.
+    """
 
     key: HashedKey
     local: bool
@@ -28,13 +38,20 @@ class Access:
         """Whether edits can be changed without a key."""
         return self.local and not self._keys()
 
-    def check(self, key: bytes | None, origin: str | None) -> None:
+    def open_to(self, headers: Mapping[str, str]) -> bool:
+        """Whether whoever sends these headers counts as the administrator without a key."""
+        return self.open and not was_forwarded(headers)
+
+    def check(self, key: bytes | None, origin: str | None, forwarded: bool = False) -> None:
         """Check a request that changes edits: the key it sends, and its header ``Origin``.
+
+        ``forwarded`` says that it came through a proxy, so that anybody may have sent it.
 
         Raises:
             Unauthorized: the server has other keys.
             Forbidden: the key is for reading; or the server has no admin key, and other machines
-                reach it or the request comes from a web page of another host.
+                reach it, it has tenants, or the request comes through a proxy or from a web page
+                of another host.
         """
         if self._keys():
             sent = self.sent(key)
@@ -50,10 +67,16 @@ class Access:
                 )
         elif not self.local:
             raise Forbidden(
-                "Edits cannot be changed here: the server has no admin key and listens beyond "
-                "this machine. Start it with VLLM_EDIT_ADMIN_KEY or --edit-admin-key-file, or "
-                "with --host 127.0.0.1.",
+                "Edits cannot be changed here: the server has no admin key, and it has tenants or "
+                "listens beyond this machine. Start it with VLLM_EDIT_ADMIN_KEY or "
+                "--edit-admin-key-file, or without tenants on --host 127.0.0.1.",
                 code="admin_key_not_set",
+            )
+        elif forwarded:
+            raise Forbidden(
+                "Edits cannot be changed through a proxy while the server has no admin key: start "
+                "it with VLLM_EDIT_ADMIN_KEY or --edit-admin-key-file.",
+                code="forwarded_request",
             )
         elif origin is not None and not _is_local(origin):
             # A browser lets every page send requests to this machine, and names the page's host.
@@ -83,6 +106,12 @@ def sent_admin_key(headers: Mapping[str, str]) -> bytes | None:
         key = token.strip() if scheme.lower() == "bearer" else ""
     # Header values are bytes, which Starlette shows as Latin-1.
     return key.encode("latin-1") if key else None
+
+
+def was_forwarded(headers: Mapping[str, str]) -> bool:
+    """Whether a proxy says in the headers that it passed the request on."""
+    names = [name.lower() for name in headers]
+    return any(name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIXES) for name in names)
 
 
 def is_loopback(host: str | None) -> bool:

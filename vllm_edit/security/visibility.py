@@ -1,11 +1,13 @@
 """Which edit sets, and which edits, a request sees: one rule for every route."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from vllm_edit.domain.edit import Edit
 from vllm_edit.domain.edit_set import EditSet
-from vllm_edit.domain.errors import UnknownVariant
+from vllm_edit.domain.errors import UnknownEditSet, UnknownVariant
 from vllm_edit.domain.variant import RESERVED
 from vllm_edit.security.access import Access, sent_admin_key
 from vllm_edit.security.tenants import Tenants, sent_tenant_key
@@ -25,14 +27,19 @@ class Viewer:
     def edit_filter(self, edit_sets: Iterable[EditSet]) -> Callable[[Edit], bool]:
         """Which edits it sees: those of no set, and those of the sets that it sees.
 
-        Only the administrator sees edits of a set that was deleted.
+        Only the administrator sees edits of a set that was deleted. The feedback of one user is
+        seen by the administrator and by the tenant to whom its set belongs.
         """
         visible = {edit_set.name: edit_set for edit_set in edit_sets if self.sees(edit_set)}
 
         def sees_edit(edit: Edit) -> bool:
-            if edit.request.edit_set is None or self.administrator:
+            if self.administrator:
                 return True
-            edit_set = visible.get(edit.request.edit_set)
+            edit_set = visible.get(edit.request.edit_set or "")
+            if edit.request.user is not None and (edit_set is None or edit_set.owner is None):
+                return False
+            if edit.request.edit_set is None:
+                return True
             # An earlier set, deleted since, may have had the same name.
             return edit_set is not None and edit_set.created_at <= edit.created_at
 
@@ -46,6 +53,61 @@ class Viewer:
                 f"There is no variant {variant!r} of the model; GET /v1/models lists them.",
                 field=field,
             )
+
+
+OUTSIDER = Viewer()
+"""A client without a key."""
+
+ADMINISTRATOR = Viewer(administrator=True)
+
+_viewer: ContextVar[Viewer] = ContextVar("viewer", default=OUTSIDER)
+
+
+@contextmanager
+def viewing(viewer: Viewer) -> Iterator[None]:
+    """Within this context, and in tasks that it starts, `Views` are those of the viewer."""
+    token = _viewer.set(viewer)
+    try:
+        yield
+    finally:
+        _viewer.reset(token)
+
+
+UNNAMED = "_other"
+"""In figures, the variants that not everybody sees and those that have ended; no set has the
+name."""
+
+
+class Views:
+    """Which variants are seen, where vLLM looks model names up.
+
+    ``find`` returns an edit set by its name, or raises UnknownEditSet. What is not `viewing` sees
+    as little as a client without a key.
+    """
+
+    def __init__(self, find: Callable[[str], EditSet]) -> None:
+        self._find = find
+
+    def seen(self, variant: str) -> bool:
+        """Whether whoever sent the running request sees the variant."""
+        return self._sees(_viewer.get(), variant)
+
+    def public(self, variant: str) -> bool:
+        """Whether everybody sees the variant."""
+        return self._sees(OUTSIDER, variant)
+
+    def label(self, variant: str) -> str:
+        """What figures that everybody can read call the variant."""
+        return variant if self.public(variant) else UNNAMED
+
+    def _sees(self, viewer: Viewer, variant: str) -> bool:
+        if variant in RESERVED or viewer.administrator:
+            return True
+        try:
+            return viewer.sees(self._find(variant))
+        except UnknownEditSet:
+            # Its name is made or removed at another moment than the set.
+            return False
 
 
 def viewer_of(
@@ -63,4 +125,4 @@ def viewer_of(
     if tenant_key is not None:
         return Viewer(tenant=tenants.of(tenant_key))
     has_key = access.sent(sent_admin_key(headers)) is not None
-    return Viewer(administrator=has_key or (manages_edits and access.open))
+    return Viewer(administrator=has_key or (manages_edits and access.open_to(headers)))

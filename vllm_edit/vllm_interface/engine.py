@@ -1,6 +1,6 @@
 """The engine behind vLLM's server, as its front end calls it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from vllm_edit.vllm_interface.models import Adapter
@@ -58,6 +58,14 @@ class _OutputProcessor(Protocol):
     request_states: dict[str, _RequestState]
 
 
+class _StatLoggers(Protocol):
+    stat_loggers: Sequence[Any]
+
+
+class _PrometheusLogger(Protocol):
+    gauge_lora_info: Any
+
+
 class EngineClient(Protocol):
     """vLLM's AsyncLLM."""
 
@@ -65,6 +73,7 @@ class EngineClient(Protocol):
     renderer: _Renderer
     engine_core: _Core
     output_processor: _OutputProcessor
+    logger_manager: _StatLoggers | None
 
     async def add_lora(self, lora_request: Adapter) -> bool: ...
 
@@ -87,6 +96,8 @@ LORA_CONFIG = Symbol("vllm.config.lora", "LoRAConfig", _LoraConfig)
 RENDERER = Symbol("vllm.renderers.base", "BaseRenderer", _Renderer)
 OUTPUTS = Symbol("vllm.v1.engine.output_processor", "OutputProcessor", _OutputProcessor)
 REQUEST_STATE = Symbol("vllm.v1.engine.output_processor", "RequestState", _RequestState)
+STAT_LOGGERS = Symbol("vllm.v1.metrics.loggers", "StatLoggerManager", _StatLoggers)
+PROMETHEUS = Symbol("vllm.v1.metrics.loggers", "PrometheusStatLogger", _PrometheusLogger)
 DETOKENIZER = Symbol("vllm.v1.engine.detokenizer", "IncrementalDetokenizer", _Detokenizer)
 
 
@@ -126,6 +137,13 @@ def api_process(engine: EngineClient) -> tuple[int, int]:
     or less."""
     parallel = engine.vllm_config.parallel_config
     return parallel._api_process_rank, parallel._api_process_count
+
+
+def adapter_gauges(engine: EngineClient) -> list[Any]:
+    """vLLM's gauges with the names of the adapters that were used together as labels."""
+    loggers = engine.logger_manager.stat_loggers if engine.logger_manager else ()
+    gauges = (getattr(logger, "gauge_lora_info", None) for logger in loggers)
+    return [gauge for gauge in gauges if gauge is not None]
 
 
 def max_lora_rank(engine: EngineClient) -> int:

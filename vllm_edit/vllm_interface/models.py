@@ -1,5 +1,6 @@
 """The models that vLLM's server offers by name, LoRA adapters among them."""
 
+from collections.abc import MutableMapping, Sequence
 from typing import Any, Protocol
 
 from vllm_edit.vllm_interface.symbol import Symbol
@@ -28,17 +29,25 @@ class Counter(Protocol):
     def inc(self, num: int) -> int: ...
 
 
+class Registry(Protocol):
+    """Where vLLM looks the names of the base model up."""
+
+    base_model_paths: Sequence[BaseModelPath]
+
+
 class ServedModels(Protocol):
     """vLLM keeps it as ``app.state.openai_serving_models``."""
 
-    base_model_paths: list[BaseModelPath]
-    lora_requests: dict[str, Any]
+    registry: Registry
+    base_model_paths: Sequence[BaseModelPath]
+    lora_requests: MutableMapping[str, Any]
     lora_id_counter: Counter
 
     async def show_available_models(self) -> Any: ...
 
 
 SERVED = Symbol("vllm.entrypoints.openai.models.serving", "OpenAIServingModels", ServedModels)
+REGISTRY = Symbol("vllm.entrypoints.openai.models.serving", "OpenAIModelRegistry", Registry)
 BASE_PATH = Symbol("vllm.entrypoints.openai.models.protocol", "BaseModelPath", BaseModelPath)
 ADAPTER = Symbol("vllm.lora.request", "LoRARequest", Adapter)
 COUNTER = Symbol("vllm.utils.counter", "AtomicCounter", Counter)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vllm_edit.domain.errors import ComputeFailed
 from vllm_edit.ledger import SharedDeltas
+from vllm_edit.processes.private_folder import make_private
 from weight_patchers import Delta, PatcherError, fingerprint
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,8 @@ class DeltaStore:
 
     def path(self, key: DeltaKey) -> Path:
         """Where the delta is, or is to be written; the folder is there."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self._folder)
         self._known.add(key)
         return self._folder / key.file_name
 

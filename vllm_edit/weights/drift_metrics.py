@@ -9,6 +9,7 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge
 
+from vllm_edit.processes.figures import forget
 from weight_patchers import Delta
 from weight_patchers.governor import GOVERNOR
 
@@ -40,4 +41,4 @@ def publish(variants: Mapping[str, Sequence[Delta]]) -> None:
 
 def remove(variant: str) -> None:
     """Drop the figure of a variant that was deleted."""
-    DRIFT.remove_by_labels({"variant": variant})
+    forget(DRIFT, {"variant": variant})

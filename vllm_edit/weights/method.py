@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from vllm_edit.domain.edit import UNFINISHED, Edit, EditRequest
@@ -55,8 +55,9 @@ class WeightMethod:
     of a method that trains its live set have one delta in each variant. The governor
     refuses new edits only: what was acknowledged comes back, whatever its bounds are now.
     ``hyperparameters`` replace values of the methods' own and the governor's, by name.
-    ``scratch`` is the editor's socket folder, removed by ``close``. ``missing`` says why the
-    checkpoint cannot be read, if so: then there are no weight edits.
+    ``public`` says whether everybody may see a variant's figures. ``scratch`` is the editor's
+    socket folder, removed by ``close``. ``missing`` says why the checkpoint cannot be read, if so:
+    then there are no weight edits.
     """
 
     names = frozenset(METHODS)
@@ -72,6 +73,7 @@ class WeightMethod:
         served: Served,
         hyperparameters: Mapping[str, Mapping[str, Any]],
         eager: bool,
+        public: Callable[[str], bool],
         scratch: "tempfile.TemporaryDirectory[str]",
         missing: Unavailable | None = None,
     ) -> None:
@@ -81,6 +83,7 @@ class WeightMethod:
         self._served = served
         self._hyperparameters = hyperparameters
         self._eager = eager
+        self._public = public
         self._scratch = scratch
         self._views: EditsByVariant = {}
         self._live: Mapping[DeltaKey, Delta] = {}
@@ -194,7 +197,9 @@ class WeightMethod:
         self._warnings = {i: _warnings(delta) for key, delta in live.items() for i in key.edit_ids}
         self._places = {i: frozenset(d.changes) for key, d in live.items() for i in key.edit_ids}
         self._drifts = {i: drift.drift_of(d) for key, d in live.items() for i in key.edit_ids}
-        drift.publish({v: [live[key] for key in groups] for v, groups in views.items()})
+        drift.publish(
+            {v: [live[key] for key in groups] for v, groups in views.items() if self._public(v)}
+        )
 
     def _edits_after(self, change: MethodChange) -> Mapping[str, Groups]:
         """What is live in the variants after the change."""
