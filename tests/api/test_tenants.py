@@ -41,7 +41,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "/inference/v1/generate": TOKENS,
     "/detokenize": {"tokens": [5, 6, 7]},
     "/tokenize": {"prompt": "Hello"},
-    "/generative_scoring": {"query": "Hello", "items": ["a"], "label_token_ids": [5, 6]},
+    # Without items it is refused once the model is found: scoring compiles code for a long time.
+    "/generative_scoring": {"query": "Hello", "items": [], "label_token_ids": [5, 6]},
 }
 """What vLLM's routes read; all others get a prompt."""
 
@@ -49,7 +50,7 @@ ANSWERED = {
     "/v1/completions", "/v1/completions/render", "/v1/chat/completions",
     "/v1/chat/completions/batch", "/v1/chat/completions/render", "/v1/messages",
     "/v1/messages/count_tokens", "/v1/messages/render", "/v1/responses", "/v1/responses/render",
-    "/inference/v1/generate", "/tokenize", "/detokenize", "/generative_scoring", "/invocations",
+    "/inference/v1/generate", "/tokenize", "/detokenize", "/invocations",
 }  # fmt: skip
 """Routes that answer the tenant itself, so that a refusal of others says something."""
 
