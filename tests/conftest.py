@@ -90,7 +90,7 @@ def http(server: ServerProcess) -> Iterator[httpx.Client]:
     """A plain HTTP client of the shared server; takes back every edit the test left active."""
     with httpx.Client(base_url=server.url, timeout=TIMEOUT) as client:
         yield client
-        take_all_back(client)
+        take_back_all(client)
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def admin(guarded: ServerProcess) -> Iterator[httpx.Client]:
     headers = {ADMIN_HEADER: ADMIN_KEY}
     with httpx.Client(base_url=guarded.url, headers=headers, timeout=TIMEOUT) as client:
         yield client
-        take_all_back(client)
+        take_back_all(client)
 
 
 @pytest.fixture

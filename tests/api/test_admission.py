@@ -22,7 +22,6 @@ from vllm_edit.domain.edit import EditRequest
 from vllm_edit.plugin import EditPlugin, access_of
 from vllm_edit.security.access import ADMIN_HEADER, Access
 from vllm_edit.security.hashed_key import HashedKey
-from vllm_edit.security.tenants import Tenants
 from vllm_edit.settings import Settings
 
 KEY, API_KEY = "the admin's", "everyone's"
