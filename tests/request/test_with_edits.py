@@ -20,6 +20,7 @@ from vllm_edit.engine.model_names import ModelNames
 from vllm_edit.memory.method import MemoryMethod
 from vllm_edit.memory.router import Router, RoutingBudget
 from vllm_edit.plugin import EditPlugin
+from vllm_edit.security.visibility import Views
 
 LONGEST = 200
 """Characters of a prompt that the routes take."""
@@ -48,7 +49,9 @@ def classifier() -> Classifier:
 async def http(tmp_path: Path, classifier: Classifier) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server with one edit about France, which answers with the prompt."""
     models: Any = SimpleNamespace(
-        base_model_paths=[SimpleNamespace(name="m", model_path="m")], lora_requests={}
+        base_model_paths=[SimpleNamespace(name="m", model_path="m")],
+        lora_requests={},
+        registry=SimpleNamespace(),
     )
     app = FastAPI()
     EditPlugin().attach_router(app)
@@ -72,7 +75,7 @@ async def http(tmp_path: Path, classifier: Classifier) -> AsyncIterator[httpx.As
         app.state.edit_state = edit_state(
             service,
             OPEN,
-            names=ModelNames(models),
+            names=ModelNames(models, Views(service.edit_set)),
             memory=memory,
             router=router,
         )

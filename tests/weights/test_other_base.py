@@ -54,6 +54,7 @@ async def serving(store: Path, model: Path) -> AsyncIterator[EditService]:
         cast("Any", Engine()),
         hyperparameters={},
         eager=False,
+        public=bool,
         scratch=scratch,
         missing=missing,
     )

@@ -143,8 +143,7 @@ class EditMiddleware:
                 _check_variant(state, variant, Headers(scope=scope))
                 addressed = variant_selection.request_for_variant(state.names, request, variant)
                 data = json.dumps(addressed).encode()
-                scope = body.with_length(scope, len(data))
-            receive = body.replay(data, receive)
+            scope, receive = body.with_body(scope, receive, data)
         with state.grace.request(variant or DEFAULT):
             await self._app(scope, receive, send)
 
