@@ -80,6 +80,7 @@ def test_running_streams_survive_a_swap(
         reader = pool.submit(stream)
         spans = pool.submit(versions, http, case.locality_prompt)
         assert started.wait(60.0)
+        await_running(http, STREAMS + 1)
         roll_back(http, edit)
         seen = len(choices)
         reader.result()

@@ -20,7 +20,7 @@ async def told(
     attach(app)
     app.add_middleware(HealthMiddleware)
     app.add_api_route("/health", lambda: None)
-    service: Any = SimpleNamespace(astray=astray, replaced=replaced)
+    service: Any = SimpleNamespace(astray=astray, replaced=replaced, edit_set=None)
     app.state.edit_state = edit_state(service, served=SimpleNamespace(stopped=stopped))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
