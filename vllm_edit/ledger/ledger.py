@@ -190,7 +190,7 @@ class Ledger:
         with self._syncing:
             self._require_lead()
             term = self.leadership.term
-            self._take_in(self.log.erase(EDIT, edit_id, without_texts, term, self._known))
+            self._take_in(self.log.erase(EDIT, edit_id, without_texts, term, self._tip))
         return self.get(edit_id)
 
     def catch_up(self) -> list[Event]:
@@ -208,14 +208,10 @@ class Ledger:
     def _append(self, entries: Sequence[Entry]) -> None:
         with self._syncing:
             self._require_lead()
-            self._take_in(self.log.append(entries, self.leadership.term, self._known))
-
-    @property
-    def _known(self) -> tuple[int, str]:
-        return self._revision, self._hash
+            self._take_in(self.log.append(entries, self.leadership.term, self._tip))
 
     def _require_lead(self) -> None:
-        """Raise StoreLocked or StoreReplaced if nothing may be appended here."""
+        """Raise StoreLocked if nothing may be appended here."""
         if self._stepped_down:
             raise StoreLocked(
                 f"This server no longer leads the edit store {self.log.database.name}; nothing "
@@ -223,7 +219,6 @@ class Ledger:
             )
         if self._leads:
             self._keep_lead()
-        self._require_same_log()
 
     def _take_in(self, events: Sequence[Event]) -> None:
         """Fold events appended here, and before them those that others have appended."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
@@ -23,11 +23,6 @@ from vllm_edit.ledger.event import Entry, Event
 from vllm_edit.ledger.schema import EVENTS, TERMS
 
 READ_AT_ONCE = 1000
-
-Known: TypeAlias = tuple[int, str]
-"""A revision and the hash of its event."""
-
-NOTHING: Known = (0, "")
 
 ERASURE = "erasure"
 """The kind of events that say that a thing's texts were erased."""
@@ -59,20 +54,20 @@ class Log:
         self.close()
 
     def append(
-        self, entries: Sequence[Entry], term: int | None = None, known: Known = NOTHING
+        self, entries: Sequence[Entry], term: int | None = None, tip: Event | None = None
     ) -> list[Event]:
         """Record entries in this order, all or none, as made by `current_actor`.
 
-        ``term`` is the term of the leader that appends, ``known`` the revision and the hash of the
-        latest event that it has read.
+        ``term`` is the term of the leader that appends, ``tip`` the latest event that it has read.
 
         Raises:
+            StoreReplaced: the log does not hold the tip, see `require`.
             StoreLocked: another leader has begun a term since.
-            StoreError: the database cannot record them, or does not hold the event that is known.
+            StoreError: the database cannot record them.
         """
         if not entries:
             return []
-        with self._appending(term, known) as connection:
+        with self._appending(term, tip) as connection:
             return _insert(connection, entries)
 
     def erase(
@@ -81,7 +76,7 @@ class Log:
         subject: str,
         without_texts: Callable[[Mapping[str, Any]], Mapping[str, Any]],
         term: int | None = None,
-        known: Known = NOTHING,
+        tip: Event | None = None,
     ) -> list[Event]:
         """Erase the texts in all details about a thing, and record that; raises as `append` does.
 
@@ -89,7 +84,7 @@ class Log:
         is in their place.
         """
         about = (EVENTS.c.kind == kind) & (EVENTS.c.subject == subject)
-        with self._appending(term, known) as connection:
+        with self._appending(term, tip) as connection:
             query = select(EVENTS.c.revision, EVENTS.c.detail).where(about)
             left: dict[str, str] = {}
             for revision, text in connection.execute(query).all():
@@ -105,21 +100,19 @@ class Log:
         return events
 
     @contextmanager
-    def _appending(self, term: int | None, known: Known) -> Iterator[Connection]:
+    def _appending(self, term: int | None, tip: Event | None) -> Iterator[Connection]:
         """A transaction that ends with the block; see `append`."""
         database = self.database
+        if tip is not None:
+            database.require_same()
         with database.failures(Operation.WRITE), database.engine.connect() as connection:
             database.begin(connection)
+            if tip is not None:
+                self._require_on(connection, tip)
             if term is not None and term != _term(connection):
                 raise StoreLocked(
                     f"Another server leads the edit store {database.name} now; nothing was "
                     "recorded. This one follows it in a moment: try again."
-                )
-            if known != NOTHING and known not in _at(connection, known[0]):
-                raise StoreError(
-                    f"The edit store {database.name} does not hold what this server has read: "
-                    "another state of it was put in its place while this server ran. Nothing was "
-                    "recorded; restart this server."
                 )
             yield connection
             database.commit(connection)
@@ -166,8 +159,14 @@ class Log:
         another hash.
         """
         self.database.require_same()
-        found = self.first(event.revision - 1, 1)
-        if [_identity(other) for other in found] != [_identity(event)]:
+        with (
+            self.database.failures(Operation.READ),
+            self.database.engine.connect() as connection,
+        ):
+            self._require_on(connection, event)
+
+    def _require_on(self, connection: Connection, event: Event) -> None:
+        if _identity(connection, event.revision) != (event.subject, event.at, event.hash):
             raise StoreReplaced(
                 f"The edit store {self.database.name} is no longer the one that this server has "
                 f"followed up to revision {event.revision}: it was restored from a backup, or "
@@ -259,12 +258,6 @@ def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _at(connection: Connection, revision: int) -> list[Known]:
-    """The event of a revision, if there is one."""
-    query = select(EVENTS.c.revision, EVENTS.c.hash).where(EVENTS.c.revision == revision)
-    return [(row.revision, row.hash) for row in connection.execute(query)]
-
-
 def _latest(connection: Connection) -> int:
     return connection.scalar(select(func.max(EVENTS.c.revision))) or 0
 
@@ -273,6 +266,8 @@ def _term(connection: Connection) -> int:
     return connection.scalar(select(func.max(TERMS.c.term))) or 0
 
 
-def _identity(event: Event) -> tuple[int, str, float, str]:
-    """What is one event's alone, whether its texts were erased or not."""
-    return event.revision, event.subject, event.at, event.hash
+def _identity(connection: Connection, revision: int) -> tuple[str, float, str] | None:
+    """What is one event's alone, whether its texts were erased or not; None if there is none."""
+    query = select(EVENTS.c.subject, EVENTS.c.at, EVENTS.c.hash)
+    row = connection.execute(query.where(EVENTS.c.revision == revision)).one_or_none()
+    return None if row is None else (row.subject, row.at, row.hash)
