@@ -38,3 +38,12 @@ def edit_state(
         "served": SimpleNamespace(stopped=None),
     }
     return EditState(**without_engine | parts)
+
+
+def served_models() -> Any:
+    """In the place of vLLM's own, with one model, m."""
+    return SimpleNamespace(
+        base_model_paths=[SimpleNamespace(name="m", model_path="m")],
+        lora_requests={},
+        registry=SimpleNamespace(),
+    )

@@ -16,7 +16,8 @@ from starlette.routing import BaseRoute
 from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
 
 from tests.edit_state import edit_state
-from tests.service.steered import Steered, request, running
+from tests.leading import leading
+from tests.service.steered import Steered, request
 from vllm_edit.api.admission import check_admission
 from vllm_edit.domain.edit import EditRequest
 from vllm_edit.plugin import EditPlugin, access_of
@@ -47,7 +48,7 @@ async def client(
     EditPlugin().attach_router(app)
     if api_key:
         app.add_middleware(AuthenticationMiddleware, tokens=[api_key])
-    async with running(folder / "ledger.sqlite3", Steered()) as service:
+    async with leading(folder / "ledger.sqlite3", Steered()) as service:
         if access is not None:
             app.state.edit_state = edit_state(service, access, rate)
         transport = httpx.ASGITransport(app)

@@ -15,7 +15,8 @@ import pytest
 from fastapi import FastAPI
 
 from tests.edit_state import edit_state
-from tests.service.steered import Steered, request, running
+from tests.leading import leading
+from tests.service.steered import Steered, request
 from vllm_edit.domain.edit import EditRequest
 from vllm_edit.ledger import Ledger
 from vllm_edit.plugin import EditPlugin
@@ -32,7 +33,7 @@ async def client(ledger: Path, **parts: Any) -> AsyncIterator[httpx.AsyncClient]
     """A client of the plugin's routes, without an engine."""
     app = FastAPI()
     EditPlugin().attach_router(app)
-    async with running(ledger, Steered()) as service:
+    async with leading(ledger, Steered()) as service:
         await service.change_set(CreateSet("news", "acme"))
         app.state.edit_state = edit_state(service, **parts)
         transport = httpx.ASGITransport(app)

@@ -10,8 +10,9 @@ import pytest
 from fastapi import FastAPI
 
 from retriever import Pass
-from tests.edit_state import edit_state
-from tests.service.steered import Steered, running
+from tests.edit_state import edit_state, served_models
+from tests.leading import leading
+from tests.service.steered import Steered
 from vllm_edit.engine.model_names import ModelNames
 from vllm_edit.memory.router import RoutedRequest
 from vllm_edit.memory.routing_options import RoutingOptions
@@ -38,11 +39,7 @@ class PassingRouter:
 @pytest.fixture
 async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the plugin's routes, and of routes in the place of vLLM's that echo the model."""
-    models: Any = SimpleNamespace(
-        base_model_paths=[SimpleNamespace(name="m", model_path="m")],
-        lora_requests={},
-        registry=SimpleNamespace(),
-    )
+    models = served_models()
     app = FastAPI()
     EditPlugin().attach_router(app)
 
@@ -51,7 +48,7 @@ async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     async def echo(body: dict[str, Any]) -> Any:
         return {name: body.get(name) for name in ("model", "cache_salt")}
 
-    async with running(tmp_path / "ledger.sqlite3", Steered()) as service:
+    async with leading(tmp_path / "ledger.sqlite3", Steered()) as service:
         await service.change_set(CreateSet("private", "acme"))
         names = ModelNames(models, Views(service.edit_set))
         names.serve_as_merged("private")

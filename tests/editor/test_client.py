@@ -180,7 +180,7 @@ def test_the_process_ends_with_its_parent(options: EditorOptions) -> None:
     _wait_until(lambda: not _alive(child), 30.0)
 
 
-async def test_a_process_that_cannot_be_started_is_told_and_tried_again(
+async def test_a_process_that_cannot_be_started_fails_its_edits_and_is_tried_again(
     connect: Connect, options: EditorOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = connect(options)

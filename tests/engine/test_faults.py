@@ -121,9 +121,7 @@ async def test_a_layer_left_half_written_is_not_served(client: Any, swapper: Swa
 async def test_a_rank_that_hangs_stops_serving_in_time(
     client: Any, swapper: Swapper, tmp_path: Path
 ) -> None:
-    last = client.vllm_config.parallel_config.world_size - 1
-    unlucky = Swapper(client, "keep", deadlines=Deadlines(answer=1.0))
-    await on_every_rank(client, "fault_until", "commit", last, str(tmp_path / "go on"))
+    unlucky = await hurried(client, "commit", tmp_path / "go on")
     error = await failed(unlucky, "did not answer within 1 s")
     assert error.code == "serving_stopped"
     assert unlucky.stopped == error.message
@@ -136,14 +134,19 @@ async def test_a_rank_that_hangs_stops_serving_in_time(
 async def test_a_rank_that_is_slow_to_build_fails_the_swap_only(
     client: Any, swapper: Swapper, tmp_path: Path
 ) -> None:
-    last = client.vllm_config.parallel_config.world_size - 1
-    hurried = Swapper(client, "keep", deadlines=Deadlines(answer=1.0))
-    await on_every_rank(client, "fault_until", "_build", last, str(tmp_path / "go on"))
-    error = await failed(hurried, "did not build the edited weights within 1 s")
+    unlucky = await hurried(client, "_build", tmp_path / "go on")
+    error = await failed(unlucky, "did not build the edited weights within 1 s")
     assert error.code == "engine_timeout"
     (tmp_path / "go on").touch()
-    assert hurried.stopped is None
+    assert unlucky.stopped is None
     assert await served(client) == client.base
+
+
+async def hurried(client: Any, step: str, until: Path) -> Swapper:
+    """A swapper that waits a second; the last rank hangs in a step until there is such a file."""
+    last = client.vllm_config.parallel_config.world_size - 1
+    await on_every_rank(client, "fault_until", step, last, str(until))
+    return Swapper(client, "keep", deadlines=Deadlines(answer=1.0))
 
 
 async def stopped(client: Any, swapper: Swapper) -> SwapFailed:

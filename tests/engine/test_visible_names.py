@@ -98,7 +98,7 @@ def test_an_adapter_s_name_does_not_tell_whose_it_is(names: ModelNames) -> None:
     assert names.adapter_name("beside", 3) == names.adapter_name("gone", 3) == "m.3"
 
 
-def test_it_is_said_which_variants_end(models: Any) -> None:
+def test_variants_that_end_are_reported(models: Any) -> None:
     ended: list[str] = []
     names = ModelNames(models, Views(find), ended.append)
     names.serve_as_merged("news")

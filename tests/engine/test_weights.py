@@ -10,14 +10,12 @@ import pytest
 
 from tests.engine.running import engine, served
 from tests.engine.variants import variants_over
+from tests.leading import leading
 from vllm_edit import factworld
 from vllm_edit.domain.edit import EditRequest, Status
 from vllm_edit.editor.client import EditorClient, EditorOptions
 from vllm_edit.engine.swap import Swapper
-from vllm_edit.ledger import Ledger
 from vllm_edit.service.service import EditService
-from vllm_edit.service.validation import EditValidator
-from vllm_edit.settings import Settings
 from vllm_edit.weights.delta_store import DeltaStore
 from vllm_edit.weights.method import WeightMethod
 
@@ -38,14 +36,8 @@ async def service(client: Any, swapper: Swapper, store: Path) -> AsyncIterator[E
         public=bool,
         scratch=scratch,
     )
-    guard = EditValidator(Settings(), method.names, ())
-    running = EditService(Ledger(store / "ledger.sqlite3"), [method], guard)
-    await running.start()
-    await running.lead()
-    try:
+    async with leading(store / "ledger.sqlite3", method) as running:
         yield running
-    finally:
-        await running.stop()
 
 
 def requests(method: str, *targets: str | None) -> list[EditRequest]:

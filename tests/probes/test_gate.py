@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.steered import Steered, running
+from tests.leading import leading
+from tests.service.steered import Steered
 from vllm_edit.domain.edit import Edit, EditRequest, Status
 from vllm_edit.domain.errors import InvalidEdit, ProbesFailed, Unavailable
 from vllm_edit.domain.probe import Probes, Score, Scores
@@ -81,7 +82,7 @@ def why(edit: Edit) -> str:
 async def test_an_edit_without_probes_is_not_asked_about(
     path: Path, method: Steered, world: World, gate: ProbeGate
 ) -> None:
-    async with running(path, method, gate=gate) as service:
+    async with leading(path, method, gate=gate) as service:
         (edit,) = await service.submit([request("anthem", None)], wait=True)
         assert (edit.status, edit.scores, world.asked) == (Status.ACTIVE, (), [])
 
@@ -89,7 +90,7 @@ async def test_an_edit_without_probes_is_not_asked_about(
 async def test_made_probes_are_rephrasings_controls_and_neighbours(
     path: Path, method: Steered, world: World, gate: ProbeGate
 ) -> None:
-    async with running(path, method, gate=gate) as service:
+    async with leading(path, method, gate=gate) as service:
         await service.submit([request("river", None)], wait=True)
         (edit,) = await service.submit([request("anthem")], wait=True)
         assert values(edit) == {
@@ -123,7 +124,7 @@ async def test_an_edit_that_falls_short_is_taken_back(
     reason: str,
 ) -> None:
     world.wrong[prompt] = answer
-    async with running(path, method, gate=gate) as service:
+    async with leading(path, method, gate=gate) as service:
         (edit,) = await service.submit([request("anthem", probes)], wait=True)
         assert edit.status is Status.FAILED
         assert reason in why(edit)
@@ -141,7 +142,7 @@ async def test_what_the_base_answers_in_two_ways_is_not_held_against_an_edit(
 ) -> None:
     world.unsteady = {"Road is"}
     probes = Probes(unchanged=("Road is", *others), locality=1.0)
-    async with running(path, method, gate=gate) as service:
+    async with leading(path, method, gate=gate) as service:
         (edit,) = await service.submit([request("anthem", probes)], wait=True)
         assert edit.status is Status.ACTIVE
         assert edit.scores[1] == Score("locality", False, len(others), 1.0, 1.0, unsteady=1)
@@ -152,7 +153,7 @@ async def test_what_the_base_answers_in_two_ways_is_not_held_against_an_edit(
 async def test_what_it_superseded_is_in_effect_again(
     path: Path, method: Steered, world: World, gate: ProbeGate
 ) -> None:
-    async with running(path, method, gate=gate) as service:
+    async with leading(path, method, gate=gate) as service:
         (first,) = await service.submit([request("anthem")], wait=True)
         world.wrong["Anthem is"] = " Z."
         later = replace(request("anthem"), target_new="W")
@@ -169,7 +170,7 @@ async def test_others_that_came_with_it_stay(
     world.wrong["Anthem is"] = " X."
     batch = [replace(request(fact), method="batch") for fact in ("river", "anthem", "flag")]
     singles = [request(fact) for fact in ("road", "anthem", "wall")]
-    async with running(path, method, gate=gate) as service:
+    async with leading(path, method, gate=gate) as service:
         for requests in (batch, singles):
             edits = await service.submit(requests, wait=True)
             good, bad, other = edits
@@ -184,7 +185,7 @@ async def test_what_another_edit_changes_is_not_held_against_an_edit(
 ) -> None:
     """They are posted together, but only one batch has to get along with itself."""
     kept = request("anthem", Probes((), ("River is",)))
-    async with running(path, method, gate=gate) as service:
+    async with leading(path, method, gate=gate) as service:
         edits = await service.submit([kept, request("river")], wait=True)
         assert [edit.status for edit in edits] == [Status.ACTIVE, Status.ACTIVE]
 
@@ -193,7 +194,7 @@ async def test_a_model_that_does_not_answer_fails_the_edit(
     path: Path, method: Steered, world: World, gate: ProbeGate
 ) -> None:
     world.silent = True
-    async with running(path, method, gate=gate) as service:
+    async with leading(path, method, gate=gate) as service:
         edits = await service.submit([request("anthem"), request("river")], wait=True)
         assert [edit.status for edit in edits] == [Status.FAILED] * 2
         assert why(edits[0]) == "Its probes were not answered: The model is silent."
@@ -213,7 +214,7 @@ async def test_an_edit_that_cannot_be_taken_back_is_in_effect(
             method.broken = True
             return await super().judge(baseline)
 
-    async with running(path, method, gate=Stuck(world)) as service:
+    async with leading(path, method, gate=Stuck(world)) as service:
         (edit,) = await service.submit([request("anthem")], wait=True)
         assert (edit.status, method.effective) == (Status.ACTIVE, [edit.id])
         assert values(edit)["reliability", False] == 0.0
@@ -223,7 +224,7 @@ async def test_a_set_and_the_server_have_probes_for_edits_that_bring_none(
     path: Path, method: Steered, world: World, gate: ProbeGate
 ) -> None:
     server, of_set, own = Probes(locality=0.1), Probes(locality=0.2), Probes(locality=0.3)
-    async with running(path, method, gate=gate, probes=server) as service:
+    async with leading(path, method, gate=gate, probes=server) as service:
         await service.change_set(CreateSet("news", probes=of_set))
         await service.change_set(CreateSet("plain"))
         posted = [
@@ -239,7 +240,7 @@ async def test_a_set_and_the_server_have_probes_for_edits_that_bring_none(
             await service.change_set(CreateSet("bad", probes=Probes(unchanged=("\0",))))
         assert refused.value.field == "probes.unchanged"
     again = Steered()
-    async with running(path, again, gate=ProbeGate(World(again))) as service:
+    async with leading(path, again, gate=ProbeGate(World(again))) as service:
         assert service.edit_set("news").probes == of_set
         assert service.edits() == edits
 
@@ -253,7 +254,7 @@ async def test_a_set_is_judged_again_in_default_traffic(
         request("river", edit_set="news"),
         request("road", None, edit_set="news"),
     ]
-    async with running(path, method, gate=gate) as service:
+    async with leading(path, method, gate=gate) as service:
         await service.change_set(CreateSet("news"))
         edits = [(await service.submit([one], wait=True))[0] for one in posted]
         world.asked.clear()
@@ -273,7 +274,7 @@ async def test_a_set_is_judged_again_in_default_traffic(
 async def test_a_set_that_falls_short_in_default_traffic_is_not_active(
     path: Path, method: Steered, world: World, gate: ProbeGate
 ) -> None:
-    async with running(path, method, gate=gate) as service:
+    async with leading(path, method, gate=gate) as service:
         await service.change_set(CreateSet("news"))
         (edit,) = await service.submit([request("anthem", edit_set="news")], wait=True)
         world.wrong[CONTROL] = " X."
@@ -302,13 +303,13 @@ async def test_a_set_that_was_not_judged_to_its_end_is_not_active_at_the_next_st
                 raise KilledError
             return await super().judge(baseline)
 
-    async with running(path, method, gate=Judge(world)) as service:
+    async with leading(path, method, gate=Judge(world)) as service:
         await service.change_set(CreateSet("news"))
         (edit,) = await service.submit([request("anthem", edit_set="news")], wait=True)
         with pytest.raises(KilledError):
             await service.change_set(ActivateSet("news", True))
         assert method.seen["default"] == [edit.id]
-    async with running(path, again := Steered()) as service:
+    async with leading(path, again := Steered()) as service:
         assert not service.edit_set("news").active
         assert again.seen == {"base": [], "news": [edit.id], "default": []}
 
@@ -317,14 +318,14 @@ async def test_an_edit_left_unfinished_is_judged_at_the_next_start(
     path: Path, method: Steered, world: World, gate: ProbeGate
 ) -> None:
     method.may_compute.clear()
-    async with running(path, method, gate=gate) as service:
+    async with leading(path, method, gate=gate) as service:
         posted = [request("anthem"), request("river")]
         edits = await service.submit(posted, wait=False)
         await method.computing.wait()
     again = Steered()
     after = World(again)
     after.wrong["River is"] = " X."
-    async with running(path, again, gate=ProbeGate(after)) as service:
+    async with leading(path, again, gate=ProbeGate(after)) as service:
         good, bad = (service.get(edit.id) for edit in edits)
         assert (good.status, bad.status) == (Status.ACTIVE, Status.FAILED)
         assert again.effective == [good.id]

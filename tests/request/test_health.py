@@ -13,7 +13,7 @@ from vllm_edit.domain.errors import StoreReplaced
 from vllm_edit.request.health import HealthMiddleware
 
 
-async def told(
+async def health(
     stopped: str | None = None, astray: bool = False, replaced: StoreReplaced | None = None
 ) -> dict[str, tuple[int, Any]]:
     app = FastAPI()
@@ -32,22 +32,22 @@ async def told(
 
 
 async def test_a_server_that_serves_is_healthy_and_ready() -> None:
-    assert await told() == {"/health": (200, None), "/edits/ready": (200, None)}
+    assert await health() == {"/health": (200, None), "/edits/ready": (200, None)}
 
 
 async def test_a_server_whose_engine_is_stopped_is_neither() -> None:
     refused = (503, "serving_stopped")
-    assert await told("secret details") == {"/health": refused, "/edits/ready": refused}
+    assert await health("secret details") == {"/health": refused, "/edits/ready": refused}
 
 
 async def test_a_server_whose_store_was_replaced_is_neither() -> None:
     refused = (503, "store_replaced")
-    found = await told(replaced=StoreReplaced("secret details"))
+    found = await health(replaced=StoreReplaced("secret details"))
     assert found == {"/health": refused, "/edits/ready": refused}
 
 
 async def test_a_server_that_may_serve_something_else_is_not_ready() -> None:
-    found = await told(astray=True)
+    found = await health(astray=True)
     assert found == {"/health": (200, None), "/edits/ready": (503, "astray")}
 
 

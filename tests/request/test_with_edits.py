@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -12,8 +11,9 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import REGISTRY
 
 from retriever import HopFormat, Mello, Retriever, RetrieverSettings, SentenceEncoder
-from tests.edit_state import OPEN, edit_state
-from tests.service.steered import Steered, running
+from tests.edit_state import OPEN, edit_state, served_models
+from tests.leading import leading
+from tests.service.steered import Steered
 from vllm_edit.domain.edit import Edit, EditRequest, Status
 from vllm_edit.domain.method import MethodChange
 from vllm_edit.engine.model_names import ModelNames
@@ -48,11 +48,7 @@ def classifier() -> Classifier:
 @pytest.fixture
 async def http(tmp_path: Path, classifier: Classifier) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server with one edit about France, which answers with the prompt."""
-    models: Any = SimpleNamespace(
-        base_model_paths=[SimpleNamespace(name="m", model_path="m")],
-        lora_requests={},
-        registry=SimpleNamespace(),
-    )
+    models = served_models()
     app = FastAPI()
     EditPlugin().attach_router(app)
 
@@ -71,7 +67,7 @@ async def http(tmp_path: Path, classifier: Classifier) -> AsyncIterator[httpx.As
     await memory.apply(MethodChange([edit]), None, 1)
     unasked: Any = None
     router = Router(memory, Mello(HopFormat(), 4), unasked, RoutingBudget())
-    async with running(tmp_path / "ledger.sqlite3", Steered()) as service:
+    async with leading(tmp_path / "ledger.sqlite3", Steered()) as service:
         app.state.edit_state = edit_state(
             service,
             OPEN,

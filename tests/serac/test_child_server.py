@@ -178,7 +178,9 @@ async def test_the_sockets_folder_must_be_private(open_folder: Path) -> None:
         await process.connect()
 
 
-async def test_a_process_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_that_cannot_be_started_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with tempfile.TemporaryDirectory(prefix="serac-") as folder:
         server = ChildServer(ChildOptions(factworld.checkpoint(), Path(folder)))
         monkeypatch.setattr(sys, "executable", f"{folder}/nothing")

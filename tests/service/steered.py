@@ -1,22 +1,12 @@
 """A method whose every step a test can hold up or make fail, under a service on a real ledger."""
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Hashable, Sequence
 
 from vllm_edit.domain.edit import Edit, EditRequest
 from vllm_edit.domain.errors import ComputeFailed, SwapFailed, TargetNotReached
 from vllm_edit.domain.method import EditsByVariant, MethodChange
-from vllm_edit.domain.probe import Probes
 from vllm_edit.domain.variant import DEFAULT
-from vllm_edit.ledger import Ledger
-from vllm_edit.probes.gate import ProbeGate
-from vllm_edit.probes.teller import Teller
-from vllm_edit.service.service import MAX_QUEUE, EditService
-from vllm_edit.service.telling import MOST_AT_ONCE
-from vllm_edit.service.validation import EditValidator
-from vllm_edit.settings import Settings
 
 
 def request(
@@ -128,25 +118,3 @@ class Steered:
 
     async def close(self) -> None:
         pass
-
-
-@asynccontextmanager
-async def running(
-    path: Path,
-    method: Steered,
-    max_queue: int = MAX_QUEUE,
-    gate: ProbeGate | None = None,
-    probes: Probes | None = None,
-    teller: Teller | None = None,
-    told_again: int = MOST_AT_ONCE,
-) -> AsyncIterator[EditService]:
-    guard = EditValidator(Settings(), method.names, ())
-    ledger = Ledger(path)
-    assert ledger.try_to_lead("")
-    service = EditService(ledger, [method], guard, max_queue, gate, probes, teller, told_again)
-    try:
-        await service.start()
-        await service.lead()
-        yield service
-    finally:
-        await service.stop()

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.steered import Steered, request, running
+from tests.leading import leading
+from tests.service.steered import Steered, request
 from vllm_edit.domain.edit import Failure, Status
 from vllm_edit.domain.errors import ComputeFailed, TargetNotReached
 
@@ -14,7 +15,7 @@ BATCH = [request(fact, method="batch") for fact in ("capital", "river", "colour"
 async def test_a_list_becomes_one_batch_for_each_batch_method(path: Path) -> None:
     method = Steered()
     single = request("anthem")
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         first, alone, *rest = await service.submit([BATCH[0], single, *BATCH[1:]], wait=True)
         (other,) = await service.submit([request("flag", method="batch")], wait=True)
         assert method.computed == [[first.id, alone.id, *(e.id for e in rest)], [other.id]]
@@ -27,7 +28,7 @@ async def test_a_list_becomes_one_batch_for_each_batch_method(path: Path) -> Non
 async def test_a_failed_batch_fails_as_a_whole_with_the_reason(path: Path) -> None:
     method = Steered()
     method.unable = True
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         edits = await service.submit(BATCH, wait=True)
         assert {edit.status for edit in edits} == {Status.FAILED}
         assert {edit.failure.code for edit in edits if edit.failure} == {"compute_failed"}
@@ -37,7 +38,7 @@ async def test_a_failed_batch_fails_as_a_whole_with_the_reason(path: Path) -> No
 
 async def test_the_rest_of_a_batch_is_computed_before_one_leaves_it(path: Path) -> None:
     method = Steered()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         edits = await service.submit(BATCH, wait=True)
         method.unable = True
         with pytest.raises(ComputeFailed):
@@ -53,7 +54,7 @@ async def test_the_rest_of_a_batch_is_computed_before_one_leaves_it(path: Path) 
 async def test_one_taken_back_while_its_batch_is_computed_is_left_out(path: Path) -> None:
     method = Steered()
     method.may_compute.clear()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         edits = await service.submit(BATCH, wait=False)
         ids = [edit.id for edit in edits]
         await method.computing.wait()
@@ -68,12 +69,12 @@ async def test_one_taken_back_while_its_batch_is_computed_is_left_out(path: Path
 async def test_a_start_resumes_a_batch_as_one(path: Path) -> None:
     method = Steered()
     method.may_compute.clear()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         edits = await service.submit(BATCH, wait=False)
         await method.computing.wait()
         await service.roll_back(edits[0].id)
     again = Steered()
-    async with running(path, again) as service:
+    async with leading(path, again) as service:
         assert again.computed == [[edit.id for edit in edits[1:]]]
         assert again.effective == [edit.id for edit in edits[1:]]
 
@@ -81,7 +82,7 @@ async def test_a_start_resumes_a_batch_as_one(path: Path) -> None:
 async def test_those_that_miss_their_target_fail_alone(path: Path) -> None:
     method = Steered()
     method.may_compute.clear()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         first, second, third = await service.submit(BATCH, wait=False)
         method.unreachable = {second.id}
         method.may_compute.set()
@@ -96,7 +97,7 @@ async def test_those_that_miss_their_target_fail_alone(path: Path) -> None:
 
 async def test_an_edit_that_costs_another_its_target_fails_for_it(path: Path) -> None:
     method = Steered()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         edits = await service.submit(BATCH, wait=True)
         method.unreachable = {edits[1].id}
         (later,) = await service.submit([request("capital")], wait=True)
@@ -111,7 +112,7 @@ async def test_an_edit_that_costs_another_its_target_fails_for_it(path: Path) ->
 async def test_what_waits_together_takes_effect_together(path: Path) -> None:
     method = Steered()
     method.may_compute.clear()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         (first,) = await service.submit([request("anthem")], wait=False)
         await method.computing.wait()
         later = [
@@ -128,7 +129,7 @@ async def test_what_waits_together_takes_effect_together(path: Path) -> None:
 
 async def test_one_at_fault_among_many_fails_alone(path: Path) -> None:
     method = Steered()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         (bad,) = await service.submit([request("anthem")], wait=False)
         method.unreachable = {bad.id}
         others = await service.submit([*BATCH, request("flag")], wait=True)
@@ -139,7 +140,7 @@ async def test_one_at_fault_among_many_fails_alone(path: Path) -> None:
 async def test_where_nobody_knows_who_is_at_fault_each_is_tried_alone(path: Path) -> None:
     method = Steered()
     method.most = 3
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         edits = await service.submit([*BATCH, request("flag"), request("motto")], wait=True)
         assert [edit.status for edit in edits] == [Status.ACTIVE] * 5
         assert method.effective == [edit.id for edit in edits]

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.steered import Steered, request, running
+from tests.leading import leading
+from tests.service.steered import Steered, request
 from vllm_edit.domain.edit import Edit, Status
 from vllm_edit.domain.errors import (
     ConflictingState,
@@ -31,7 +32,7 @@ def code(error: pytest.ExceptionInfo[EditError]) -> str:
 
 async def test_a_set_is_apart_until_it_is_active(path: Path) -> None:
     method = Steered()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         await service.change_set(CreateSet("news"))
         inside = await post(service, "capital", "news")
         outside = await post(service, "capital", None)
@@ -46,17 +47,17 @@ async def test_a_set_is_apart_until_it_is_active(path: Path) -> None:
         assert method.seen["default"] == method.seen["news"] == [more.id]
         assert not (await service.change_set(ActivateSet("news", False))).active
         assert (method.seen["news"], method.seen["default"]) == ([more.id], [])
-    async with running(path, again := Steered()) as service:
+    async with leading(path, again := Steered()) as service:
         assert again.seen == {"base": [], "news": [more.id], "default": []}
 
 
 async def test_an_active_set_comes_back_with_the_server(path: Path) -> None:
-    async with running(path, Steered()) as service:
+    async with leading(path, Steered()) as service:
         await service.change_set(CreateSet("news"))
         edit = await post(service, "capital", "news")
         await service.change_set(ActivateSet("news", True))
         await service.set_split(TrafficSplit({"base": 1, "news": 3}, by="header:X-Group"))
-    async with running(path, method := Steered()) as service:
+    async with leading(path, method := Steered()) as service:
         assert method.seen == {"base": [], "news": [edit.id], "default": [edit.id]}
         assert service.split == TrafficSplit({"base": 1, "news": 3}, by="header:X-Group")
         assert [s.name for s in service.edit_sets() if s.active] == ["news"]
@@ -64,7 +65,7 @@ async def test_an_active_set_comes_back_with_the_server(path: Path) -> None:
 
 async def test_edits_of_a_set_succeed_one_another(path: Path) -> None:
     method = Steered()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         await service.change_set(CreateSet("news"))
         outside = await post(service, "capital", None)
         first = await post(service, "capital", "news")
@@ -77,7 +78,7 @@ async def test_edits_of_a_set_succeed_one_another(path: Path) -> None:
 
 async def test_default_traffic_never_sees_two_edits_of_a_fact(path: Path) -> None:
     method = Steered()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         await service.change_set(CreateSet("news"))
         await service.change_set(CreateSet("sports"))
         await post(service, "capital", "news")
@@ -98,7 +99,7 @@ async def test_default_traffic_never_sees_two_edits_of_a_fact(path: Path) -> Non
 
 
 async def test_a_frozen_set_takes_and_gives_no_edit(path: Path) -> None:
-    async with running(path, Steered()) as service:
+    async with leading(path, Steered()) as service:
         await service.change_set(CreateSet("news"))
         edit = await post(service, "capital", "news")
         assert (await service.change_set(FreezeSet("news", True))).frozen
@@ -116,7 +117,7 @@ async def test_a_frozen_set_takes_and_gives_no_edit(path: Path) -> None:
 
 async def test_a_deleted_set_takes_its_edits_with_it(path: Path) -> None:
     method = Steered()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         await service.change_set(CreateSet("news"))
         edits = [await post(service, fact, "news") for fact in ("capital", "river")]
         other = await post(service, "flag", None)
@@ -135,13 +136,13 @@ async def test_a_deleted_set_takes_its_edits_with_it(path: Path) -> None:
             await post(service, "capital", "news")
         await service.change_set(CreateSet("news"))
         assert method.seen["news"] == []
-    async with running(path, again := Steered()):
+    async with leading(path, again := Steered()):
         assert again.seen == {"base": [], "news": [], "default": [other.id]}
 
 
 async def test_what_the_engine_refuses_changes_nothing(path: Path) -> None:
     method = Steered()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         await service.change_set(CreateSet("news"))
         edit = await post(service, "capital", "news")
         before = dict(method.seen)
@@ -153,12 +154,12 @@ async def test_what_the_engine_refuses_changes_nothing(path: Path) -> None:
         assert not service.edit_set("news").active
         assert service.get(edit.id).status is Status.ACTIVE
         assert method.seen == before
-    async with running(path, again := Steered()):
+    async with leading(path, again := Steered()):
         assert again.seen == before
 
 
 async def test_what_belongs_to_one_is_not_shown_to_all(path: Path) -> None:
-    async with running(path, Steered()) as service:
+    async with leading(path, Steered()) as service:
         await service.change_set(CreateSet("private", owner="acme"))
         with pytest.raises(ConflictingState) as refused:
             await service.change_set(ActivateSet("private", True))
@@ -168,7 +169,7 @@ async def test_what_belongs_to_one_is_not_shown_to_all(path: Path) -> None:
 
 
 async def test_bad_sets_and_splits_are_refused(path: Path) -> None:
-    async with running(path, Steered()) as service:
+    async with leading(path, Steered()) as service:
         for name in ("", "base", "default", "a/b", "@", "-a", "a" * 65, "é"):
             with pytest.raises(InvalidEditSet):
                 await service.change_set(CreateSet(name))

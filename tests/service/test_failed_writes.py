@@ -3,8 +3,8 @@ of the ledger serves it too."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
+from tests.leading import leading
 from tests.service.steered import Steered, request
 from vllm_edit.domain.edit import UNFINISHED, EditRequest, Status
 from vllm_edit.domain.errors import ConflictingState, EditError, StoreError, SwapFailed
@@ -22,8 +23,6 @@ from vllm_edit.ledger import Ledger, Log
 from vllm_edit.service import service as service_module
 from vllm_edit.service.commands import ActivateSet, CreateSet, DeleteSet, FreezeSet, SetCommand
 from vllm_edit.service.service import EditService
-from vllm_edit.service.validation import EditValidator
-from vllm_edit.settings import Settings
 
 SET = "news"
 
@@ -49,20 +48,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     event.listen(Engine, "connect", unsynchronised)
     yield
     event.remove(Engine, "connect", unsynchronised)
-
-
-@asynccontextmanager
-async def running(path: Path, methods: Sequence[Steered]) -> AsyncIterator[EditService]:
-    names = frozenset(name for method in methods for name in method.names)
-    ledger = Ledger(path)
-    assert ledger.try_to_lead("")
-    service = EditService(ledger, methods, EditValidator(Settings(), names, ()))
-    await service.start()
-    await service.lead()
-    try:
-        yield service
-    finally:
-        await service.stop()
 
 
 class Changes:
@@ -188,7 +173,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def changed(path: Path, fault: Any, writes: range) -> int:
     """Make all changes with a fault in some writes; returns how many writes there were."""
     methods = Steered(), Remembering()
-    async with running(path, methods) as service:
+    async with leading(path, *methods) as service:
         with fault(writes) as made:
 
             def compare() -> None:
@@ -203,7 +188,7 @@ async def changed(path: Path, fault: Any, writes: range) -> int:
         assert served(methods) == recorded(path, methods), writes
         found = served(methods), [(edit.id, edit.status) for edit in service.edits()]
     replayed = Steered(), Remembering()
-    async with running(path, replayed) as service:
+    async with leading(path, *replayed) as service:
         assert (served(replayed), [(e.id, e.status) for e in service.edits()]) == found, writes
     return number
 
@@ -227,7 +212,7 @@ async def test_some_writes_may_fail(path: Path, fault: Any, number: int) -> None
 
 async def test_an_edit_that_cannot_be_recorded_as_active_is_not_served(path: Path) -> None:
     method = Steered()
-    async with running(path, [method]) as service:
+    async with leading(path, method) as service:
         with readonly(range(4, 5)):
             (edit,) = await service.submit([request("capital")], wait=True)
         assert edit.status is Status.FAILED
@@ -247,7 +232,7 @@ async def test_a_failed_edit_that_is_still_served_can_be_taken_back(path: Path) 
             self.broken = bool(change.coming)
 
     method = Stuck()
-    async with running(path, [method]) as service:
+    async with leading(path, method) as service:
         with readonly(range(4, 5)):
             (edit,) = await service.submit([request("capital")], wait=True)
         assert (edit.status, method.effective) == (Status.FAILED, [edit.id])
@@ -263,7 +248,7 @@ async def test_what_could_not_be_finished_is_finished_when_the_store_can_be_writ
     path: Path,
 ) -> None:
     method = Steered()
-    async with running(path, [method]) as service:
+    async with leading(path, method) as service:
         with readonly(range(3, 1000)):
             (edit,) = await service.submit([request("capital")], wait=True)
             assert edit.status in UNFINISHED

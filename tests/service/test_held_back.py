@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.steered import Steered, request, running
+from tests.leading import leading
+from tests.service.steered import Steered, request
 from vllm_edit.domain.edit import Edit, Status
 from vllm_edit.domain.errors import EditError, StoreError
 from vllm_edit.domain.method import MethodChange
@@ -28,7 +29,7 @@ class Poisoned(Steered):
 
 
 async def three_edits(path: Path) -> list[Edit]:
-    async with running(path, Steered()) as service:
+    async with leading(path, Steered()) as service:
         return await service.submit([request(fact) for fact in FACTS], wait=True)
 
 
@@ -40,7 +41,7 @@ def statuses(service: EditService) -> list[str]:
 async def test_a_weight_edit_that_cannot_be_applied_waits(path: Path, error: Exception) -> None:
     first, bad, last = await three_edits(path)
     method = Poisoned({bad.id}, error)
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         assert statuses(service) == ["active", "waiting", "active"]
         failure = service.get(bad.id).failure
         assert failure is not None
@@ -50,14 +51,14 @@ async def test_a_weight_edit_that_cannot_be_applied_waits(path: Path, error: Exc
         (more,) = await service.submit([request("anthem")], wait=True)
         assert method.effective == [first.id, last.id, more.id]
         assert service.get(bad.id).status is Status.WAITING
-    async with running(path, Steered()) as service:
+    async with leading(path, Steered()) as service:
         assert statuses(service) == ["active"] * 4
 
 
 async def test_it_can_be_taken_back_and_replaced(path: Path) -> None:
     first, bad, last = await three_edits(path)
     method = Poisoned({bad.id, last.id}, EditError("No."))
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         taken = await service.roll_back(bad.id)
         assert taken.status is Status.ROLLED_BACK
         method.bad = set()
@@ -70,7 +71,7 @@ async def test_named_edits_alone_are_held_back(path: Path) -> None:
     first, bad, last = await three_edits(path)
     method = Steered()
     method.unreachable = {bad.id}
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         assert statuses(service) == ["active", "waiting", "active"]
         assert method.effective == [first.id, last.id]
 
@@ -82,14 +83,14 @@ class MemoryLike(Steered):
 
 
 async def test_a_memory_edit_that_cannot_be_applied_fails(path: Path) -> None:
-    async with running(path, MemoryLike()) as service:
+    async with leading(path, MemoryLike()) as service:
         (first,) = await service.submit([request("capital")], wait=True)
         (bad,) = await service.submit([request("capital", "Z")], wait=True)
         (good,) = await service.submit([request("river")], wait=True)
         assert statuses(service) == ["superseded", "active", "active"]
     method = MemoryLike()
     method.unreachable = {bad.id}
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         assert statuses(service) == ["active", "failed", "active"]
         assert service.get(bad.id).failure is not None
         assert sorted(method.effective) == sorted([first.id, good.id])
@@ -98,10 +99,10 @@ async def test_a_memory_edit_that_cannot_be_applied_fails(path: Path) -> None:
 
 
 async def test_what_is_no_edit_s_fault_stops_the_start(path: Path) -> None:
-    async with running(path, MemoryLike()) as service:
+    async with leading(path, MemoryLike()) as service:
         edits = await service.submit([request("capital"), request("river")], wait=True)
     for error, queued in ((EditError("No encoder."), False), (StoreError("No disk."), True)):
         method = Poisoned({edit.id for edit in edits}, error, queued)
         with pytest.raises(type(error)):
-            async with running(path, method):
+            async with leading(path, method):
                 pass

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.service.steered import Steered, request, running
+from tests.leading import leading
+from tests.service.steered import Steered, request
 from vllm_edit.domain.edit import Status
 from vllm_edit.domain.errors import QueueFull, RateLimited
 from vllm_edit.security.rate_limit import BURST_SECONDS, RateLimiter
@@ -84,7 +85,7 @@ def test_clients_that_are_long_gone_are_forgotten() -> None:
 async def test_a_full_queue_takes_no_more_and_records_nothing(path: Path) -> None:
     method = Steered()
     method.may_compute.clear()
-    async with running(path, method, max_queue=3) as service:
+    async with leading(path, method, max_queue=3) as service:
         some = [request(fact) for fact in ("capital", "river", "anthem")]
         waiting = asyncio.create_task(service.submit(some, wait=True))
         await method.computing.wait()
@@ -103,6 +104,6 @@ async def test_a_full_queue_takes_no_more_and_records_nothing(path: Path) -> Non
 async def test_edits_that_do_not_queue_are_taken_while_it_is_full(path: Path) -> None:
     method = Steered()
     method.queued = False
-    async with running(path, method, max_queue=0) as service:
+    async with leading(path, method, max_queue=0) as service:
         (edit,) = await service.submit([request("capital")], wait=True)
         assert edit.status is Status.ACTIVE

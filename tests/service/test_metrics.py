@@ -4,7 +4,8 @@ from pathlib import Path
 
 from prometheus_client import REGISTRY
 
-from tests.service.steered import Steered, request, running
+from tests.leading import leading
+from tests.service.steered import Steered, request
 from vllm_edit.domain.edit import Status
 
 
@@ -19,7 +20,7 @@ def statuses() -> dict[str, float | None]:
 
 async def test_figures_follow_the_edits(tmp_path: Path) -> None:
     method = Steered()
-    async with running(tmp_path / "ledger", method) as service:
+    async with leading(tmp_path / "ledger", method) as service:
         assert statuses() == {}
         method.may_compute.clear()
         edits = await service.submit([request("a"), request("b")], wait=False)
@@ -33,6 +34,6 @@ async def test_figures_follow_the_edits(tmp_path: Path) -> None:
         assert statuses() == {"active": 3}
         assert value("revision_served") == service.served_revision
         await service.roll_back(edits[0].id)
-    async with running(tmp_path / "ledger", Steered()) as service:
+    async with leading(tmp_path / "ledger", Steered()) as service:
         assert statuses() == {"active": 2, "rolled_back": 1}
         assert value("revision_recorded") == value("revision_served") == service.revision

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.steered import Steered, request, running
+from tests.leading import leading
+from tests.service.steered import Steered, request
 from vllm_edit.domain.edit import EditRequest, Status
 from vllm_edit.domain.errors import ConflictingState, InvalidEdit, SwapFailed
 from vllm_edit.domain.method import MethodChange
@@ -14,7 +15,7 @@ REQUEST = request("capital")
 
 async def test_what_is_served_has_the_revision_of_the_latest_change(path: Path) -> None:
     method = Steered()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         (edit,) = await service.submit([REQUEST], wait=True)
         assert edit.status is Status.ACTIVE
         assert method.effective == [edit.id]
@@ -29,7 +30,7 @@ async def test_what_is_served_has_the_revision_of_the_latest_change(path: Path) 
 async def test_an_edit_taken_back_while_it_is_computed_never_takes_effect(path: Path) -> None:
     method = Steered()
     method.may_compute.clear()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         (edit,) = await service.submit([REQUEST], wait=False)
         await method.computing.wait()
         await service.roll_back(edit.id)
@@ -41,7 +42,7 @@ async def test_an_edit_taken_back_while_it_is_computed_never_takes_effect(path: 
 
 async def test_an_edit_is_taken_back_while_another_is_computed(path: Path) -> None:
     method = Steered()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         first, second = await service.submit([REQUEST, request("river")], wait=True)
         method.may_compute.clear()
         method.computing.clear()
@@ -57,7 +58,7 @@ async def test_an_edit_is_taken_back_while_another_is_computed(path: Path) -> No
 
 async def test_a_failed_swap_fails_the_edit_with_its_reason(path: Path) -> None:
     method = Steered()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         method.broken = True
         (edit,) = await service.submit([REQUEST], wait=True)
         assert edit.status is Status.FAILED
@@ -70,7 +71,7 @@ async def test_a_failed_swap_fails_the_edit_with_its_reason(path: Path) -> None:
 
 async def test_a_rollback_that_the_engine_refuses_leaves_the_edit_active(path: Path) -> None:
     method = Steered()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         (edit,) = await service.submit([REQUEST], wait=True)
         method.broken = True
         with pytest.raises(SwapFailed):
@@ -81,7 +82,7 @@ async def test_a_rollback_that_the_engine_refuses_leaves_the_edit_active(path: P
 
 async def test_a_start_restores_active_edits_and_finishes_unfinished_ones(path: Path) -> None:
     method = Steered()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         (active,) = await service.submit([REQUEST], wait=True)
         (gone,) = await service.submit([request("river")], wait=True)
         await service.roll_back(gone.id)
@@ -90,13 +91,13 @@ async def test_a_start_restores_active_edits_and_finishes_unfinished_ones(path: 
         (unfinished,) = await service.submit([request("colour")], wait=False)
         await method.computing.wait()
     again = Steered()
-    async with running(path, again) as service:
+    async with leading(path, again) as service:
         assert again.effective == [active.id, unfinished.id]
         assert service.get(unfinished.id).status is Status.ACTIVE
 
 
 async def test_a_bad_request_among_good_ones_records_nothing(path: Path) -> None:
-    async with running(path, Steered()) as service:
+    async with leading(path, Steered()) as service:
         bad = EditRequest("single", "The capital of X is", "Q", "Y")
         with pytest.raises(InvalidEdit):
             await service.submit([REQUEST, bad], wait=False)
@@ -120,7 +121,7 @@ async def test_an_unforeseen_error_fails_its_edit_and_the_next_one_has_its_turn(
                 raise ZeroDivisionError
 
     method = Ill()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         (first,) = await service.submit([REQUEST], wait=True)
         assert first.failure is not None
         assert first.failure.code == "internal_error"

@@ -12,7 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.service.steered import Steered, request, running
+from tests.leading import leading
+from tests.service.steered import Steered, request
 from vllm_edit.domain.edit import EditRequest, Status
 from vllm_edit.domain.errors import ConflictingState, SwapFailed
 
@@ -104,7 +105,7 @@ class ServiceMachine(RuleBasedStateMachine):
         self.method = Steered()
         self._stack = AsyncExitStack()
         path = Path(self.folder.name) / "ledger.sqlite3"
-        self.service = await self._stack.enter_async_context(running(path, self.method))
+        self.service = await self._stack.enter_async_context(leading(path, self.method))
 
     def _alive(self, fact: str) -> list[Posted]:
         return [edit for edit in self.posted if edit.fact == fact and not edit.ended]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.steered import Steered, request, running
+from tests.leading import leading
+from tests.service.steered import Steered, request
 from vllm_edit.domain.edit import Status
 from vllm_edit.domain.errors import SwapFailed
 from vllm_edit.service.service import EditService
@@ -28,7 +29,7 @@ def states(service: EditService) -> list[tuple[Status, str | None]]:
 
 async def test_a_later_edit_supersedes_in_one_step_and_gives_its_place_back(path: Path) -> None:
     method = Steered()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         first, second = await post(service, "A", "B")
         (other,) = await service.submit([request("river")], wait=True)
         assert states(service)[:2] == [(Status.SUPERSEDED, second), (Status.ACTIVE, None)]
@@ -43,7 +44,7 @@ async def test_a_later_edit_supersedes_in_one_step_and_gives_its_place_back(path
 
 async def test_taking_back_a_superseded_edit_changes_nothing_served(path: Path) -> None:
     method = Steered()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         first, second, third = await post(service, "A", "B", "C")
         revision = service.served_revision
         await service.roll_back(second)
@@ -61,7 +62,7 @@ async def test_taking_back_a_superseded_edit_changes_nothing_served(path: Path) 
 
 async def test_each_edit_gives_its_place_back_to_the_one_before(path: Path) -> None:
     method = Steered()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         ids = await post(service, "A", "B", "C")
         for now in reversed(range(3)):
             assert method.effective == [ids[now]]
@@ -72,7 +73,7 @@ async def test_each_edit_gives_its_place_back_to_the_one_before(path: Path) -> N
 async def test_of_several_edits_of_a_fact_in_one_list_the_last_is_in_effect(path: Path) -> None:
     method = Steered()
     method.queued = False
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         (zeroth,) = await post(service, "Z")
         first, second = await service.submit([FIRST, SECOND], wait=True)
         assert method.effective == [second.id]
@@ -91,7 +92,7 @@ async def test_a_refused_swap_leaves_the_earlier_edit_and_every_state_as_it_was(
     path: Path,
 ) -> None:
     method = Steered()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         first, second = await post(service, "A", "B")
         method.broken = True
         (failed,) = await service.submit([THIRD], wait=True)
@@ -108,7 +109,7 @@ async def test_a_refused_swap_leaves_the_earlier_edit_and_every_state_as_it_was(
 async def test_a_later_edit_follows_whatever_is_in_effect_when_it_is_ready(path: Path) -> None:
     """While the third is computed the second is taken back, so it is the first that leaves."""
     method = Steered()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         first, second = await post(service, "A", "B")
         method.may_compute.clear()
         method.computing.clear()
@@ -126,11 +127,11 @@ async def test_a_later_edit_follows_whatever_is_in_effect_when_it_is_ready(path:
 
 
 async def test_a_start_restores_who_superseded_whom(path: Path) -> None:
-    async with running(path, Steered()) as service:
+    async with leading(path, Steered()) as service:
         first, second = await post(service, "A", "B")
         before = states(service)
     method = Steered()
-    async with running(path, method) as service:
+    async with leading(path, method) as service:
         assert states(service) == before
         assert method.effective == [second]
         (third,) = await post(service, "C")

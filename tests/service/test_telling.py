@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from tests.service.steered import Steered, running
+from tests.leading import leading
+from tests.service.steered import Steered
 from vllm_edit.domain.edit import Edit, EditRequest, Status
 from vllm_edit.domain.errors import NotTold, Unavailable, VariantUnavailable
 from vllm_edit.domain.own_answers import OwnAnswer, OwnAnswers
@@ -89,7 +90,7 @@ def answers_of(edit: Edit) -> Sequence[OwnAnswer | None]:
 async def test_an_active_edit_shows_what_the_server_answers(
     path: Path, method: Steered, model: Model, teller: Teller
 ) -> None:
-    async with running(path, method, teller=teller) as service:
+    async with leading(path, method, teller=teller) as service:
         (edit,) = await service.submit([request("A")], wait=True)
         bare, chat = OwnAnswer(" Y.", begins=True), OwnAnswer("A is Y.", begins=True)
         assert edit.told == OwnAnswers("default", method.revisions[-1], bare, chat)
@@ -99,7 +100,7 @@ async def test_an_active_edit_shows_what_the_server_answers(
         assert [*dict.fromkeys(model.room)] == [target, target + len("A is")]
         model.asked.clear()
     again = Steered()
-    async with running(path, again, teller=Teller(Model(again), len)) as service:
+    async with leading(path, again, teller=Teller(Model(again), len)) as service:
         assert service.edits() == [edit]
         assert service.told(edit.id) == edit.told
     assert model.asked == []
@@ -109,7 +110,7 @@ async def test_an_edit_that_is_not_told_is_taken_back(
     path: Path, method: Steered, model: Model, teller: Teller
 ) -> None:
     model.wrong["A is"] = " Yonder."
-    async with running(path, method, teller=teller) as service:
+    async with leading(path, method, teller=teller) as service:
         (before,) = await service.submit([request("A", "Yonder")], wait=True)
         (edit,) = await service.submit([request("A")], wait=True)
         assert edit.status is Status.FAILED
@@ -131,7 +132,7 @@ async def test_an_edit_that_is_kept_stays_with_a_warning(
 ) -> None:
     model.wrong["A is"] = " no."
     count = not_told()
-    async with running(path, method, teller=teller) as service:
+    async with leading(path, method, teller=teller) as service:
         (edit,) = await service.submit([request("A", keep=True)], wait=True)
         assert (edit.status, edit.request.keep) == (Status.ACTIVE, True)
         assert not_told() == count + 1
@@ -147,7 +148,7 @@ async def test_of_a_batch_those_that_are_told_stay(
 ) -> None:
     model.wrong["B is"] = " no."
     posted = [request(name, method="batch") for name in "ABC"]
-    async with running(path, method, teller=teller) as service:
+    async with leading(path, method, teller=teller) as service:
         a, b, c = await service.submit(posted, wait=True)
         assert [edit.status for edit in (a, b, c)] == ["active", "failed", "active"]
         assert method.effective == [a.id, c.id]
@@ -160,7 +161,7 @@ async def test_of_single_edits_in_one_swap_each_is_tried_alone(
 ) -> None:
     """One is told once the edit that spoils it, itself not told, is gone."""
     model.wrong["A is"], model.spoilt["A is"] = " no.", "B is"
-    async with running(path, method, teller=teller) as service:
+    async with leading(path, method, teller=teller) as service:
         a, b = await service.submit([request("A"), request("B")], wait=True)
         assert (a.status, b.status) == (Status.FAILED, Status.ACTIVE)
         assert method.effective == [b.id]
@@ -170,7 +171,7 @@ async def test_what_cannot_be_asked_in_time_is_not_told(
     path: Path, method: Steered, model: Model, teller: Teller
 ) -> None:
     model.silent.add("A is")
-    async with running(path, method, teller=teller) as service:
+    async with leading(path, method, teller=teller) as service:
         (edit,) = await service.submit([request("A")], wait=True)
         assert edit.failure is not None
         assert edit.failure.code == "not_told"
@@ -181,7 +182,7 @@ async def test_a_variant_that_nobody_can_ask_is_asked_in_default_traffic(
     path: Path, method: Steered, model: Model, teller: Teller
 ) -> None:
     model.hidden.add("news")
-    async with running(path, method, teller=teller) as service:
+    async with leading(path, method, teller=teller) as service:
         await service.change_set(CreateSet("news"))
         (edit,) = await service.submit([request("A", edit_set="news")], wait=True)
         assert edit.told == OwnAnswers("news", method.revisions[-1], refused="Not here.")
@@ -195,7 +196,7 @@ async def test_a_variant_that_nobody_can_ask_is_asked_in_default_traffic(
 async def test_a_set_with_an_edit_that_default_traffic_is_not_told_is_not_active(
     path: Path, method: Steered, model: Model, teller: Teller
 ) -> None:
-    async with running(path, method, teller=teller) as service:
+    async with leading(path, method, teller=teller) as service:
         await service.change_set(CreateSet("news"))
         (edit,) = await service.submit([request("A", edit_set="news")], wait=True)
         assert edit.told is not None
@@ -217,7 +218,7 @@ async def test_a_later_edit_of_the_subject_has_the_earlier_one_asked_again(
 ) -> None:
     model.spoilt["B is"] = "A is"
     count = not_told()
-    async with running(path, method, teller=teller) as service:
+    async with leading(path, method, teller=teller) as service:
         (a,) = await service.submit([request("A")], wait=True)
         (b,) = await service.submit([request("B")], wait=True)
         await settled(lambda: service.get(a.id).told != a.told)
@@ -241,7 +242,7 @@ async def test_a_later_edit_of_the_subject_has_the_earlier_one_asked_again(
 async def test_the_same_answer_is_not_recorded_again(
     path: Path, method: Steered, model: Model, teller: Teller
 ) -> None:
-    async with running(path, method, teller=teller) as service:
+    async with leading(path, method, teller=teller) as service:
         (a,) = await service.submit([request("A")], wait=True)
         (b,) = await service.submit([request("B")], wait=True)
         await settled(lambda: service.told(a.id) != a.told)
@@ -254,7 +255,7 @@ async def test_the_same_answer_is_not_recorded_again(
 async def test_at_most_so_many_are_asked_again_the_latest_first(
     path: Path, method: Steered, model: Model, teller: Teller
 ) -> None:
-    async with running(path, method, teller=teller, told_again=2) as service:
+    async with leading(path, method, teller=teller, told_again=2) as service:
         edits = await service.submit([request(name) for name in "ABCD"], wait=True)
         model.asked.clear()
         (last,) = await service.submit([request("E")], wait=True)
@@ -273,7 +274,7 @@ async def test_of_many_memory_edits_the_first_are_asked_at_once_and_the_others_l
     method.queued = False
     names = [f"S{number}" for number in range(MOST_AT_ONCE + 2)]
     model.wrong["S0 is"] = model.wrong[f"{names[-1]} is"] = " no."
-    async with running(path, method, teller=teller, told_again=0) as service:
+    async with leading(path, method, teller=teller, told_again=0) as service:
         edits = await service.submit([request(name) for name in names], wait=False)
         assert edits[0].status is Status.FAILED
         assert {edit.status for edit in edits[1:]} == {Status.ACTIVE}
@@ -287,11 +288,11 @@ async def test_of_many_memory_edits_the_first_are_asked_at_once_and_the_others_l
 
 async def test_edits_of_an_older_store_are_asked_when_the_server_starts(path: Path) -> None:
     first = Steered()
-    async with running(path, first) as service:
+    async with leading(path, first) as service:
         (edit,) = await service.submit([request("A")], wait=True)
         assert edit.told is None
     again = Steered()
-    async with running(path, again, teller=Teller(Model(again), len)) as service:
+    async with leading(path, again, teller=Teller(Model(again), len)) as service:
         await settled(lambda: service.get(edit.id).told is not None)
         told = service.told(edit.id)
         assert told is not None
@@ -301,7 +302,7 @@ async def test_edits_of_an_older_store_are_asked_when_the_server_starts(path: Pa
 async def test_the_edits_of_a_deleted_set_are_not_asked_again(
     path: Path, method: Steered, model: Model, teller: Teller
 ) -> None:
-    async with running(path, method, teller=teller) as service:
+    async with leading(path, method, teller=teller) as service:
         await service.change_set(CreateSet("news"))
         posted = [request("A", edit_set="news"), request("B")]
         _, b = await service.submit(posted, wait=True)
@@ -314,7 +315,7 @@ async def test_the_edits_of_a_deleted_set_are_not_asked_again(
 
 async def test_what_is_computed_again_at_a_start_waits_unless_it_is_told(path: Path) -> None:
     first = Steered()
-    async with running(path, first, teller=Teller(Model(first), len)) as service:
+    async with leading(path, first, teller=Teller(Model(first), len)) as service:
         good, bad, free = await service.submit(
             [request("A"), request("B"), request("C", keep=True)], wait=True
         )
@@ -323,7 +324,7 @@ async def test_what_is_computed_again_at_a_start_waits_unless_it_is_told(path: P
     again.renewed = [good.id, bad.id, free.id]
     model = Model(again)
     model.wrong = {"B is": " nothing.", "C is": " nothing."}
-    async with running(path, again, teller=Teller(model, len)) as service:
+    async with leading(path, again, teller=Teller(model, len)) as service:
         assert again.effective == [good.id, free.id]
         assert [edit.status for edit in service.edits()] == [
             Status.ACTIVE,

@@ -82,7 +82,7 @@ def test_unchanged_compares_the_first_sentence() -> None:
         ("", None),
     ],
 )
-def test_a_told_answer_may_run_on(generated: str, goes_on: float | None) -> None:
+def test_an_answer_with_the_target_may_run_on(generated: str, goes_on: float | None) -> None:
     assert runs_on(generated, ["Paris"]) == goes_on
 
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests import one_weight
+from tests.leading import leading
 from tests.weights.test_governor import Engine
 from vllm_edit.domain.edit import EditRequest, Proposal, Status, Step
 from vllm_edit.domain.errors import Unavailable
@@ -19,8 +20,6 @@ from vllm_edit.editor.client import EditorClient, EditorOptions
 from vllm_edit.engine.checkpoint import find_weights
 from vllm_edit.ledger import Ledger
 from vllm_edit.service.service import EditService
-from vllm_edit.service.validation import EditValidator
-from vllm_edit.settings import Settings
 from vllm_edit.weights.delta_store import DeltaKey, DeltaStore
 from vllm_edit.weights.method import WeightMethod
 
@@ -58,16 +57,8 @@ async def serving(store: Path, model: Path) -> AsyncIterator[EditService]:
         scratch=scratch,
         missing=missing,
     )
-    guard = EditValidator(Settings(), method.names, ())
-    ledger = Ledger(store / "ledger.sqlite3")
-    assert ledger.try_to_lead("")
-    service = EditService(ledger, [method], guard)
-    try:
-        await service.start()
-        await service.lead()
+    async with leading(store / "ledger.sqlite3", method) as service:
         yield service
-    finally:
-        await service.stop()
 
 
 def change_base(model: Path) -> None:

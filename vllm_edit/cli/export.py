@@ -79,17 +79,14 @@ def active_deltas(store: Store, scratch: Path) -> list[Path]:
     Raises:
         StoreError: this is not an edit store, it cannot be read, or a file is missing.
     """
-    from vllm_edit.domain.edit import Status
     from vllm_edit.ledger import deltas_of
     from vllm_edit.ledger.snapshot import reading
-    from vllm_edit.weights.method import WeightMethod, group_by_delta
+    from vllm_edit.weights.method import active_delta_keys
 
     with reading(store) as ledger:
-        edits = [edit for edit in ledger.edits() if edit.status is Status.ACTIVE]
-        groups = group_by_delta(edit for edit in edits if edit.request.method in WeightMethod.names)
         shared = deltas_of(ledger.log)
         folder = scratch if shared else Path(store) / "deltas"
-        paths = [folder / key.file_name for key in groups]
+        paths = [folder / key.file_name for key in active_delta_keys(ledger.edits())]
         for path in paths:
             if shared and not shared.get(path.name, path):
                 raise StoreError(

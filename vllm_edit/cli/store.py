@@ -84,11 +84,10 @@ def check(options: argparse.Namespace) -> None:
 
 
 def _faulty_deltas(edits: Sequence[Edit], folder: Path) -> Iterator[str]:
-    from vllm_edit.weights.method import WeightMethod, group_by_delta
+    from vllm_edit.weights.method import active_delta_keys
     from weight_patchers import Delta, PatcherError
 
-    active = [e for e in edits if e.status is Status.ACTIVE]
-    for key in group_by_delta(e for e in active if e.request.method in WeightMethod.names):
+    for key in active_delta_keys(edits):
         try:
             Delta.load(folder / key.file_name)
         except PatcherError as error:

@@ -196,7 +196,7 @@ class EditLifecycle:
         await self._fail_held_back(edits)
         for method in self._methods:
             await method.tidy([e for e in edits if e.request.method in method.names])
-            await self._require_told(method)
+            await self._hold_back_untold(method)
         self.telling.ask_latest_unasked(edits)
         return self.jobs([edit for edit in edits if edit.status in UNFINISHED])
 
@@ -220,7 +220,7 @@ class EditLifecycle:
         await self.apply_ledger()
         await self._fail_held_back(self._not_ended())
 
-    async def _require_told(self, method: Method) -> None:
+    async def _hold_back_untold(self, method: Method) -> None:
         """Hold edits back that were computed again and that the server does not tell now."""
         renewed = [self._ledger.get(edit_id) for edit_id in method.take_renewed()]
         for group in group_by(renewed, self._ledger.variants_of):

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
-from vllm_edit.domain.edit import UNFINISHED, Edit, EditRequest
+from vllm_edit.domain.edit import UNFINISHED, Edit, EditRequest, Status
 from vllm_edit.domain.errors import ComputeFailed, InvalidEdit, TargetNotReached, Unavailable
 from vllm_edit.domain.method import EditsByVariant, MethodChange
 from vllm_edit.editor.client import EditorClient
@@ -287,6 +287,12 @@ def group_by_delta(edits: Iterable[Edit]) -> Groups:
     for edit in sorted(edits, key=lambda edit: edit.proposed):
         groups.setdefault(delta_group(edit), []).append(edit)
     return {DeltaKey(name, tuple(e.id for e in group)): group for name, group in groups.items()}
+
+
+def active_delta_keys(edits: Iterable[Edit]) -> list[DeltaKey]:
+    """The deltas of the weight edits among these that are active, the oldest first."""
+    active = (edit for edit in edits if edit.status is Status.ACTIVE)
+    return [*group_by_delta(edit for edit in active if edit.request.method in WeightMethod.names)]
 
 
 def _trains_live_set(edit: Edit) -> bool:
