@@ -77,8 +77,8 @@ def batching(subject: MeasuredModel, count: int, rounds: int) -> dict[str, Any]:
         "seconds": seconds,
         "speed_up": {name: median / medians["together"] for name, median in medians.items()},
         "relative_difference": max(
-            float((change.dense() - other.changes[name].dense()).norm() / change.dense().norm())
-            for name, change in one.changes.items()
+            float((change.dense() - other.matrices[name].dense()).norm() / change.dense().norm())
+            for name, change in one.matrices.items()
         ),
     }
 

@@ -4,7 +4,7 @@ Computing a delta is apart from applying it: nothing here keeps a change in the 
 given. Needs PyTorch, Transformers, safetensors and PyYAML only.
 """
 
-from weight_patchers.delta import Delta, Dense, LowRank, ParameterChange
+from weight_patchers.delta import Change, Delta, Dense, LowRank, Neurons, ParameterChange
 from weight_patchers.edit import Edit
 from weight_patchers.errors import PatcherError
 from weight_patchers.fingerprint import fingerprint
@@ -14,11 +14,13 @@ from weight_patchers.values.contexts import Context
 
 __all__ = [
     "METHODS",
+    "Change",
     "Context",
     "Delta",
     "Dense",
     "Edit",
     "LowRank",
+    "Neurons",
     "ParameterChange",
     "Patcher",
     "PatcherError",

@@ -5,14 +5,14 @@ all come from this sum, so they are equal.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import torch
 from torch import Tensor
 
-from weight_patchers.delta import Delta, Dense, ParameterChange
+from weight_patchers.delta import Delta, Dense, Neurons, ParameterChange
 from weight_patchers.errors import WrongBase
 
 
@@ -41,7 +41,7 @@ class DeltaSum:
                 "another model: take that one back"
             )
         if len(summands) > 1:
-            summands.sort(key=DeltaSum._content)
+            summands.sort(key=lambda s: _content((s.left, s.right, s.dense)))
         dense = [summand.dense for summand in summands if summand.dense is not None]
         return cls(
             torch.cat([summand.left for summand in summands], dim=1),
@@ -86,27 +86,57 @@ class DeltaSum:
         # Rounding may leave a square below zero.
         return ((u.T @ u) * (v.T @ v)).sum().clamp_min(0).sqrt()
 
-    def _content(self) -> bytes:
-        """A digest of all values; sorting by it gives an order that depends on nothing else."""
-        digest = hashlib.sha256()
-        for part in (self.left, self.right, self.dense):
-            if part is not None:
-                digest.update(part.contiguous().numpy().data)
-        return digest.digest()
-
 
 def sum_deltas(deltas: Sequence[Delta]) -> dict[str, DeltaSum]:
-    """The sum for every parameter that a delta changes. Raises WrongBase as `DeltaSum.of`."""
+    """The sum for every parameter that a delta changes. Raises WrongBase as `DeltaSum.of`.
+
+    Extra units change no parameter: see `join_neurons`.
+    """
     return {name: DeltaSum.of(changes) for name, changes in changes_of(deltas).items()}
+
+
+def join_neurons(deltas: Sequence[Delta]) -> dict[str, Neurons]:
+    """All extra units of each MLP side by side, by module, in an order that their values give.
+
+    Where some have a bias, those without one get 0. Raises WrongBase when units of one MLP are of
+    different widths or forms.
+    """
+    parts: dict[str, list[Neurons]] = {}
+    for delta in deltas:
+        for name, neurons in delta.neurons.items():
+            parts.setdefault(name, []).append(neurons)
+    return {name: _joined(name, neurons) for name, neurons in parts.items()}
 
 
 def changes_of(deltas: Sequence[Delta]) -> Mapping[str, Sequence[ParameterChange]]:
     """All changes of each parameter that a delta changes."""
     changes: dict[str, list[ParameterChange]] = {}
     for delta in deltas:
-        for name, change in delta.changes.items():
+        for name, change in delta.matrices.items():
             changes.setdefault(name, []).append(change)
     return changes
+
+
+def _joined(name: str, parts: Sequence[Neurons]) -> Neurons:
+    if len({(neurons.width, neurons.gated) for neurons in parts}) > 1:
+        raise WrongBase(
+            f"deltas add units of different widths or forms to {name}, so one of them was computed "
+            "for another model: take that one back"
+        )
+    if any(neurons.b is not None for neurons in parts):
+        parts = [replace(n, b=torch.zeros(n.count) if n.b is None else n.b) for n in parts]
+    tensors = [neurons.parts() for neurons in parts]
+    tensors.sort(key=lambda each: _content(each.values()))
+    return Neurons(**{part: torch.cat([each[part] for each in tensors], -1) for part in tensors[0]})
+
+
+def _content(parts: Iterable[Tensor | None]) -> bytes:
+    """A digest of all values; sorting by it gives an order that depends on nothing else."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if part is not None:
+            digest.update(part.contiguous().numpy().data)
+    return digest.digest()
 
 
 def _summand(change: ParameterChange) -> DeltaSum:

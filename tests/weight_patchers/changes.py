@@ -2,7 +2,7 @@
 
 import torch
 
-from weight_patchers import Delta, Dense, LowRank, ParameterChange
+from weight_patchers import Change, Delta, Dense, LowRank, ParameterChange
 
 ROWS, COLUMNS = 3, 5
 
@@ -17,5 +17,5 @@ def random_change(seed: int, rank: int, transposed: bool) -> ParameterChange:
     return LowRank(u, torch.randn(d_in, rank, generator=generator), transposed)
 
 
-def delta(change: ParameterChange, name: str = "w") -> Delta:
+def delta(change: Change, name: str = "w") -> Delta:
     return Delta("any", "ft-l", {}, {name: change}, ())

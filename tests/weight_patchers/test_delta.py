@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from weight_patchers import Delta, Dense, Edit, LowRank
+from weight_patchers import Change, Delta, Dense, Edit, LowRank, Neurons
 from weight_patchers.delta_file import checksum
 from weight_patchers.errors import CorruptDelta, WrongBase
 
 NAME = "model.layers.1.mlp.down_proj.weight"
 FULL = "model.layers.2.mlp.down_proj.weight"
+MLP = "model.layers.2.mlp"
 PARTS = {f"{NAME}::u", f"{NAME}::v", f"{NAME}::keys", f"{FULL}::update"}
+UNITS = {f"{MLP}::g", f"{MLP}::u", f"{MLP}::v"}
 
 
 def _delta() -> Delta:
@@ -30,6 +32,9 @@ def _delta() -> Delta:
             FULL: Dense(update),
             "transformer.h.0.mlp.c_proj.weight": LowRank(*_ones(), True),
             "transformer.h.1.mlp.c_proj.weight": Dense(torch.ones(3, 2), transposed=True),
+            MLP: Neurons(g=torch.ones(4, 2), u=torch.ones(4, 2), v=torch.ones(4, 2)),
+            "transformer.h.2.mlp": Neurons(k=torch.ones(4, 1), b=torch.ones(1), v=torch.ones(4, 1)),
+            "transformer.h.3.mlp": Neurons(k=torch.ones(4, 1), v=torch.ones(4, 1)),
         },
         edits=(Edit("Ännä was born in", "Ännä", "Oslo"),),
         diagnostics={"relative_norm": 0.25},
@@ -50,13 +55,20 @@ def _assert_same(found: Delta, expected: Delta) -> None:
     assert found.changes.keys() == expected.changes.keys()
     for name, change in expected.changes.items():
         other = found.changes[name]
-        assert type(other) is type(change)
-        assert other.transposed == change.transposed
-        assert other.shape == change.shape == tuple(change.dense().shape)
+        _assert_same_form(other, change)
+        assert other.parts().keys() == change.parts().keys()
         for part, tensor in change.parts().items():
             assert torch.equal(other.parts()[part], tensor)
     assert found.keys.keys() == expected.keys.keys()
     assert all(torch.equal(found.keys[name], keys) for name, keys in expected.keys.items())
+
+
+def _assert_same_form(found: Change, expected: Change) -> None:
+    assert type(found) is type(expected)
+    if isinstance(expected, Neurons) or isinstance(found, Neurons):
+        return
+    assert found.transposed == expected.transposed
+    assert found.shape == expected.shape == tuple(expected.dense().shape)
 
 
 def _header(path: Path) -> dict[str, object]:
@@ -118,7 +130,7 @@ def test_no_changed_byte_goes_unnoticed(
     _assert_same(loaded, _delta())
 
 
-@pytest.mark.parametrize("part", sorted(PARTS))
+@pytest.mark.parametrize("part", sorted(PARTS | UNITS))
 def test_a_changed_number_of_any_part_is_noticed(tmp_path: Path, part: str) -> None:
     path = tmp_path / "delta.safetensors"
     _delta().save(path)
@@ -135,7 +147,7 @@ def _rewrite(path: Path, tensors: dict[str, torch.Tensor], header: dict[str, obj
     _write(path, tensors, header | {"checksum": checksum(header, tensors)})
 
 
-@pytest.mark.parametrize("part", sorted(PARTS))
+@pytest.mark.parametrize("part", sorted(PARTS | UNITS))
 @pytest.mark.parametrize(
     "value",
     [
@@ -163,10 +175,16 @@ Change = Callable[[dict[str, torch.Tensor]], object]
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda t: t.pop(f"{NAME}::v"), "needs u and v, or update"),
-        (lambda t: t.pop(f"{NAME}::u"), "needs u and v, or update"),
-        (lambda t: (t.pop(f"{NAME}::u"), t.pop(f"{NAME}::v")), "needs u and v, or update"),
-        (lambda t: t.update({f"{NAME}::update": torch.ones(4, 5)}), "needs u and v, or update"),
+        (lambda t: t.pop(f"{NAME}::v"), "needs u and v, or update; for extra"),
+        (lambda t: t.pop(f"{NAME}::u"), "needs u and v, or update; for extra"),
+        (
+            lambda t: (t.pop(f"{NAME}::u"), t.pop(f"{NAME}::v")),
+            "needs u and v, or update; for extra",
+        ),
+        (
+            lambda t: t.update({f"{NAME}::update": torch.ones(4, 5)}),
+            "needs u and v, or update; for extra",
+        ),
         (lambda t: t.update({f"{NAME}::w": torch.ones(4, 2)}), "::w' is no part"),
         (lambda t: t.update({"u": torch.ones(4, 2)}), "'u' is no part"),
         (lambda t: t.update({"::u": torch.ones(4, 2)}), "'::u' is no part"),
@@ -174,6 +192,10 @@ Change = Callable[[dict[str, torch.Tensor]], object]
         (lambda t: t.update({f"{NAME}::keys": torch.ones(4, 1)}), r"needs \(5, 1\)"),
         (lambda t: t.update({f"{NAME}::keys": torch.ones(5, 0)}), r"needs \(5, 1\)"),
         (lambda t: t.update({"other::keys": torch.ones(5, 1)}), "other has the parts"),
+        (lambda t: t.pop(f"{MLP}::v"), "k and v, with or without b, or g, u and v"),
+        (lambda t: t.update({f"{MLP}::k": torch.ones(4, 2)}), r"parts \['g', 'k', 'u', 'v'\]"),
+        (lambda t: t.update({f"{MLP}::u": torch.ones(4, 3)}), r"u of extra units has shape \(4, 3"),
+        (lambda t: t.update({f"{MLP}::keys": torch.ones(4, 1)}), "no change of it"),
     ],
 )
 def test_parts_that_make_no_delta_are_refused(tmp_path: Path, change: Change, reason: str) -> None:
@@ -265,6 +287,39 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
 def test_factors_that_do_not_fit_are_refused(u: torch.Tensor, v: torch.Tensor) -> None:
     with pytest.raises(CorruptDelta):
         LowRank(u, v)
+
+
+ONES = torch.ones(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("parts", "complaint"),
+    [
+        ({"v": ONES}, "need k and v, with or without b, or g, u and v"),
+        ({"v": ONES, "g": ONES}, "need"),
+        ({"v": ONES, "g": ONES, "u": ONES, "b": torch.ones(2)}, "need"),
+        ({"v": ONES, "k": torch.ones(3, 1)}, r"k of extra units has shape \(3, 1\), but v has"),
+        ({"v": ONES, "k": ONES, "b": torch.ones(3)}, r"b of extra units has shape \(3,\)"),
+        ({"v": ONES, "k": ONES, "b": torch.ones(2, 1)}, "is no vector"),
+        ({"v": ONES, "k": ONES * torch.nan}, "not finite"),
+        ({"v": ONES, "k": ONES, "b": torch.full((2,), torch.inf)}, "not finite"),
+        ({"v": ONES.double(), "k": ONES.double()}, "not finite float32"),
+    ],
+)
+def test_parts_that_make_no_extra_units_are_refused(
+    parts: dict[str, torch.Tensor], complaint: str
+) -> None:
+    with pytest.raises(CorruptDelta, match=complaint):
+        Neurons(**parts)
+
+
+def test_a_delta_tells_its_matrices_from_its_extra_units() -> None:
+    delta = _delta()
+    assert delta.neurons.keys() == {MLP, "transformer.h.2.mlp", "transformer.h.3.mlp"}
+    assert delta.matrices.keys() == delta.changes.keys() - delta.neurons.keys()
+    gated, plain = delta.neurons[MLP], delta.neurons["transformer.h.2.mlp"]
+    assert (gated.gated, gated.count, gated.width) == (True, 2, 4)
+    assert (plain.gated, plain.count, plain.width) == (False, 1, 4)
 
 
 @pytest.mark.parametrize(
