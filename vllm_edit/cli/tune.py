@@ -11,8 +11,8 @@ from vllm_edit.cli.shared_arguments import add_device, add_model
 from vllm_edit.cli.tune_ike import FILE, IKE, made_up_facts, tune_ike
 
 if TYPE_CHECKING:
+    from weight_patchers.common_fact import CommonFact
     from weight_patchers.statistics.texts import Source
-    from weight_patchers.tuning.common_fact import CommonFact
     from weight_patchers.tuning.trial import Trial
 
 FACTWORLD = "factworld"
@@ -186,7 +186,7 @@ def _tune(options: argparse.Namespace) -> None:
 
 
 def _facts(where: str | None, bundled: bool) -> "tuple[CommonFact, ...]":
-    from weight_patchers.tuning.common_fact import read_facts, shipped_facts
+    from weight_patchers.common_fact import read_facts, shipped_facts
 
     if where == FACTWORLD or (where is None and bundled):
         return _factworld_facts()
@@ -195,7 +195,7 @@ def _facts(where: str | None, bundled: bool) -> "tuple[CommonFact, ...]":
 
 def _factworld_facts() -> "tuple[CommonFact, ...]":
     from vllm_edit.factworld.wordings import BY_NAME, SUBJECT
-    from weight_patchers.tuning.common_fact import BLANK, CommonFact
+    from weight_patchers.common_fact import BLANK, CommonFact
 
     wordings = {
         name: tuple(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from retriever.ike.form_search import FormScore, TriedFact
-    from weight_patchers.tuning.common_fact import CommonFact
+    from weight_patchers.common_fact import CommonFact
 
 IKE = "ike"
 FILE = "prompt-form.yaml"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from weight_patchers.common_fact import CommonFact
 from weight_patchers.edit import Edit
 from weight_patchers.errors import InvalidEdit
 from weight_patchers.tuning.asking import ROWS, answers
-from weight_patchers.tuning.common_fact import CommonFact
 from weight_patchers.wording import begins_with
 
 _ANSWER_TOKENS = 8

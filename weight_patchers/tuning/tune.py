@@ -7,13 +7,13 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from weight_patchers import statistics
+from weight_patchers.common_fact import CommonFact
 from weight_patchers.errors import InvalidEdit, UnusableStatistics
 from weight_patchers.methods import METHODS
 from weight_patchers.model.layers import projection
 from weight_patchers.statistics import Statistics
 from weight_patchers.statistics.texts import Source, from_files
 from weight_patchers.tuning.cases import Case, draw_cases, told_facts
-from weight_patchers.tuning.common_fact import CommonFact
 from weight_patchers.tuning.journal import Journal, digest
 from weight_patchers.tuning.judging import Judge
 from weight_patchers.tuning.search import FEWEST, Clock, Found, search

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from weight_patchers.common_fact import CommonFact
 from weight_patchers.tuning.asking import padded, padding
-from weight_patchers.tuning.common_fact import CommonFact
 
 _ROWS, _LENGTH, _TOP_K = 32, 96, 50
 

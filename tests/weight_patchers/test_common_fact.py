@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-import weight_patchers.tuning
+import weight_patchers
+from weight_patchers.common_fact import CommonFact, read_facts, shipped_facts
 from weight_patchers.errors import InvalidEdit, UnreadableText
-from weight_patchers.tuning.common_fact import CommonFact, read_facts, shipped_facts
 
-FILES = sorted((Path(weight_patchers.tuning.__file__).parent / "facts").glob("*.yaml"))
+FILES = sorted((Path(weight_patchers.__file__).parent / "facts").glob("*.yaml"))
 
 
 def test_a_few_thousand_facts_of_many_relations_are_shipped() -> None:

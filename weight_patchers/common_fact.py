@@ -43,8 +43,8 @@ class CommonFact:
 
 @cache
 def shipped_facts() -> tuple[CommonFact, ...]:
-    """The facts in `weight_patchers/tuning/facts`, in the order of the files."""
-    folder = files("weight_patchers.tuning") / "facts"
+    """The facts in `weight_patchers/facts`, in the order of the files."""
+    folder = files("weight_patchers") / "facts"
     entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
     return tuple(
         fact
