@@ -1,5 +1,6 @@
 """Single edits of the local target: made side by side, and answered by rounded weights."""
 
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,11 @@ from vllm_edit import factworld
 from vllm_edit.editor.workbench import Options, Workbench
 from vllm_edit.evaluation.local_target import WeightEditApplier
 from vllm_edit.evaluation.sample import draw
+from weight_patchers import Edit
+from weight_patchers.hyperparameters import find
+from weight_patchers.memit import MemitHparams
+from weight_patchers.values.hparams import ValueHparams
+from weight_patchers.values.shared_values import SharedValues
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +78,28 @@ def test_answers_come_from_weights_rounded_as_a_server_rounds_them(
             assert torch.equal(answering.get_parameter(name), weight.to(torch.bfloat16))
     for name, base in workbench.load().pristine.items():
         assert torch.equal(answering.get_parameter(name), base.to(torch.bfloat16))
+
+
+def test_a_method_uses_the_values_that_another_found_and_counts_their_time(
+    workbench: Workbench, tmp_path: Path
+) -> None:
+    (record,) = draw("factworld", 1, 0).records
+    edits = [Edit(r.prompt, r.subject, r.target_new) for r in record.rewrites]
+    config = workbench.load().model.config
+    shared = asdict(find(MemitHparams, "memit", config))
+    likewise = {key: shared[key] for key in ("layers", *(f.name for f in fields(ValueHparams)))}
+    sharing = Workbench(workbench.options, SharedValues())
+    expected, found = (
+        [
+            bench.compute(method, edits, likewise, {}, [], tmp_path / "delta.safetensors")
+            for method in ("memit", "emmet", "pmet")
+        ]
+        for bench in (workbench, sharing)
+    )
+    for alone, together in zip(expected, found, strict=True):
+        for name, change in alone.changes.items():
+            assert torch.equal(change.dense(), together.changes[name].dense())
+    # PMET seeks its values elsewhere.
+    assert sharing.shared is not None
+    assert len(sharing.shared._groups) == 2
+    assert workbench.saved == 0.0 < sharing.saved

@@ -1,6 +1,7 @@
 """Computes deltas, and keeps what makes the next one fast."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from weight_patchers.hyperparameters import find, override
 from weight_patchers.methods import METHODS
 from weight_patchers.values.contexts import Context, sample_contexts
 from weight_patchers.values.hparams import ValueHparams
+from weight_patchers.values.shared_values import SharedValues
 from weight_patchers.values.workload import ValueCache
 
 
@@ -44,14 +46,21 @@ class Workbench:
     """Computes deltas for one base model, loaded at first use, in float32.
 
     Between calls the model holds the base and deltas of the last call; every use of it begins
-    with making it hold what is wanted.
+    with making it hold what is wanted. With `shared`, values on the base alone are kept for all
+    calls, of every method; without, those of the last call.
     """
 
     options: Options
+    shared: SharedValues | None = None
     _loaded: Loaded | None = None
     _statistics: dict[tuple[int, ...], Statistics] = field(default_factory=dict)
     _contexts: dict[tuple[Any, ...], tuple[Context, ...]] = field(default_factory=dict)
     _values: tuple[object, ValueCache] = field(default_factory=lambda: (None, {}))
+
+    @property
+    def saved(self) -> float:
+        """Seconds that shared values saved so far."""
+        return 0.0 if self.shared is None else self.shared.saved
 
     def prepare(self, methods: Mapping[str, Mapping[str, Any]]) -> str:
         """Load everything that the methods need, with these hyperparameters of each.
@@ -88,16 +97,17 @@ class Workbench:
         below = [Delta.load(path) for path in live]
         under = [] if METHODS[method].live_set else below
         loaded.apply(under)
-        delta = METHODS[method].compute(
-            loaded.model,
-            loaded.tokenizer,
-            edits,
-            hparams,
-            known,
-            contexts=contexts,
-            live=under,
-            **self._values_of(method, hparams, live),
-        )
+        with self._values_of(method, hparams, edits, live) as values:
+            delta = METHODS[method].compute(
+                loaded.model,
+                loaded.tokenizer,
+                edits,
+                hparams,
+                known,
+                contexts=contexts,
+                live=under,
+                **values,
+            )
         verdict = loaded.judge([*below, delta], limits)
         delta = replace(delta, diagnostics={**delta.diagnostics, GOVERNOR: verdict.diagnostics()})
         delta.save(output)
@@ -116,7 +126,10 @@ class Workbench:
         if make is None:
             raise InvalidEdit(f"{method} makes no edits side by side.", code="unknown_method")
         loaded.apply([])
-        return make(loaded.model, loaded.tokenizer, edits, hparams, known, contexts=contexts)
+        with self._values_of(method, hparams, edits, []) as values:
+            return make(
+                loaded.model, loaded.tokenizer, edits, hparams, known, contexts=contexts, **values
+            )
 
     def admit(self, delta: Path) -> None:
         """Have the model hold the base and this delta, unless the governor refuses it."""
@@ -130,15 +143,20 @@ class Workbench:
         self.load().apply([Delta.load(path) for path in live])
 
     def _values_of(
-        self, method: str, hparams: Hyperparameters, live: Sequence[Path]
-    ) -> Mapping[str, Any]:
-        """A batch comes again without an edit that failed, or in another edit set."""
+        self, method: str, hparams: Any, edits: Sequence[Edit], live: Sequence[Path]
+    ) -> AbstractContextManager[dict[str, Any]]:
+        """Arguments of one `compute`, with the values that it may use again.
+
+        A batch comes again without an edit that failed, or in another edit set.
+        """
         if not METHODS[method].values:
-            return {}
+            return nullcontext({})
+        if self.shared is not None and not live:
+            return self.shared.arguments((hparams.value_conditions, hparams.layers), edits)
         conditions = method, hparams, tuple(live)
         if self._values[0] != conditions:
             self._values = conditions, {}
-        return {"value_cache": self._values[1]}
+        return nullcontext({"value_cache": self._values[1]})
 
     def load(self) -> Loaded:
         """The model, loaded at first use; raises Unavailable or PatcherError."""

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from retriever import InvalidFactError, Retriever
@@ -24,6 +24,7 @@ from vllm_edit.memory.build import make_retriever
 from vllm_edit.settings import Settings
 from vllm_edit.store import Store
 from weight_patchers import METHODS, Edit, PatcherError
+from weight_patchers.values.shared_values import SharedValues
 
 IKE = "ike"
 
@@ -37,6 +38,7 @@ class LocalTarget:
 
     Edits are computed in float32. Questions are answered in `dtype`, by weights rounded to it as a
     server rounds them. `settings` are those of a server; statistics are kept in its folder.
+    Values that one method found serve the others, and their time counts for each.
     """
 
     model: Path
@@ -44,6 +46,7 @@ class LocalTarget:
     settings: Settings
     dtype: str = "float32"
     max_tokens: int = MAX_TOKENS
+    _values: SharedValues = field(default_factory=SharedValues)
 
     @property
     def name(self) -> str:
@@ -62,7 +65,7 @@ class LocalTarget:
         with tempfile.TemporaryDirectory(prefix="vllm-edit-evaluate-") as folder:
             text = Path(self.settings.statistics_text) if self.settings.statistics_text else None
             options = Options(self.model, self.settings.folder / "statistics", text, self.device)
-            workbench = Workbench(options)
+            workbench = Workbench(options, self._values)
             applier, in_front = self._applier(method, workbench, Path(folder))
             loaded = workbench.load()
             model = LocalModel(
@@ -136,14 +139,14 @@ class WeightEditApplier:
         self._expected = [rewrites[0] for rewrites in singles if each and len(rewrites) == 1]
 
     def apply(self, rewrites: Sequence[RequestedRewrite]) -> AppliedEdits:
-        start = time.perf_counter()
+        start = self._clock()
         live, edits = self._live, [_edit(rewrite) for rewrite in rewrites]
         if METHODS[self._method].live_set:
             live, edits = [], [*self._edits, *edits]
         try:
             if not self._live and len(rewrites) == 1 and rewrites[0] in self._expected:
                 output, seconds = self._side_by_side(rewrites[0])
-                start = time.perf_counter() - seconds
+                start = self._clock() - seconds
                 self._workbench.admit(output)
             else:
                 output = self._next_file()
@@ -151,12 +154,12 @@ class WeightEditApplier:
         except PatcherError as error:
             # Restore the deltas that were live before.
             self._workbench.serve(self._live)
-            seconds = time.perf_counter() - start
+            seconds = self._clock() - start
             return AppliedEdits(
                 seconds, len(rewrites), tuple(f"{r.prompt!r}: {error}" for r in rewrites)
             )
         self._edits, self._live = edits, [*live, output]
-        return AppliedEdits(time.perf_counter() - start, len(rewrites), ())
+        return AppliedEdits(self._clock() - start, len(rewrites), ())
 
     @contextmanager
     def clean_state(self) -> Iterator[None]:
@@ -174,7 +177,7 @@ class WeightEditApplier:
         if rewrite not in self._made:
             at = self._expected.index(rewrite)
             group = [r for r in self._expected[at : at + _TOGETHER] if r not in self._made]
-            start = time.perf_counter()
+            start = self._clock()
             try:
                 outputs = self._compute_each(group)
             except PatcherError:
@@ -182,7 +185,7 @@ class WeightEditApplier:
                     raise
                 group = [rewrite]
                 outputs = self._compute_each(group)
-            seconds = (time.perf_counter() - start) / len(group)
+            seconds = (self._clock() - start) / len(group)
             self._made |= {r: (output, seconds) for r, output in zip(group, outputs, strict=True)}
         return self._made.pop(rewrite)
 
@@ -192,6 +195,10 @@ class WeightEditApplier:
         for delta, output in zip(deltas, outputs, strict=True):
             delta.save(output)
         return outputs
+
+    def _clock(self) -> float:
+        """Seconds, as if no value had been known."""
+        return time.perf_counter() + self._workbench.saved
 
     def _next_file(self) -> Path:
         return self._folder / f"{next(self._names)}.safetensors"

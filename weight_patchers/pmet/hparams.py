@@ -16,3 +16,7 @@ class PmetHparams(MemitHparams):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require(self.attention_pace > 0, "attention_pace", "above 0")
+
+    @property
+    def value_conditions(self) -> tuple[object, ...]:
+        return (*super().value_conditions, self.attention_pace)

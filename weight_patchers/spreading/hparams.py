@@ -1,6 +1,6 @@
 """Hyperparameters of the methods that spread edits over several layers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from weight_patchers.values.hparams import ValueHparams
 
@@ -49,3 +49,11 @@ class SpreadHparams(ValueHparams):
     def covariance(self) -> bool:
         """Whether the key statistics of the layers are needed."""
         return True
+
+    @property
+    def value_conditions(self) -> tuple[object, ...]:
+        """What a value depends on beside the model, the contexts and the layers.
+
+        Methods for which it is equal find the same values.
+        """
+        return tuple(getattr(self, field.name) for field in fields(ValueHparams))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -19,13 +20,11 @@ from weight_patchers.tuning.judging import Judge, Scores
 from weight_patchers.tuning.space import Settings
 from weight_patchers.values.contexts import Context, sample_contexts
 from weight_patchers.values.hparams import ValueHparams
-from weight_patchers.values.workload import ValueCache, plan_workload
+from weight_patchers.values.shared_values import SharedValues
+from weight_patchers.values.workload import plan_workload
 
 SINGLE, BATCH = "single", "batch"
 """The ways edits are made: each alone on the base, or all at once."""
-
-# What values do not depend on: it only says how they are written.
-_WRITING = frozenset({"covariance_weight", "ridge", "null_share", "null_threshold", "keys"})
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Bench:
     statistics: Statistics
     journal: Journal
     _contexts: dict[tuple[Any, ...], tuple[Context, ...]] = field(default_factory=dict)
-    _values: dict[str, "_Values"] = field(default_factory=dict)
+    _values: SharedValues = field(default_factory=SharedValues)
 
     def tried(
         self, method: str, settings: Settings, cases: Sequence[Case], regimes: Sequence[str]
@@ -91,16 +90,12 @@ class Bench:
         self, method: Patcher, settings: Settings, cases: Sequence[Case], regime: str
     ) -> tuple[list[tuple[Delta, Sequence[Case]]], float]:
         """The deltas, each with its cases, and the seconds that all take without shared values."""
-        start = time.monotonic()
+        start, saved = time.monotonic(), self._values.saved
         hparams = build(method.hparams, settings)
         edits = [case.edit for case in cases]
-        options: dict[str, Any] = {"contexts": self._contexts_of(hparams)}
-        values = _Values()
-        if method.values:
-            values = self._values_of(method, hparams, settings, edits[0])
-            options |= {"value_cache": values.begin(edits), "progress": values.progress}
-        arguments = (self.judge.model, self.judge.tokenizer)
-        try:
+        with self._shared(method, hparams, edits) as shared:
+            arguments = (self.judge.model, self.judge.tokenizer)
+            options = {"contexts": self._contexts_of(hparams), **shared}
             if regime == BATCH:
                 delta = method.compute(*arguments, edits, hparams, self.statistics, **options)
                 groups = [(delta, cases)]
@@ -117,18 +112,18 @@ class Bench:
                     )
                     for case in cases
                 ]
-        finally:
-            saved = values.end()
-        return groups, time.monotonic() - start + saved
+        return groups, time.monotonic() - start + self._values.saved - saved
 
-    def _values_of(
-        self, method: Patcher, hparams: Any, settings: Settings, edit: Edit
-    ) -> "_Values":
-        rest = {k: v for k, v in settings.items() if k not in _WRITING}
-        if self._arrive_unchanged(hparams, edit):
-            # Then they are optimised at the last layer, whichever others are written.
-            rest["layers"] = rest["layers"][-1:]
-        return self._values.setdefault(digest([method.name, rest]), _Values())
+    def _shared(
+        self, method: Patcher, hparams: Any, edits: Sequence[Edit]
+    ) -> AbstractContextManager[dict[str, Any]]:
+        if not method.values:
+            return nullcontext({})
+        # Where they arrive unchanged they are sought at the last layer, whichever others are
+        # written.
+        last = self._arrive_unchanged(hparams, edits[0])
+        layers = hparams.layers[-1:] if last else hparams.layers
+        return self._values.arguments((hparams.value_conditions, layers), edits)
 
     def _arrive_unchanged(self, hparams: Any, edit: Edit) -> bool:
         """Whether values reach the residual stream unchanged from all layers that are written."""
@@ -146,33 +141,3 @@ class Bench:
         if key not in self._contexts:
             self._contexts[key] = sample_contexts(self.judge.model, self.judge.tokenizer, hparams)
         return self._contexts[key]
-
-
-@dataclass(eq=False)
-class _Values:
-    """Values of the same settings, and the seconds that one of them takes."""
-
-    cache: ValueCache = field(default_factory=dict)
-    each: float = 0.0
-    _used: ValueCache = field(default_factory=dict)
-    _new: int = 0
-    _known: int = 0
-    _start: float = 0.0
-
-    def begin(self, edits: Sequence[Edit]) -> ValueCache:
-        """A cache for these edits: a method leaves in it only what it used."""
-        self._known = sum((edit,) in self.cache for edit in edits)
-        self._new = len(edits) - self._known
-        self._used = dict(self.cache)
-        self._start = time.monotonic()
-        return self._used
-
-    def progress(self, done: int, of: int) -> None:
-        """Called whenever some values are there."""
-        if done == of and self._new:
-            self.each = (time.monotonic() - self._start) / self._new
-
-    def end(self) -> float:
-        """Keep the values; gives the seconds that those saved which were there before."""
-        self.cache.update(self._used)
-        return self._known * self.each
