@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Hashable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from vllm_edit.domain.edit import (
@@ -27,11 +25,10 @@ from vllm_edit.domain.errors import (
     ProbesFailed,
     StoreError,
 )
-from vllm_edit.domain.method import EditsByVariant, Method, MethodChange, changes_between
+from vllm_edit.domain.method import Method, MethodChange
 from vllm_edit.domain.own_answers import OwnAnswers
 from vllm_edit.domain.probe import Scores
 from vllm_edit.domain.traffic_split import TrafficSplit
-from vllm_edit.domain.variant import BASE, DEFAULT
 from vllm_edit.engine.progress import Progress
 from vllm_edit.ledger import EDIT, Ledger
 from vllm_edit.probes.gate import Baseline, ProbeGate
@@ -42,7 +39,7 @@ from vllm_edit.service.fact_conflicts import FactConflicts
 from vllm_edit.service.held_back import HeldBack
 from vllm_edit.service.jobs import group_by, reasons_of, retries
 from vllm_edit.service.judging import Judging
-from vllm_edit.service.metrics import ASTRAY
+from vllm_edit.service.settling import Settling
 from vllm_edit.service.supersession import Supersession
 from vllm_edit.service.telling import MOST_AT_ONCE, Telling
 
@@ -56,9 +53,9 @@ class EditLifecycle:
     result no longer fits what is in effect by then, it is computed again. Edits are asked and
     judged under the lock, so that nothing else changes meanwhile.
 
-    Whatever fails in a change, what is served afterwards is what the ledger says. Where even that
-    cannot be had, ``astray`` says why. After each such failure ``unsettled`` is set: the owner of
-    this lifecycle then calls `mend` until that succeeds. Lives on one event loop.
+    Whatever fails in a change, what is served afterwards is what the ledger says: see `Settling`.
+    The owner of this lifecycle calls `mend` when that is unsettled, until it succeeds. Lives on one
+    event loop.
     """
 
     def __init__(
@@ -77,9 +74,10 @@ class EditLifecycle:
         self.judging = Judging(ledger, gate)
         self.lock = asyncio.Lock()
         self.progress = Progress()
-        self.unsettled = asyncio.Event()
-        self.astray: EditError | None = None
         self.held_back = HeldBack()
+        self.settling = Settling(
+            ledger, self._methods, self.held_back, self.progress, self._take_in_unseen
+        )
 
     def _reset_indexes(self) -> None:
         self.conflicts = FactConflicts(self._ledger, self._fact_of)
@@ -102,69 +100,12 @@ class EditLifecycle:
         async with self.lock:
             revision = self._ledger.revision
             try:
-                await self._serve_ledger(revision, hold_back=True)
+                await self.settling.serve(revision, hold_back=True)
             except EditError as error:
-                self._note_astray(error)
+                self.settling.note(error)
                 raise
-            self._note_astray(None)
+            self.settling.note(None)
             self.progress.advance(revision)
-
-    async def _serve_ledger(
-        self, revision: int, pause_mode: str | None = None, hold_back: bool = False
-    ) -> None:
-        """Make every difference between what is in effect and what the ledger says go away.
-
-        Edits that are held back stay so; with ``hold_back`` those that cannot be applied are, too.
-        """
-        edits = self._not_ended()
-        self._require_methods(edits)
-        for method in self._methods:
-            target = self.held_back.without(self._active_by_variant(method, edits))
-            for difference in changes_between(method.edits_by_variant, target):
-                change = replace(difference, pause_mode=pause_mode)
-                if hold_back:
-                    await self.held_back.apply(method, change, revision)
-                else:
-                    await method.apply(change, await method.compute(change), revision)
-            for variant in method.edits_by_variant.keys() - target.keys():
-                await method.drop(variant)
-
-    @asynccontextmanager
-    async def changing(self, pause_mode: str | None = None) -> AsyncIterator[None]:
-        """Around the writes and the effects of a change; the caller holds the lock.
-
-        After an error in it, whatever it is, what is served is made what the ledger says.
-        """
-        try:
-            yield
-        except AnsweredBadly:
-            raise  # it is raised when the change has been undone
-        except Exception as error:
-            self.unsettled.set()
-            self._note_astray(InternalError.of(error))
-            await self._settle(pause_mode)
-            raise
-
-    async def _settle(self, pause_mode: str | None = None) -> None:
-        """Serve what the ledger says; if that cannot be had, `astray` says why."""
-        # What is served is known to be right under this revision: it was before the change.
-        revision = self.progress.revision
-        error: EditError | None = None
-        try:
-            await self._take_in_unseen()
-        except EditError as unread:
-            error = unread
-        try:
-            await self._serve_ledger(revision, pause_mode)
-        except EditError as refused:
-            error = refused
-        self._note_astray(error)
-        if error is not None:
-            logger.error("What is served may not be what is recorded: %s", error.message)
-
-    def _note_astray(self, error: EditError | None) -> None:
-        self.astray = error
-        ASTRAY.set(error is not None)
 
     async def _take_in_unseen(self) -> None:
         """Take in events that an append recorded though it failed."""
@@ -178,10 +119,10 @@ class EditLifecycle:
         Raises EditError if it cannot be served yet; `unsettled` is still set then.
         """
         async with self.lock:
-            await self._settle()
-            if self.astray is not None:
-                raise self.astray
-            self.unsettled.clear()
+            await self.settling.settle()
+            if self.settling.astray is not None:
+                raise self.settling.astray
+            self.settling.unsettled.clear()
             return [edit for edit in self._not_ended() if edit.status in UNFINISHED]
 
     async def resume(self) -> list[list[Edit]]:
@@ -243,14 +184,14 @@ class EditLifecycle:
         try:
             edits = await asyncio.to_thread(self._ledger.propose, proposals)
         except StoreError:
-            self.unsettled.set()  # they may have been recorded
+            self.settling.unsettled.set()  # they may have been recorded
             raise
         self._update_indexes(edits)
         return edits
 
     async def record_split(self, split: TrafficSplit | None) -> None:
         """Record how default traffic is split from now on."""
-        async with self.lock, self.changing():
+        async with self.lock, self.settling.changing():
             await asyncio.to_thread(self._ledger.record_split, split)
             self.progress.advance(self._ledger.revision)
 
@@ -291,7 +232,7 @@ class EditLifecycle:
         """Record that the edits which the error names failed, or all; returns the others."""
         reasons = reasons_of(error, job) or dict.fromkeys((e.id for e in job), error.message)
         bad = error if isinstance(error, AnsweredBadly) else AnsweredBadly("")
-        async with self.lock, self.changing():
+        async with self.lock, self.settling.changing():
             unfinished = self._unfinished(job)
             steps = [
                 Step(
@@ -316,14 +257,14 @@ class EditLifecycle:
 
     async def _compute_and_apply(self, job: Sequence[Edit]) -> None:
         method = self._by_name[job[0].request.method]
-        async with self.lock, self.changing():
+        async with self.lock, self.settling.changing():
             job = await self._set_status(self._unfinished(job), Status.COMPUTING)
         while job:
             computed = await method.compute(self._change_adding(job))
             async with self.lock:
                 job = self._unfinished(job)
                 if job and method.ready(self._change_adding(job), computed):
-                    async with self.changing(job[0].request.pause_mode):
+                    async with self.settling.changing(job[0].request.pause_mode):
                         await self._apply(job, computed)
                     return
 
@@ -388,7 +329,7 @@ class EditLifecycle:
         while True:
             edit_id = await self.telling.next()
             try:
-                async with self.lock, self.changing():
+                async with self.lock, self.settling.changing():
                     edit = self._ledger.get(edit_id)
                     if edit_id in self.held_back:
                         continue
@@ -407,11 +348,11 @@ class EditLifecycle:
             EditError: the rest of its batch could not be computed, or the engine refused; the
                 edit is as it was.
         """
-        if self.astray is not None:
+        if self.settling.astray is not None:
             async with self.lock:
-                await self._settle()
-        if self.astray is not None:
-            raise self.astray
+                await self.settling.settle()
+        if self.settling.astray is not None:
+            raise self.settling.astray
         while True:
             edit = self._get_changeable(edit_id)
             method = self._by_name[edit.request.method]
@@ -419,7 +360,7 @@ class EditLifecycle:
             computed = await method.compute(self._change_removing(edit)) if was_active else None
             async with self.lock:
                 edit = self._get_changeable(edit_id)
-                async with self.changing(edit.request.pause_mode):
+                async with self.settling.changing(edit.request.pause_mode):
                     if edit.status is not Status.ACTIVE:
                         return await self._roll_back_inactive(edit)
                     if was_active and method.ready(self._change_removing(edit), computed):
@@ -447,7 +388,7 @@ class EditLifecycle:
         method = self._by_name[edit.request.method]
         *_, rolled_back = await self._record([*earlier, Step(edit.id, Status.ROLLED_BACK)])
         if method.serves(edit.id):
-            await self._serve_ledger(rolled_back.revision, edit.request.pause_mode)
+            await self.settling.serve(rolled_back.revision, edit.request.pause_mode)
         await method.forget([rolled_back])
         return rolled_back
 
@@ -513,26 +454,9 @@ class EditLifecycle:
         now = [self._ledger.get(edit.id) for edit in edits]
         return [edit for edit in now if edit.status in UNFINISHED]
 
-    def _active_by_variant(self, method: Method, edits: Sequence[Edit]) -> EditsByVariant:
-        names = [BASE, *(edit_set.name for edit_set in self._ledger.edit_sets()), DEFAULT]
-        active: dict[str, list[Edit]] = {name: [] for name in names}
-        for edit in edits:
-            if edit.request.method in method.names and edit.status is Status.ACTIVE:
-                for variant in self._ledger.variants_of(edit):
-                    active[variant].append(edit)
-        return active
-
     def _fact_of(self, request: EditRequest) -> Hashable:
         method = self._by_name[request.method]
         return method, method.fact(request)
-
-    def _require_methods(self, edits: Sequence[Edit]) -> None:
-        needed = {edit.request.method for edit in edits}
-        if missing := needed - self._by_name.keys():
-            raise StoreError(
-                f"The edit store holds edits by {', '.join(sorted(missing))}, which this server "
-                "does not offer. Start the version that made them and roll them back there."
-            )
 
     async def _set_status(self, edits: Sequence[Edit], status: Status) -> Sequence[Edit]:
         return await self._record([Step(edit.id, status) for edit in edits])

@@ -48,7 +48,7 @@ class EditSetLifecycle:
                 raise ConflictingState(
                     f"There is an edit set {name!r} already.", code="edit_set_exists"
                 )
-            async with self._edits.changing():
+            async with self._edits.settling.changing():
                 created = await self._edits.record_set(EditSet.new(name, owner, probes))
                 try:
                     for method in self._methods:
@@ -62,7 +62,7 @@ class EditSetLifecycle:
 
     async def freeze(self, name: str, frozen: bool) -> EditSet:
         """Let no edit join or leave the set, or let them again; raises UnknownEditSet."""
-        async with self._edits.lock, self._edits.changing():
+        async with self._edits.lock, self._edits.settling.changing():
             changed = replace(self._ledger.edit_set(name), frozen=frozen)
             after = await self._edits.record_set(changed)
             self._edits.progress.advance(after.revision)
@@ -93,7 +93,7 @@ class EditSetLifecycle:
                 changes = self._changes(name, (DEFAULT,), adding=active)
                 if not _ready(changes, computed):
                     continue
-                async with self._edits.changing():
+                async with self._edits.settling.changing():
                     after = await self._change_default(before, changes, computed, active)
                 self._edits.progress.advance(after.revision)
                 return after
@@ -174,7 +174,7 @@ class EditSetLifecycle:
             changes = self._changes(name, edit_set.variants, adding=False)
             computed = {method: await method.compute(change) for method, change in changes}
             places = self._edits.telling.places(e for e in edits if e.status is Status.ACTIVE)
-            async with self._edits.changing():
+            async with self._edits.settling.changing():
                 after = await self._record_and_end(edit_set, edits, changes, computed)
             self._edits.progress.advance(after.revision)
             for method, change in changes:

@@ -91,12 +91,12 @@ class EditService:
     @property
     def settled(self) -> bool:
         """Whether what is served is known to be what is recorded; after a failure, not at once."""
-        return not self._lifecycle.unsettled.is_set()
+        return not self._lifecycle.settling.unsettled.is_set()
 
     @property
     def astray(self) -> bool:
         """Whether something else may be served than what is recorded."""
-        return self._lifecycle.astray is not None
+        return self._lifecycle.settling.astray is not None
 
     def labels(self, variant: str) -> list[str]:
         """Names of the methods that affect every answer of a variant (weight edits)."""
@@ -389,7 +389,7 @@ class EditService:
         except Exception as error:  # noqa: BLE001 - the jobs behind this one must have their turn
             logger.warning("%s: left as they are.", ", ".join(edit.id for edit in job))
             report_fault("edits", error)
-            self._lifecycle.unsettled.set()
+            self._lifecycle.settling.unsettled.set()
         finally:
             for edit in job:
                 if event := self._finished.pop(edit.id, None):
@@ -399,7 +399,7 @@ class EditService:
     async def _mend(self) -> None:
         """After a failed write or effect, bring everything to where the ledger says it is."""
         while True:
-            await self._lifecycle.unsettled.wait()
+            await self._lifecycle.settling.unsettled.wait()
             await asyncio.sleep(MEND_SECONDS)
             try:
                 unfinished = await self._lifecycle.mend()
