@@ -152,7 +152,7 @@ def access_of(settings: Settings, args: Namespace) -> Access:
             "There is no admin key: every user and program of this machine can change edits. "
             "Set VLLM_EDIT_ADMIN_KEY or --edit-admin-key-file."
         )
-    elif not (access.key or access.named):
+    elif not (access.admin_key or access.named):
         logger.warning(
             "There is no admin key, and the server has tenants or listens beyond this machine: "
             "edits can be read, and every change of them is refused. Set VLLM_EDIT_ADMIN_KEY or "

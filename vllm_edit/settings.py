@@ -17,6 +17,7 @@ from retriever.memprompt.feedback import DEFAULT_LIKENESS
 from retriever.settings import DEFAULT_THRESHOLD
 from vllm_edit.domain.errors import Unavailable
 from vllm_edit.security.hashed_key import HashedKey
+from vllm_edit.security.key_files import Reread
 from vllm_edit.store import Store
 
 
@@ -153,7 +154,7 @@ class Settings(BaseModel):
     """Key required to change edits, or sha256: and its hash; prefer the variable or a file, because
     process listings show arguments."""
     admin_key_file: str = ""
-    """File that holds the admin key."""
+    """File that holds the admin key; read again when it changes."""
     keys: str = ""
     """YAML file of further keys with names, for changing edits or for reading; read again when it
     changes."""
@@ -200,12 +201,12 @@ class Settings(BaseModel):
         """Where the server's files are: the store, or the cache if the store is a database."""
         return Path(self.cache if self.store.shared else self.store)
 
-    def find_admin_key(self) -> HashedKey:
-        """The admin key, given or from its file; raises Unavailable if the file holds none."""
+    def find_admin_key(self) -> HashedKey | Reread[HashedKey]:
+        """The admin key, or its file; raises Unavailable if the file holds none."""
         if self.admin_key and self.admin_key_file:
             raise Unavailable("There are two admin keys: give the key or a file of it, not both.")
         if self.admin_key_file:
-            return HashedKey.from_file(Path(self.admin_key_file))
+            return Reread(Path(self.admin_key_file), HashedKey.from_file)
         return self.admin_key
 
 
@@ -252,14 +253,11 @@ def variable(name: str) -> str:
 
 
 def keep_hash_only(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Replace the admin key, or the name of its file, by the key's hash.
+    """Replace the admin key by its hash, so that processes started from now on cannot see it.
 
-    Processes started from now on cannot see the key. Raises Unavailable for settings that cannot
-    be used.
+    Raises Unavailable for settings that cannot be used.
     """
-    key = Settings.from_environment(environment).find_admin_key()
-    environment.pop(variable("admin_key_file"), None)
-    environment[variable("admin_key")] = str(key)
+    environment[variable("admin_key")] = str(Settings.from_environment(environment).admin_key)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -51,6 +51,22 @@ def test_a_named_key_changes_or_reads(file: Path) -> None:
     assert guarded.sent(OTHER) is None
 
 
+def test_the_admin_key_is_the_one_in_its_file_now(tmp_path: Path) -> None:
+    path = tmp_path / "admin.key"
+    path.write_text("first\n")
+    guarded = Access(Reread(path, HashedKey.from_file), local=True)
+    guarded.check(b"first", None)
+    path.write_text("the second\n")
+    guarded.check(b"the second", None)
+    for empty in (lambda: path.write_text("\n"), path.unlink):
+        empty()
+        # A file without a key never opens a server that had one.
+        guarded.check(b"the second", None)
+        for wrong in (b"first", b"", None):
+            with pytest.raises(Unauthorized):
+                guarded.check(wrong, None)
+
+
 def test_keys_alone_guard_a_server(file: Path) -> None:
     guarded = Access(HashedKey(), True, Reread(file, read_named_keys))
     assert not guarded.open

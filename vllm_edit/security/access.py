@@ -23,15 +23,20 @@ _PROXY_PREFIXES = ("x-forwarded-", "x-original-forwarded-", "x-envoy-")
 
 @dataclass(frozen=True)
 class Access:
-    """``key`` is the server's admin key.
+    """``key`` is the server's admin key, or its file.
 
     ``local`` says that only this machine reaches the server, and that nobody who does is a tenant.
     """
 
-    key: HashedKey
+    key: HashedKey | Reread[HashedKey]
     local: bool
     named: Reread[Sequence[NamedKey]] | None = None
     """Further keys with names."""
+
+    @property
+    def admin_key(self) -> HashedKey:
+        """The admin key as it is now."""
+        return self.key.value if isinstance(self.key, Reread) else self.key
 
     @property
     def open(self) -> bool:
@@ -94,7 +99,8 @@ class Access:
         return found[0] if found else None
 
     def _keys(self) -> list[NamedKey]:
-        own = [NamedKey(ADMINISTRATOR, self.key)] if self.key else []
+        key = self.admin_key
+        own = [NamedKey(ADMINISTRATOR, key)] if key else []
         return own + list(self.named.value if self.named else ())
 
 
