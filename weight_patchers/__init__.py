@@ -4,6 +4,7 @@ Computing a delta is apart from applying it: nothing here keeps a change in the 
 given. Needs PyTorch, Transformers, safetensors and PyYAML only.
 """
 
+from weight_patchers.applied import applied
 from weight_patchers.delta import Change, Delta, Dense, LowRank, Neurons, ParameterChange
 from weight_patchers.edit import Edit
 from weight_patchers.errors import PatcherError
@@ -25,5 +26,6 @@ __all__ = [
     "Patcher",
     "PatcherError",
     "Statistics",
+    "applied",
     "fingerprint",
 ]

@@ -10,10 +10,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from weight_patchers.controls import Controls
-from weight_patchers.delta import Delta, ParameterChange
-from weight_patchers.delta_sum import sum_deltas
+from weight_patchers.delta import Change, Delta
+from weight_patchers.delta_sum import join_neurons, sum_deltas
 from weight_patchers.edit import Edit
 from weight_patchers.model import hooks
+from weight_patchers.model.extra_units import attached
 from weight_patchers.model.layers import Projection, projection
 from weight_patchers.statistics import Statistics
 from weight_patchers.values.contexts import Context, sample_contexts
@@ -66,7 +67,9 @@ class Job:
         """Inside, the model holds the base, up to rounding; afterwards what it held, exactly."""
         total = sum_deltas(self.live)
         weights = {name: self.model.get_parameter(name) for name in total}
-        with hooks.restored(list(weights.values())):
+        # The live units' outputs are taken away again.
+        units = {name: replace(n, v=-n.v) for name, n in join_neurons(self.live).items()}
+        with hooks.restored(list(weights.values())), attached(self.model, units):
             with torch.no_grad():
                 for name, change in total.items():
                     weight = weights[name]
@@ -98,7 +101,7 @@ class Job:
     def delta(
         self,
         method: str,
-        changes: Mapping[str, ParameterChange],
+        changes: Mapping[str, Change],
         diagnostics: Mapping[str, Any],
         keys: Mapping[str, Tensor] | None = None,
     ) -> Delta:

@@ -19,9 +19,9 @@ from weight_patchers.model.layers import layers, require_dense
 
 
 def difference(wanted: Sequence[Delta], merged: Sequence[Delta]) -> list[Delta]:
-    """What to add to the merged deltas to get the wanted ones; dense deltas stay as they are.
+    """What to add to the merged deltas to get the wanted ones; other deltas stay as they are.
 
-    Raises VariantUnavailable where that takes a dense delta, which is no adapter.
+    Raises VariantUnavailable where that takes a dense delta or extra units, which are no adapter.
     """
     missing = [delta for delta in wanted if delta not in merged]
     surplus = [delta for delta in merged if delta not in wanted]
@@ -30,6 +30,11 @@ def difference(wanted: Sequence[Delta], merged: Sequence[Delta]) -> list[Delta]:
             raise VariantUnavailable(
                 f"It differs from the merged weights by a {delta.method} edit, whose dense delta "
                 "fits no adapter. Use a low-rank method such as memit beside edit sets."
+            )
+        if delta.neurons:
+            raise VariantUnavailable(
+                f"It differs from the merged weights by a {delta.method} edit, whose extra units "
+                "fit no adapter. Use a low-rank method such as memit beside edit sets."
             )
     return [*missing, *(_scaled(delta, -1.0) for delta in surplus)]
 

@@ -40,7 +40,7 @@ def to_peft(deltas: Sequence[Delta], base: Path, output: Path, rank: int | None 
     Raises WrongBase for a delta of another base, CorruptDelta for one that does not fit it,
     UnreadableCheckpoint for a folder that is no checkpoint, and CannotExport when there is
     nothing to write, the output is in the way, or the deltas cannot be an adapter: dense ones
-    without `rank`, and those of anything but untied linear maps.
+    without `rank`, extra units, and those of anything but untied linear maps.
     """
     if rank is not None and rank < 1:
         raise CannotExport(f"an adapter cannot have rank {rank}: give 1 or more")
@@ -49,6 +49,11 @@ def to_peft(deltas: Sequence[Delta], base: Path, output: Path, rank: int | None 
 
 def write_adapter(request: Request, output: Path, rank: int | None = None) -> Adapter:
     """As `to_peft`, for deltas that have been checked; raises CannotExport as it does."""
+    if request.neurons:
+        raise CannotExport(
+            f"there are extra inner units of {', '.join(request.neurons)}, and an adapter holds "
+            "changes of matrices only: export a merged checkpoint, or leave these edits out"
+        )
     for name in request.changes:
         _require_linear(request, name)
     fits = {name: _fit(request, name, rank) for name in request.changes}

@@ -35,6 +35,8 @@ def to_checkpoint(deltas: Sequence[Delta], base: Path, output: Path) -> None:
     write, the output is in the way, or a sum is too large for the base's dtype.
     """
     request = Request.of(deltas, base)
+    if request.neurons:
+        raise CannotExport("extra inner units cannot be merged yet: leave these edits out")
     files = _files_by_tensor(base)
     stored = {name: _stored(request, name, files) for name in request.changes}
     if output.resolve().is_relative_to(base.resolve()):

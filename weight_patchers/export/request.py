@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from weight_patchers.delta import Delta, ParameterChange
-from weight_patchers.delta_sum import DeltaSum, changes_of
+from weight_patchers.delta import Delta, Neurons, ParameterChange
+from weight_patchers.delta_sum import DeltaSum, changes_of, join_neurons
 from weight_patchers.errors import CannotExport, CorruptDelta, UnreadableCheckpoint
 from weight_patchers.fingerprint import fingerprint
 
@@ -18,12 +18,13 @@ class Request:
     """Deltas to export, checked to belong to the base and to fit it.
 
     `model` is the base on the meta device, without its weights; `changes` holds every change of
-    each parameter that the deltas touch.
+    each parameter that the deltas touch, and `neurons` all extra units by the name of their MLP.
     """
 
     base: Path
     model: PreTrainedModel
     changes: Mapping[str, Sequence[ParameterChange]]
+    neurons: Mapping[str, Neurons]
 
     @classmethod
     def of(cls, deltas: Sequence[Delta], base: Path) -> "Request":
@@ -47,7 +48,7 @@ class Request:
     @classmethod
     def trusting(cls, deltas: Sequence[Delta], base: Path, model: PreTrainedModel) -> "Request":
         """As `of`, for deltas that were computed for this very base; nothing is checked."""
-        return cls(base, model, changes_of(deltas))
+        return cls(base, model, changes_of(deltas), join_neurons(deltas))
 
     def names(self, parameter: str) -> list[str]:
         """All names of the parameter with that name: more than one where weights are tied."""

@@ -1,16 +1,14 @@
 """Judges deltas by what the edited model answers, compared with the base."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from weight_patchers.applied import applied
 from weight_patchers.delta import Delta
-from weight_patchers.delta_sum import sum_deltas
 from weight_patchers.errors import UnsupportedTokenizer
-from weight_patchers.model import hooks
 from weight_patchers.model.tokenization import target_ids
 from weight_patchers.tuning.asking import answers
 from weight_patchers.tuning.cases import Case
@@ -87,7 +85,7 @@ class Judge:
             prompts = [prompt for case in cases for prompt in self._prompts(case)]
             tokens = max(KEPT_TOKENS, *(self._length(case) for case in cases))
             before = self._answers_of_base(tuple(prompts), tokens)
-            with applied(self.model, delta):
+            with applied(self.model, [delta]):
                 after = answers(self.model, self.tokenizer, prompts, tokens)
             pairs = iter(zip(before, after, strict=True))
             for case in cases:
@@ -138,18 +136,6 @@ class Judge:
         if key not in self._base:
             self._base[key] = answers(self.model, self.tokenizer, prompts, tokens)
         return self._base[key]
-
-
-@contextmanager
-def applied(model: PreTrainedModel, delta: Delta) -> Iterator[None]:
-    """The delta in the model inside; afterwards the model is as it was, bit for bit."""
-    changes = sum_deltas([delta])
-    weights = {name: model.get_parameter(name) for name in changes}
-    with hooks.restored(list(weights.values())):
-        with torch.no_grad():
-            for name, change in changes.items():
-                weights[name].copy_(change.added_to(weights[name]))
-        yield
 
 
 def front(values: Sequence[Sequence[float]]) -> list[bool]:
