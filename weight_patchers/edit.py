@@ -10,13 +10,15 @@ from weight_patchers.errors import ConflictingEdits, InvalidEdit
 class Edit:
     """After `prompt`, which contains `subject` literally, the edited model says `target_new`.
 
-    Surrounding blanks of the target carry no meaning and are dropped.
-    Raises InvalidEdit when a field is blank or the subject is not part of the prompt.
+    `ground_truth` is its answer before, if that is known. Surrounding blanks of the answers carry
+    no meaning and are dropped. Raises InvalidEdit when a field is blank or the subject is not part
+    of the prompt.
     """
 
     prompt: str
     subject: str
     target_new: str
+    ground_truth: str | None = None
 
     def __post_init__(self) -> None:
         for field in ("prompt", "subject", "target_new"):
@@ -25,6 +27,7 @@ class Edit:
                 raise InvalidEdit(f"{field} is empty: give a text with at least one visible letter")
         object.__setattr__(self, "subject", self.subject.strip())
         object.__setattr__(self, "target_new", self.target_new.strip())
+        object.__setattr__(self, "ground_truth", (self.ground_truth or "").strip() or None)
         if self.subject not in self.prompt:
             raise InvalidEdit(
                 f"the prompt {self.prompt!r} does not contain the subject {self.subject!r}: "

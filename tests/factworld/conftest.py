@@ -20,7 +20,7 @@ from vllm_edit.factworld.world import World
 from weight_patchers import METHODS, Context, Delta, Edit, Statistics, fingerprint, statistics
 from weight_patchers.hyperparameters import find, override
 from weight_patchers.values.contexts import sample_contexts
-from weight_patchers.values.hparams import ValueHparams
+from weight_patchers.values.hparams import ContextHparams
 
 BATCH = 64
 
@@ -84,7 +84,7 @@ def patch(
     """Any weight method; contexts are sampled at the first use of hyperparameters."""
 
     @cache
-    def surroundings(hparams: ValueHparams) -> tuple[Context, ...]:
+    def surroundings(hparams: ContextHparams) -> tuple[Context, ...]:
         return sample_contexts(model, tokenizer, hparams)
 
     def compute(
@@ -92,7 +92,7 @@ def patch(
     ) -> Delta:
         patcher = METHODS[method]
         hparams = override(find(patcher.hparams, method, model.config), values)
-        contexts = surroundings(hparams) if isinstance(hparams, ValueHparams) else None
+        contexts = surroundings(hparams) if isinstance(hparams, ContextHparams) else None
         return patcher.compute(
             model, tokenizer, edits, hparams, key_statistics, contexts=contexts, live=live
         )

@@ -18,6 +18,7 @@ class RequestedEdit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompt: str
     subject: str
     target_new: str
+    ground_truth: str | None = None
 
 
 class Prepare(msgspec.Struct, frozen=True, tag="prepare", forbid_unknown_fields=True):

@@ -68,7 +68,10 @@ class Server:
         start = time.monotonic()
         delta = self._workbench.compute(
             request.method,
-            [Edit(edit.prompt, edit.subject, edit.target_new) for edit in request.edits],
+            [
+                Edit(edit.prompt, edit.subject, edit.target_new, edit.ground_truth)
+                for edit in request.edits
+            ],
             request.hyperparameters,
             request.bounds,
             [Path(path) for path in request.live],

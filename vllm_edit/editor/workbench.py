@@ -16,7 +16,7 @@ from weight_patchers.governor import GOVERNOR, Bounds
 from weight_patchers.hyperparameters import find, override
 from weight_patchers.methods import METHODS
 from weight_patchers.values.contexts import Context, sample_contexts
-from weight_patchers.values.hparams import ValueHparams
+from weight_patchers.values.hparams import ContextHparams
 from weight_patchers.values.shared_values import SharedValues
 from weight_patchers.values.workload import ValueCache
 
@@ -209,7 +209,7 @@ class Workbench:
 
     def _contexts_of(self, loaded: Loaded, hparams: Hyperparameters) -> tuple[Context, ...] | None:
         """Sampled from the base, so that an edit does not depend on what was live before."""
-        if not isinstance(hparams, ValueHparams):
+        if not isinstance(hparams, ContextHparams):
             return None
         key = (
             hparams.seed,

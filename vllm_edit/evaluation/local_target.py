@@ -205,4 +205,4 @@ class WeightEditApplier:
 
 
 def _edit(rewrite: RequestedRewrite) -> Edit:
-    return Edit(rewrite.prompt, rewrite.subject, rewrite.target_new)
+    return Edit(rewrite.prompt, rewrite.subject, rewrite.target_new, rewrite.ground_truth)

@@ -305,12 +305,14 @@ def delta_group(edit: Edit) -> str:
 
 
 def _patch(request: EditRequest) -> Patch:
-    return Patch(request.prompt, request.subject, request.target_new)
+    return Patch(request.prompt, request.subject, request.target_new, request.ground_truth)
 
 
 def _requested(edit: Edit) -> RequestedEdit:
     request = edit.request
-    return RequestedEdit(edit.id, request.prompt, request.subject, request.target_new)
+    return RequestedEdit(
+        edit.id, request.prompt, request.subject, request.target_new, request.ground_truth
+    )
 
 
 def _warnings(delta: Delta) -> Sequence[str]:

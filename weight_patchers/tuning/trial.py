@@ -19,7 +19,7 @@ from weight_patchers.tuning.journal import Journal, digest
 from weight_patchers.tuning.judging import Judge, Scores
 from weight_patchers.tuning.space import Settings
 from weight_patchers.values.contexts import Context, sample_contexts
-from weight_patchers.values.hparams import ValueHparams
+from weight_patchers.values.hparams import ContextHparams
 from weight_patchers.values.shared_values import SharedValues
 from weight_patchers.values.workload import plan_workload
 
@@ -134,7 +134,7 @@ class Bench:
         return all(arrives_unchanged(model, target, problem) for target in targets)
 
     def _contexts_of(self, hparams: Any) -> tuple[Context, ...] | None:
-        if not isinstance(hparams, ValueHparams):
+        if not isinstance(hparams, ContextHparams):
             return None
         sampled = (hparams.seed, hparams.context_count, hparams.context_lengths)
         key = (*sampled, hparams.chat, hparams.end)

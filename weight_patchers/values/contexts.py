@@ -13,7 +13,7 @@ from weight_patchers.model.batch import pad
 from weight_patchers.model.layers import layers
 from weight_patchers.model.prefix import Prefix
 from weight_patchers.model.suffix import logits_at
-from weight_patchers.values.hparams import ValueHparams
+from weight_patchers.values.hparams import ContextHparams
 
 # First words of sampled texts if the tokenizer has no beginning-of-text token.
 _STARTS = ("The", "In", "Because", "I", "You", "A", "When", "For", "As", "It")
@@ -43,7 +43,7 @@ class Context:
 
 
 def sample_contexts(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, hp: ValueHparams
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, hp: ContextHparams
 ) -> tuple[Context, ...]:
     """The contexts that the hyperparameters define; the same for every edit of a model.
 

@@ -1,4 +1,4 @@
-"""How a value is optimised: hyperparameters that all locate-then-edit methods share."""
+"""Contexts of a prompt, and how a value is optimised: hyperparameters that methods share."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,35 @@ ENDS = ("none", "turn", "stop")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValueHparams(CheckedValues):
+class ContextHparams(CheckedValues):
+    """The contexts that a prompt is put in, as `weight_patchers.values.contexts` samples them.
+
+    Raises InvalidHyperparameters when a value is out of its range.
+    """
+
+    context_count: int = 10
+    """Sampled texts before the prompt for each length in `context_lengths`."""
+    context_lengths: tuple[int, ...] = (5, 10)
+    """Lengths of the sampled texts, in tokens."""
+    chat: bool | None = None
+    """Also edit the prompt as a user's message in the tokenizer's chat template; null: where it
+    has one."""
+    end: str = "none"
+    """What is trained behind a target. `turn`: in the chat template a full stop and the end of the
+    turn; `stop`: that, and elsewhere a full stop; `none`: nothing."""
+    seed: int = 0
+    """Seed of whatever is sampled."""
+
+    def __post_init__(self) -> None:
+        self._require(0 <= self.context_count <= 100, "context_count", "between 0 and 100")
+        self._require(
+            all(1 <= n <= 100 for n in self.context_lengths), "context_lengths", "1 to 100 each"
+        )
+        self._require(self.end in ENDS, "end", f"one of {ENDS}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueHparams(ContextHparams):
     """`weight_patchers.values.optimisation` states how the optimisation uses them.
 
     Raises InvalidHyperparameters when a value is out of its range.
@@ -42,24 +70,13 @@ class ValueHparams(CheckedValues):
     """Weight of (||delta|| / ||v0||)^2, or of ||delta|| / ||v0||^2 where `scale` is absolute."""
     clamp: float | None = 4.0
     """Largest ||delta|| / ||v0||; null for none."""
-    context_count: int = 10
-    """Sampled texts before the prompt for each length in `context_lengths`."""
-    context_lengths: tuple[int, ...] = (5, 10)
-    """Lengths of the sampled texts, in tokens."""
-    chat: bool | None = None
-    """Also edit the prompt as a user's message in the tokenizer's chat template; null: where it
-    has one."""
-    end: str = "none"
-    """What is trained behind a target. `turn`: in the chat template a full stop and the end of the
-    turn; `stop`: that, and elsewhere a full stop; `none`: nothing."""
     pass_tokens: int | None = None
     """Maximum number of tokens in a pass with gradients, where a token that is only read counts as
     an eighth; null for as many as fit in 15 % of the model's memory or 256 MiB. It bounds the
     memory used and changes the result by rounding only."""
-    seed: int = 0
-    """Seed of whatever is sampled."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._require(self.optimizer in OPTIMIZERS, "optimizer", f"one of {OPTIMIZERS}")
         self._require(self.scale in SCALES, "scale", f"one of {SCALES}")
         self._require(self.step > 0, "step", "above 0")
@@ -73,13 +90,8 @@ class ValueHparams(CheckedValues):
         self._require(1 <= self.kept_length <= 100, "kept_length", "between 1 and 100")
         self._require(self.weight_decay >= 0, "weight_decay", "at least 0")
         self._require(self.clamp is None or self.clamp > 0, "clamp", "above 0, or null")
-        self._require(0 <= self.context_count <= 100, "context_count", "between 0 and 100")
         self._require(
             self.pass_tokens is None or self.pass_tokens > 0, "pass_tokens", "above 0, or null"
-        )
-        self._require(self.end in ENDS, "end", f"one of {ENDS}")
-        self._require(
-            all(1 <= n <= 100 for n in self.context_lengths), "context_lengths", "1 to 100 each"
         )
         self._require(
             all("{subject}" in p for p in self.kl_prompts), "kl_prompts", "texts with {subject}"
