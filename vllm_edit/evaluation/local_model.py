@@ -21,8 +21,11 @@ from vllm_edit.evaluation.question import (
     joined_text,
     seam,
 )
+from weight_patchers.model.batch import pad
+from weight_patchers.model.suffix import logits_at
+from weight_patchers.tuning.asking import padded_left, padding
 
-_BATCH = 32
+_BATCH = 16
 
 Served = tuple[str, bool]
 """A prompt, and whether it is a user's message."""
@@ -31,9 +34,11 @@ Served = tuple[str, bool]
 class LocalModel:
     """A model in this process as a `Model`; `in_front` puts facts in front of what it reads.
 
-    Each question is a batch of its own, so that no answer depends on what is asked beside it. An
-    answer given before to the same tokens is a guess that one pass checks in float32: as far as it
-    is what the model would say, it need not be generated again.
+    In a coarser type than float32 each question is a batch of its own, so that no answer depends on
+    what is asked beside it, nor on what was answered before. In float32 that makes no difference
+    but rounding: questions are answered together, and an earlier answer to the same tokens is a
+    guess that one pass checks: as far as it is what the model would say, it need not be generated
+    again.
     """
 
     def __init__(
@@ -60,12 +65,14 @@ class LocalModel:
         for q in questions:
             if (q.prompt, q.chat) not in served:
                 served[q.prompt, q.chat] = self._served(q.prompt, q.chat)
-        said = {ids: self._greedy(ids) for ids in dict.fromkeys(served.values())}
+        said = self._greedy(list(dict.fromkeys(served.values())))
+        plain = [q for q in questions if not q.chat]
+        targets = [self._with_target(q, served[q.prompt, False]) for q in plain]
+        forced = dict(zip(plain, self._force(targets), strict=True))
         answers: dict[Question, Answer] = {}
         for q in questions:
-            ids = served[q.prompt, q.chat]
-            forced = None if q.chat else self._force(*self._with_target(q, ids))
-            answers[q] = Answer(self._text(said[ids]).strip(), forced, said[ids])
+            tokens = said[served[q.prompt, q.chat]]
+            answers[q] = Answer(self._text(tokens).strip(), forced.get(q), tokens)
         return answers
 
     def top_logprobs(self, prompts: Sequence[str]) -> list[dict[int, float]]:
@@ -116,66 +123,107 @@ class LocalModel:
         alone, whole = self._ids(question.prompt), self._ids(joined_text(question))
         return seam(served, alone, whole)
 
-    def _greedy(self, prompt: Ids) -> Ids:
-        """The greedy answer, with the token that ends it if there is one."""
-        # In a coarser type, one pass over several tokens rounds otherwise than one at a time.
-        exact = self._model.dtype == torch.float32
-        answer = self._checked(prompt, self._guesses.get(prompt, ()) if exact else ())
-        if not self._is_whole(answer):
-            left = self._max_tokens - len(answer)
-            (more,) = self._continue([prompt + answer], do_sample=False, max_new_tokens=left)
-            answer += more
-        self._guesses[prompt] = answer
-        return answer
+    @property
+    def _exact(self) -> bool:
+        """Whether what a pass gives is independent of what else is in it, up to rounding."""
+        return self._model.dtype == torch.float32
+
+    def _groups(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """The indices of texts of these lengths, in groups that one pass reads."""
+        by_length = sorted(range(len(lengths)), key=lengths.__getitem__)
+        size = _BATCH if self._exact else 1
+        for start in range(0, len(by_length), size):
+            yield by_length[start : start + size]
+
+    def _greedy(self, prompts: Sequence[Ids]) -> dict[Ids, Ids]:
+        """The greedy answers, each with the token that ends it if there is one."""
+        answers: dict[Ids, Ids] = {}
+        for group in self._groups([len(prompt) for prompt in prompts]):
+            chosen = [prompts[index] for index in group]
+            answers |= zip(chosen, self._checked(chosen), strict=True)
+            if left := [prompt for prompt in chosen if not self._is_whole(answers[prompt])]:
+                starts = [prompt + answers[prompt] for prompt in left]
+                most = self._max_tokens - min(len(answers[prompt]) for prompt in left)
+                new = self._continue(starts, do_sample=False, max_new_tokens=most)
+                for prompt, more in zip(left, new, strict=True):
+                    answers[prompt] = self._cut(answers[prompt] + more)
+        self._guesses |= answers
+        return answers
 
     def _is_whole(self, answer: Ids) -> bool:
         return len(answer) >= self._max_tokens or answer[-1:] in self._ends
 
-    def _checked(self, prompt: Ids, guess: Ids) -> Ids:
-        """The part of the guess that is greedy, with the greedy token behind it."""
-        if not guess:
-            return ()
-        logprobs = self._logprobs([prompt + guess])[0, len(prompt) - 1 :]
-        greedy = tuple(logprobs.argmax(dim=1).tolist())
-        right = common_length(greedy, guess)
-        return guess if right == len(guess) else greedy[: right + 1]
+    def _cut(self, answer: Ids) -> Ids:
+        """The answer up to its end: behind it, a row of a batch is padded."""
+        for length in range(1, len(answer) + 1):
+            if self._is_whole(answer[:length]):
+                return answer[:length]
+        return answer
 
-    def _continue(self, prompts: Sequence[Ids], **how: Any) -> list[Ids]:
-        """The new tokens after each prompt, including special tokens."""
+    def _checked(self, prompts: Sequence[Ids]) -> list[Ids]:
+        """The part of each prompt's guess that is greedy, with the greedy token behind it."""
+        guesses = [self._guesses.get(prompt, ()) if self._exact else () for prompt in prompts]
+        known = [row for row, guess in enumerate(guesses) if guess]
+        found: list[Ids] = [()] * len(prompts)
+        pairs = [(prompts[row], guesses[row]) for row in known]
+        for row, logprobs in zip(known, self._behind(pairs), strict=True):
+            greedy, guess = tuple(logprobs.argmax(dim=1).tolist()), guesses[row]
+            right = common_length(greedy, guess)
+            found[row] = guess if right == len(guess) else greedy[: right + 1]
+        return found
+
+    def _continue(self, texts: Sequence[Ids], **how: Any) -> list[Ids]:
+        """The new tokens behind each text, including special tokens and, if others are longer,
+        padding."""
         continuations: dict[int, Ids] = {}
-        pad = self._tokenizer.pad_token_id
-        how["pad_token_id"] = self._tokenizer.eos_token_id if pad is None else pad
-        for rows in _by_length(prompts):
-            batch = self._batch([prompts[row] for row in rows])
-            generate: Any = self._model.generate
+        generate: Any = self._model.generate
+        for group in self._groups([len(text) for text in texts]):
+            chosen = [texts[index] for index in group]
+            batch = padded_left(self._tokenizer, chosen, self._model.device)
             with torch.no_grad():
-                new = generate(batch, attention_mask=torch.ones_like(batch), **how)
-            kept = new[:, batch.shape[1] :].tolist()
-            continuations.update({row: tuple(ids) for row, ids in zip(rows, kept, strict=True)})
-        return [continuations[row] for row in range(len(prompts))]
+                new = generate(
+                    input_ids=batch.ids,
+                    attention_mask=batch.mask,
+                    pad_token_id=padding(self._tokenizer),
+                    **how,
+                )
+            kept = new[:, batch.ids.shape[1] :].tolist()
+            continuations.update(zip(group, map(tuple, kept), strict=True))
+        return [continuations[index] for index in range(len(texts))]
 
-    def _force(self, start: Ids, target: Ids) -> Forced:
-        at = self._logprobs([start + target])[0, -len(target) - 1 : -1]
-        likely = at.gather(1, torch.tensor(target, device=at.device)[:, None])
-        return Forced(target, tuple(at.argmax(dim=1).tolist()), -float(likely.mean()))
+    def _force(self, pairs: Sequence[tuple[Ids, Ids]]) -> list[Forced]:
+        """How likely each target is behind its start."""
+        forced = []
+        for (_, target), logprobs in zip(pairs, self._behind(pairs), strict=True):
+            likely = logprobs.gather(1, torch.tensor(target, device=logprobs.device)[:, None])
+            greedy = tuple(logprobs.argmax(dim=1).tolist())
+            forced.append(Forced(target, greedy, -float(likely.mean())))
+        return forced
+
+    def _behind(self, pairs: Sequence[tuple[Ids, Ids]]) -> list[Tensor]:
+        """The log-probabilities at each token of an end that stands behind a start."""
+        places = [range(len(start) - 1, len(start) + len(end) - 1) for start, end in pairs]
+        return self._logprobs([start + end for start, end in pairs], places)
 
     def _next(self, prompts: Sequence[str]) -> list[Tensor]:
         """The next token's log-probabilities for each prompt, each [vocabulary]."""
         ids = [self._plain(prompt) for prompt in prompts]
-        by_row: dict[int, Tensor] = {}
-        for rows in _by_length(ids):
-            logprobs = self._logprobs([ids[row] for row in rows])
-            by_row.update({row: text[-1] for row, text in zip(rows, logprobs, strict=True)})
-        return [by_row[row] for row in range(len(ids))]
+        places = [range(len(text) - 1, len(text)) for text in ids]
+        return [logprobs[0] for logprobs in self._logprobs(ids, places)]
 
-    def _logprobs(self, texts: Sequence[Ids]) -> Tensor:
-        """float32 [texts, length, vocabulary] of texts of one length."""
-        with torch.no_grad():
-            logits = self._model(input_ids=self._batch(texts)).logits
-        return torch.log_softmax(logits.float(), dim=-1)
-
-    def _batch(self, texts: Sequence[Ids]) -> Tensor:
-        return torch.tensor(texts, device=self._model.device)
+    def _logprobs(self, texts: Sequence[Ids], places: Sequence[range]) -> list[Tensor]:
+        """What follows at these places of each text, float32 [places, vocabulary]."""
+        device = self._model.device
+        found: dict[int, Tensor] = {}
+        for group in self._groups([len(text) for text in texts]):
+            batch = pad([texts[index] for index in group], device)
+            chosen = [(row, column) for row, i in enumerate(group) for column in places[i]]
+            rows, columns = torch.tensor(chosen, device=device).T
+            with torch.no_grad():
+                logits = logits_at(self._model, batch, rows, columns).float()
+            parts = logits.log_softmax(-1).split([len(places[index]) for index in group])
+            found.update(zip(group, parts, strict=True))
+        return [found[index] for index in range(len(texts))]
 
 
 def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[Ids]:
@@ -184,13 +232,3 @@ def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozens
     ends = config.eos_token_id if config is not None else None
     ends = tokenizer.eos_token_id if ends is None else ends
     return frozenset((end,) for end in (ends if isinstance(ends, list) else [ends]))
-
-
-def _by_length(texts: Sequence[Ids]) -> Iterator[list[int]]:
-    """The indices of the texts, in batches of one length each."""
-    lengths: dict[int, list[int]] = {}
-    for row, ids in enumerate(texts):
-        lengths.setdefault(len(ids), []).append(row)
-    for rows in lengths.values():
-        for start in range(0, len(rows), _BATCH):
-            yield rows[start : start + _BATCH]

@@ -29,7 +29,8 @@ def answers(
     texts: list[str] = []
     for start in range(0, len(prompts), ROWS):
         group = prompts[start : start + ROWS]
-        batch = padded(tokenizer, group, model.device)
+        rows = [encode(tokenizer, prompt)[0] for prompt in group]
+        batch = padded_left(tokenizer, rows, model.device)
         generated = generate(
             input_ids=batch.ids,
             attention_mask=batch.mask,
@@ -47,11 +48,10 @@ def answers(
     return texts
 
 
-def padded(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], device: torch.device
+def padded_left(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]], device: torch.device
 ) -> Batch:
-    """The prompts as rows that end together, so that all can be continued."""
-    rows = [encode(tokenizer, prompt)[0] for prompt in prompts]
+    """The rows of tokens, which end together, so that all can be continued."""
     longest = max(map(len, rows))
     ids = torch.full((len(rows), longest), padding(tokenizer))
     mask = torch.zeros_like(ids)

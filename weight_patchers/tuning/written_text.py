@@ -7,7 +7,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from weight_patchers.common_fact import CommonFact
-from weight_patchers.tuning.asking import padded, padding
+from weight_patchers.model.tokenization import encode
+from weight_patchers.tuning.asking import padded_left, padding
 
 _ROWS, _LENGTH, _TOP_K = 32, 96, 50
 
@@ -28,7 +29,8 @@ def written_text(
     count = 0
     for first in range(0, len(facts), _ROWS):
         starts = [f"{f.prompts[0]} {f.answer}." for f in facts[first : first + _ROWS]]
-        batch = padded(tokenizer, starts, model.device)
+        tokens_of = [encode(tokenizer, start)[0] for start in starts]
+        batch = padded_left(tokenizer, tokens_of, model.device)
         with torch.random.fork_rng():
             torch.manual_seed(seed + first)
             written = generate(
