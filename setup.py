@@ -97,6 +97,7 @@ setup(
         "pydantic>=2.9",
         "pyyaml>=6.0",
         "pyzmq>=25.0",
+        "regex>=2024.11",
         "rich>=13.7",
         "safetensors>=0.4.3",
         "sentence-transformers>=5.0",

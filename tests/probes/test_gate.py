@@ -104,6 +104,18 @@ async def test_made_probes_are_rephrasings_controls_and_neighbours(
         assert after == ("default", ["Anthem is", *rephrased, CONTROL, "River is"])
 
 
+@pytest.mark.parametrize("exact", [False, True])
+async def test_an_answer_that_goes_on_is_right_unless_it_must_end(
+    path: Path, method: Steered, world: World, gate: ProbeGate, exact: bool
+) -> None:
+    world.wrong["Anthem is"] = " Y and the river of Z is"
+    async with leading(path, method, gate=gate) as service:
+        (edit,) = await service.submit([request("anthem", Probes(exact=exact))], wait=True)
+        assert values(edit) == {("reliability", False): float(not exact)}
+        assert edit.status is (Status.FAILED if exact else Status.ACTIVE)
+        assert edit.request.probes == Probes(exact=exact)
+
+
 @pytest.mark.parametrize(
     ("probes", "prompt", "answer", "reason"),
     [

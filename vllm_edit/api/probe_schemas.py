@@ -37,6 +37,11 @@ class SetProbesIn(BaseModel):
     locality: Share = Field(
         _DEFAULT.locality, description="Smallest share of answers that do not change."
     )
+    exact: bool = Field(
+        _DEFAULT.exact,
+        description="Whether a right answer must end behind target_new, at a punctuation mark; "
+        "else it must begin with it.",
+    )
 
     def probes(self) -> Probes:
         return from_json(Probes, self.model_dump())
@@ -73,6 +78,7 @@ class ProbesOut(BaseModel):
     reliability: float
     generalization: float
     locality: float
+    exact: bool
 
     @classmethod
     def of(cls, probes: Probes) -> Self:

@@ -1,7 +1,8 @@
 """What an edit is judged by, and the results."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -11,6 +12,7 @@ class Probes:
     ``rephrasings`` must be answered with the edit's target, ``unchanged`` as before the edit.
     With ``made`` the server adds prompts of its own. ``reliability`` is the threshold for the
     edit's own prompt, ``generalization`` for rephrasings, ``locality`` for what must not change.
+    An answer begins with the target; with ``exact`` it also ends there, at a punctuation mark.
     """
 
     rephrasings: tuple[str, ...] = ()
@@ -19,6 +21,14 @@ class Probes:
     reliability: float = 1.0
     generalization: float = 0.5
     locality: float = 0.9
+    exact: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """As the ledger keeps it. Versions without ``exact`` read those that do not use it."""
+        fields = asdict(self)
+        if not self.exact:
+            del fields["exact"]
+        return fields
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,9 @@ EDIT = "edit"
 def proposal_entry(proposal: Proposal) -> Entry:
     """A new edit."""
     request = asdict(proposal.request)
-    if proposal.request.probes is None:
-        del request["probes"]  # versions without probes do not know the field
+    del request["probes"]  # versions without probes do not know the field
+    if proposal.request.probes is not None:
+        request["probes"] = proposal.request.probes.as_json()
     if not proposal.request.keep:
         del request["keep"]  # nor do versions that kept every edit
     detail: dict[str, Any] = {"request": request}

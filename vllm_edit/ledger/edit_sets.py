@@ -64,7 +64,7 @@ def set_entry(edit_set: EditSet, deleted: bool = False) -> Entry:
         return Entry(EDIT_SET, edit_set.name, _DELETED, {})
     detail: dict[str, Any] = {name: getattr(edit_set, name) for name in _STORED_FIELDS}
     if edit_set.probes is not None:
-        detail["probes"] = asdict(edit_set.probes)
+        detail["probes"] = edit_set.probes.as_json()
     return Entry(EDIT_SET, edit_set.name, _PRESENT, detail)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from vllm_edit.domain.edit import Edit, EditRequest
@@ -10,7 +11,7 @@ from vllm_edit.domain.probe import Score, Scores
 from vllm_edit.domain.scoring import mean
 from vllm_edit.probes.made_probes import rephrasings, unrelated_prompts
 from vllm_edit.probes.metrics import ASKED
-from weight_patchers.wording import exact_match, unchanged
+from weight_patchers.wording import begins_with, exact_match, unchanged
 
 RELIABILITY = "reliability"
 GENERALIZATION = "generalization"
@@ -41,15 +42,16 @@ class Asker(Protocol):
 class ProbeGroup:
     """Prompts that one measure of an edit is taken from, and its threshold.
 
-    ``made`` says whether the server made the prompts. ``expected`` are the right answers, or None
-    if the right answer is the one from before the edit.
+    ``made`` says whether the server made the prompts. ``expected`` is what a right answer begins
+    with, or is with ``exact``; None if the right answer is the one from before the edit.
     """
 
     measure: str
     made: bool
     threshold: float
     prompts: Sequence[str]
-    expected: Sequence[str] | None = None
+    expected: str | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,15 +146,15 @@ def _groups(request: EditRequest, unrelated: Sequence[str]) -> Iterator[ProbeGro
     probes = request.probes
     if probes is None:
         return
-    target = (request.target_new,)
-    yield ProbeGroup(RELIABILITY, False, probes.reliability, (request.prompt,), target)
+    told = partial(ProbeGroup, expected=request.target_new, exact=probes.exact)
+    yield told(RELIABILITY, False, probes.reliability, (request.prompt,))
     wide, local = probes.generalization, probes.locality
     if probes.rephrasings:
-        yield ProbeGroup(GENERALIZATION, False, wide, probes.rephrasings, target)
+        yield told(GENERALIZATION, False, wide, probes.rephrasings)
     if probes.unchanged:
         yield ProbeGroup(LOCALITY, False, local, probes.unchanged)
     if probes.made:
-        yield ProbeGroup(GENERALIZATION, True, wide, rephrasings(request), target)
+        yield told(GENERALIZATION, True, wide, rephrasings(request))
         if unrelated:
             yield ProbeGroup(LOCALITY, True, local, unrelated)
 
@@ -200,7 +202,9 @@ def _mark(group: ProbeGroup, prompt: str, baseline: Baseline, after: Answers) ->
     if answer is None:
         return 0.0
     if group.expected is not None:
-        return exact_match(answer, group.expected)
+        if group.exact:
+            return exact_match(answer, [group.expected])
+        return begins_with(answer, group.expected)
     earlier = (baseline.before.texts.get(prompt), baseline.with_set.texts.get(prompt))
     return max((unchanged(text, answer) for text in earlier if text is not None), default=0.0)
 
@@ -232,7 +236,7 @@ def _example(group: ProbeGroup, prompt: str, before: Answers, after: Answers) ->
     if group.expected is None:
         earlier = quoted(before.texts[prompt])
         return f"{quoted(prompt)} was answered {earlier}, and with it {answer}"
-    return f"{quoted(prompt)} should be answered {quoted(group.expected[0])} and was {answer}"
+    return f"{quoted(prompt)} should be answered {quoted(group.expected)} and was {answer}"
 
 
 def quoted(text: str) -> str:
