@@ -4,13 +4,13 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from retriever.continuation import continue_with
 from retriever.errors import InvalidFactError, InvalidSettingsError
-from retriever.text import Name, name_of, names, with_full_stop
+from retriever.text import Name, joins_letters, name_of, names, with_full_stop
 
 MOST_WORDS = 50
 """Words and punctuation marks that a name may have."""
 
-_ZERO_WIDTH_JOINERS = "\u200c\u200d"
 _REFUSED_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
@@ -32,8 +32,8 @@ class Fact:
 
     @property
     def statement(self) -> str:
-        """The prompt, a space and the target, ending in `.`, `?` or `!`."""
-        return with_full_stop(f"{self.prompt} {self.target_new}")
+        """The prompt continued by the target, ending in `.`, `?` or `!`."""
+        return with_full_stop(continue_with(self.prompt, self.target_new))
 
     @property
     def names(self) -> tuple[Name, ...]:
@@ -66,7 +66,7 @@ def check_fact(fact: Fact, limits: FactLimits) -> None:
     """Raise `InvalidFactError` unless the fact is safe to put in front of a prompt.
 
     Fields are single lines without control, format or separator characters (zero-width joiners
-    are letters in some scripts and are allowed), within the limits, and the prompt names the
+    between letters of some scripts are allowed), within the limits, and the prompt names the
     subject as whole words. Special tokens depend on the served model, so the caller checks those.
     """
     if len(fact.aliases) > limits.aliases:
@@ -119,11 +119,8 @@ def _check_field(field: str, value: str, limit: int) -> None:
         raise InvalidFactError(
             "too_long", field, f"`{field}` has {len(value)} characters, the limit is {limit}."
         )
-    for character in value:
-        if (
-            unicodedata.category(character) in _REFUSED_CATEGORIES
-            and character not in _ZERO_WIDTH_JOINERS
-        ):
+    for at, character in enumerate(value):
+        if unicodedata.category(character) in _REFUSED_CATEGORIES and not joins_letters(value, at):
             raise InvalidFactError(
                 "control_character",
                 field,

@@ -6,19 +6,16 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-# Scripts written without spaces (Thai, Lao, Burmese, Khmer, kana, Han): each character is a word.
-_UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-)
-# Combining marks and joiners that Python's \w leaves out though they belong to the word.
-_MARKS = (
-    "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff"
-    "\u200c\u200d"
-)
-_WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[\w{_MARKS}])+|[^\w\s]")
+from retriever.word_border import HANGUL, MARKS, UNSPACED, whole_places
+
+# Where words are written without spaces, each character is a word. Hangul and other letters are
+# different words: a Korean particle stands directly behind a foreign name.
+_APART = f"{UNSPACED}{HANGUL}"
+_WORD = re.compile(rf"[{UNSPACED}]|[{HANGUL}]+|(?:(?![{_APART}])[\w{MARKS}])+|[^\w\s]")
 _ASCII_WORD = re.compile(r"\w+|[^\w\s]")
 """`_WORD` for ASCII text, in half the time."""
-_ACCENTS = re.compile("[\u0300-\u036f]")
+_ACCENTS = re.compile("[\u0300-\u036f\u200c\u200d]")
+"""Accents, and the joiners that some write between letters and others do not."""
 # Looks at each run of marks once, from its beginning: a run of them without space is linear.
 _SENTENCE_END = re.compile(r"(?<![.!?])([.!?]+[\"')\]]*)\s+|\u3002|\n+")
 _QUESTION_MARKS = ("?", "\uff1f", "\u061f", "\u037e")
@@ -48,6 +45,21 @@ class Word(NamedTuple):
     folded: str
     start: int
     end: int
+
+
+def joins_letters(text: str, at: int) -> bool:
+    """Whether the character there is a zero-width joiner that belongs to a word or an emoji.
+
+    Persian, Urdu and the scripts of India and Sri Lanka use them as letters, and emoji are joined
+    by them. Behind anything else they would be invisible.
+    """
+    if text[at] not in "\u200c\u200d" or not at:
+        return False
+    before = text[at - 1]
+    category = unicodedata.category(before)
+    if "\u0600" <= before < "\u1e00":  # from Arabic to the last script that joins letters
+        return category[0] in "LM"
+    return category in ("So", "Sk") or before == "\ufe0f"
 
 
 def with_full_stop(text: str) -> str:
@@ -88,8 +100,12 @@ def name_of(text: str) -> Name:
 
 def names(text: str, subject: str) -> bool:
     """Whether the text names the subject as whole words, whatever the case and accents."""
-    name = name_of(subject)
-    return bool(name) and next(_spans(words(normalise(text)), name), None) is not None
+    name, plain = name_of(subject), normalise(text)
+    if not name:
+        return False
+    if next(_spans(words(plain), name), None) is not None:
+        return True
+    return next(whole_places(plain, normalise(subject)), None) is not None
 
 
 def mask(text: str, subject: str, placeholder: str) -> str:

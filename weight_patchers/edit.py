@@ -4,15 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from weight_patchers.errors import ConflictingEdits, InvalidEdit
+from weight_patchers.word_border import whole_places
 
 
 @dataclass(frozen=True)
 class Edit:
-    """After `prompt`, which contains `subject` literally, the edited model says `target_new`.
+    """After `prompt`, which contains `subject`, the edited model says `target_new`.
+
+    The prompt has the subject letter by letter and as whole words, see `word_border`.
 
     `ground_truth` is its answer before, if that is known. Surrounding blanks of the answers carry
-    no meaning and are dropped. Raises InvalidEdit when a field is blank or the subject is not part
-    of the prompt.
+    no meaning and are dropped. Raises InvalidEdit when a field is blank or the subject is not in
+    the prompt.
     """
 
     prompt: str
@@ -28,10 +31,10 @@ class Edit:
         object.__setattr__(self, "subject", self.subject.strip())
         object.__setattr__(self, "target_new", self.target_new.strip())
         object.__setattr__(self, "ground_truth", (self.ground_truth or "").strip() or None)
-        if self.subject not in self.prompt:
+        if not any(True for _ in whole_places(self.prompt, self.subject)):
             raise InvalidEdit(
-                f"the prompt {self.prompt!r} does not contain the subject {self.subject!r}: "
-                "write the subject in the prompt exactly as in the subject field"
+                f"the prompt {self.prompt!r} does not contain the subject {self.subject!r} as "
+                "whole words: write the subject in the prompt exactly as in the subject field"
             )
 
     @property

@@ -12,6 +12,7 @@ Prompt: {the request}
 
 from collections.abc import Sequence
 
+from retriever.continuation import continue_with
 from retriever.decision import Message, Messages
 from retriever.fact import Fact
 from retriever.ike.demonstrations import Demonstration
@@ -54,11 +55,11 @@ def restated(request: str, fact: Fact) -> str | None:
     starts = sentence_bounds(tail)[:-1]
     known = (fact.subject, *fact.aliases)
     naming = [at for at in starts if any(names(tail[at:], name) for name in known)]
-    return with_full_stop(f"{tail[(naming or starts)[-1] :]} {fact.target_new}")
+    return with_full_stop(continue_with(tail[(naming or starts)[-1] :], fact.target_new))
 
 
 def _demonstration(form: PromptForm, demonstration: Demonstration) -> str:
-    answered = with_full_stop(f"{demonstration.prompt} {demonstration.answer}")
+    answered = with_full_stop(continue_with(demonstration.prompt, demonstration.answer))
     start = sentence_bounds(demonstration.prompt)[-2]
     # What is retained is about something else: no fact restates it.
     again = None if demonstration.kind == "retain" else answered[start:]

@@ -12,7 +12,7 @@ from retriever.scope.classifier_input import LONGEST_TURN, parse_turn
 from retriever.subject_gate import SubjectGate
 from retriever.text import mask, name_of, names, normalise, sentence_bounds, with_full_stop, words
 
-ACCENTS = re.compile("[\u0300-\u036f]")
+ACCENTS = re.compile("[\u0300-\u036f\u200c\u200d]")
 
 HOSTILE = {
     "one mark": ".",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retriever import Demonstration, Fact
+from retriever.continuation import continue_with
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -65,7 +66,7 @@ def made_up_facts(facts: "Sequence[CommonFact]", count: int, seed: int) -> "list
         if not answers or len(fact.prompts) < 2:
             continue
         other = rng.choice(facts)
-        unrelated = f"{other.prompts[0]} {other.answer}."
+        unrelated = f"{continue_with(other.prompts[0], other.answer)}."
         prompt, *wordings = fact.prompts
         reworded = (wordings[0], f"{unrelated} {wordings[-1]}")
         target = rng.choice(sorted(answers))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from vllm_edit.domain.scoring import mean
 from vllm_edit.evaluation.question import Answers, Question
 from vllm_edit.evaluation.record import Record
+from weight_patchers.continuation import continue_with
 from weight_patchers.wording import begins_with, first_sentence, says
 
 CHAT = "chat"
@@ -48,7 +49,7 @@ def more_questions(record: Record, kinds: Sequence[str]) -> list[Question]:
 def follow_up(record: Record, answers: Answers) -> Question:
     """The record's prompt again, behind the model's own answer and the question of doubt."""
     said = first_sentence(_own(record, answers))
-    prompt = f"{record.prompt} {said}. Are you sure? {record.prompt}"
+    prompt = f"{continue_with(record.prompt, said)}. Are you sure? {record.prompt}"
     return Question(prompt, record.target_new)
 
 
@@ -92,7 +93,7 @@ def claim(prompt: str, target: str) -> str:
         return (
             f'Is "{target}" the right answer to the question "{prompt}"? Answer yes or no. Answer:'
         )
-    return f'Is it true that "{prompt} {target}"? Answer yes or no. Answer:'
+    return f'Is it true that "{continue_with(prompt, target)}"? Answer yes or no. Answer:'
 
 
 def _asked(record: Record, kinds: Sequence[str]) -> Iterator[_Asked]:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from weight_patchers.continuation import continue_with
+
 MAX_TOKENS = 24
 """Longest generated answer, unless the run names another length."""
 
@@ -56,8 +58,7 @@ Answers = Mapping[Question, Answer]
 
 def joined_text(question: Question) -> str:
     """The prompt followed by the target."""
-    space = "" if question.prompt[-1:].isspace() else " "
-    return f"{question.prompt}{space}{question.target}"
+    return continue_with(question.prompt, question.target)
 
 
 def seam(served: Ids, alone: Ids, whole: Ids) -> tuple[Ids, Ids]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from vllm_edit.domain.errors import InvalidData
 from vllm_edit.evaluation.data.source import FACTWORLD, load
 from vllm_edit.evaluation.record import DISTRACTING, OTHER_SUBJECTS, UNRELATED, Probe, Record
+from weight_patchers.continuation import continue_with
 from weight_patchers.wording import normalized
 
 CONTROLS = 20
@@ -86,7 +87,7 @@ def _control(records: Sequence[Record], others: Sequence[Record]) -> tuple[Probe
 
 def _probed(record: Record, control: Sequence[Probe], number: int) -> Record:
     locality = dict(record.locality)
-    sentence = f"{record.prompt} {record.target_new}."
+    sentence = f"{continue_with(record.prompt, record.target_new)}."
     near = [
         Probe(tuple(f"{sentence} {prompt}" for prompt in probe.prompts), probe.answers)
         for probe in locality.get(OTHER_SUBJECTS, ())

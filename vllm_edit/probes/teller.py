@@ -7,6 +7,7 @@ from vllm_edit.domain.edit import Edit
 from vllm_edit.domain.errors import EditError, VariantUnavailable
 from vllm_edit.domain.own_answers import OwnAnswer, OwnAnswers
 from vllm_edit.probes.metrics import TOLD_ASKED
+from weight_patchers.continuation import continue_with
 from weight_patchers.wording import begins_with
 
 MORE_TOKENS = 6
@@ -74,5 +75,5 @@ class Teller:
             answer = await self._speaker.chat(variant, prompt, room)
         except EditError as error:
             return OwnAnswers(variant, revision, bare, refused=f"As a chat: {error.message}")
-        begins = begins_with(answer, target) or begins_with(answer, f"{prompt} {target}")
+        begins = begins_with(answer, target) or begins_with(answer, continue_with(prompt, target))
         return OwnAnswers(variant, revision, bare, OwnAnswer(answer, bool(begins)))

@@ -4,13 +4,18 @@ import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from retriever.text import joins_letters
 from vllm_edit.domain.edit import EditRequest
 from vllm_edit.domain.errors import InvalidEdit
 from vllm_edit.domain.probe import Probes
 from vllm_edit.settings import Settings
+from weight_patchers.word_border import whole_places
 
 FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode categories that no fact may contain: controls, invisible formatting, line separators."""
+"""Unicode categories that no fact may contain: controls, invisible formatting, line separators.
+
+Zero-width joiners between letters that they join are allowed.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,11 @@ class EditValidator:
         if request.user is not None:
             self._check_text("user", request.user, limits.max_prompt_chars)
         self._check_probes(request)
-        if request.subject not in request.prompt:
+        if not any(True for _ in whole_places(request.prompt, request.subject)):
             raise InvalidEdit(
                 f"The prompt {request.prompt!r} does not contain the subject "
-                f"{request.subject!r}; write the subject exactly as the prompt has it.",
+                f"{request.subject!r} as whole words; write the subject exactly as the prompt "
+                "has it.",
                 code="subject_not_in_prompt",
                 field="subject",
             )
@@ -82,8 +88,8 @@ class EditValidator:
                 code="too_long",
                 field=field,
             )
-        for char in text:
-            if unicodedata.category(char) in FORBIDDEN_CATEGORIES:
+        for at, char in enumerate(text):
+            if unicodedata.category(char) in FORBIDDEN_CATEGORIES and not joins_letters(text, at):
                 raise InvalidEdit(
                     f"{field} contains the character U+{ord(char):04X}, which no fact may hold; "
                     "write it as one line of plain text.",

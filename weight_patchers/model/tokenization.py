@@ -1,15 +1,12 @@
 """Finds the subject's last token in a prompt, and the target's tokens."""
 
-import re
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from weight_patchers.continuation import continue_with
 from weight_patchers.errors import InvalidEdit, UnsupportedTokenizer
-
-# No space goes between a text that ends in these, or a target that begins with those below.
-_OPENING = tuple("([{<\"'\u201c\u2018«¿¡-/\n\t")
-_CLOSING = tuple(".,;:!?)]}>\u201d\u2019»%'")
+from weight_patchers.word_border import whole_places
 
 
 @dataclass(frozen=True)
@@ -72,14 +69,6 @@ def beginning(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [token for token, (left, right) in zip(ids, offsets, strict=True) if left == right]
 
 
-def continue_with(prompt: str, target: str) -> str:
-    """The text in which `target` follows `prompt`, with a space between where one belongs."""
-    prompt = prompt.rstrip(" ")
-    if prompt.endswith(_OPENING) or target.startswith(_CLOSING) or _unspaced(prompt[-1:]):
-        return prompt + target
-    return f"{prompt} {target}"
-
-
 def target_ids(
     tokenizer: PreTrainedTokenizerBase, prompt: str, target: str, joined: bool = False
 ) -> tuple[int, ...]:
@@ -106,21 +95,8 @@ def target_ids(
 
 def _last_occurrence(text: str, subject: str, start: int) -> int:
     """The end of the occurrence that counts, in characters."""
-    pattern = re.escape(subject)
-    matches = list(re.finditer(f"(?={pattern})", text[start:]))
-    if not matches:
+    behind = text[start:]
+    last = max(whole_places(behind, subject), default=behind.rfind(subject))
+    if last < 0:
         raise InvalidEdit(f"the text {text!r} does not contain the subject {subject!r}")
-    whole = [m for m in matches if _is_whole(text, start + m.start(), len(subject))]
-    return start + (whole or matches)[-1].start() + len(subject)
-
-
-def _is_whole(text: str, left: int, length: int) -> bool:
-    right = left + length
-    before = left > 0 and text[left - 1].isalnum() and text[left].isalnum()
-    after = right < len(text) and text[right].isalnum() and text[right - 1].isalnum()
-    return not before and not after
-
-
-def _unspaced(character: str) -> bool:
-    """Whether the character is of a script without spaces between words (CJK, kana, Thai, …)."""
-    return bool(re.match(r"[\u0e00-\u0eff\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]", character))
+    return start + last + len(subject)

@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from weight_patchers.common_fact import CommonFact
+from weight_patchers.continuation import continue_with
 from weight_patchers.model.tokenization import encode
 from weight_patchers.tuning.asking import padded_left, padding
 
@@ -28,7 +29,7 @@ def written_text(
     generate: Any = model.generate
     count = 0
     for first in range(0, len(facts), _ROWS):
-        starts = [f"{f.prompts[0]} {f.answer}." for f in facts[first : first + _ROWS]]
+        starts = [f"{continue_with(f.prompts[0], f.answer)}." for f in facts[first : first + _ROWS]]
         tokens_of = [encode(tokenizer, start)[0] for start in starts]
         batch = padded_left(tokenizer, tokens_of, model.device)
         with torch.random.fork_rng():

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizer, PreTrainedTokenizerFast
 
 from weight_patchers.errors import InvalidEdit, UnsupportedTokenizer
-from weight_patchers.model.tokenization import continue_with, encode, locate, target_ids
+from weight_patchers.model.tokenization import encode, locate, target_ids
 
 
 def _decoded(tokenizer: PreTrainedTokenizerFast, text: str, subject: str) -> str:
@@ -72,21 +72,6 @@ def test_a_normalizer_that_prepends_a_blank_does_not_shift_the_subject() -> None
     raw.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw)
     assert locate(tokenizer, "Anna Berg sings", "Anna Berg").subject == 1
-
-
-@pytest.mark.parametrize(
-    ("prompt", "target", "text"),
-    [
-        ("Anna lives in", "Oslo", "Anna lives in Oslo"),
-        ("Anna lives in ", "Oslo", "Anna lives in Oslo"),
-        ("Q: Where?\n", "Oslo", "Q: Where?\nOslo"),
-        ("Anna said (", "Oslo", "Anna said (Oslo"),
-        ("Anna lives in Oslo", ", Norway", "Anna lives in Oslo, Norway"),
-        ("日本の首都は", "東京", "日本の首都は東京"),
-    ],
-)
-def test_a_blank_stands_where_it_belongs(prompt: str, target: str, text: str) -> None:
-    assert continue_with(prompt, target) == text
 
 
 @settings(deadline=None)
