@@ -99,7 +99,9 @@ def test_the_changelog_knows_the_version() -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     navigation = yaml.safe_load(read(ROOT / "mkdocs.yml"))["nav"]
-    assert sorted(_pages(navigation)) == sorted(page.name for page in DOCS.glob("*.md"))
+    assert sorted(_pages(navigation)) == sorted(
+        page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")
+    )
 
 
 def _pages(navigation: object) -> Iterator[str]:

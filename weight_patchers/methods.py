@@ -6,7 +6,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from weight_patchers import fine_tuning, rome
+from weight_patchers import fine_tuning, kn, rome
 from weight_patchers.alphaedit import ALPHAEDIT, AlphaEditHparams
 from weight_patchers.delta import Delta
 from weight_patchers.emmet import EMMET, EmmetHparams
@@ -81,6 +81,13 @@ METHODS: Mapping[str, Patcher] = MappingProxyType(
                 _of_job(breadth_first.compute),
                 batch=True,
                 live_set=True,
+            ),
+            Patcher(
+                kn.METHOD,
+                kn.KnHparams,
+                _of_job(kn.compute),
+                batch=True,
+                compute_each=_of_job(kn.compute_each),
             ),
         )
     }

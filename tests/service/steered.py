@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 from vllm_edit.domain.edit import Edit, EditRequest
 from vllm_edit.domain.errors import ComputeFailed, SwapFailed, TargetNotReached
 from vllm_edit.domain.method import EditsByVariant, MethodChange
+from vllm_edit.domain.neuron import Neuron
 from vllm_edit.domain.variant import DEFAULT
 
 
@@ -54,6 +55,9 @@ class Steered:
 
     def drift(self, edit_id: str) -> float | None:
         return None
+
+    def neurons(self, edit_id: str) -> Sequence[Neuron]:
+        return ()
 
     def places(self, edit_id: str) -> frozenset[str]:
         return frozenset({"layer"})

@@ -141,5 +141,9 @@ async def roll_back_edit(request: Request, edit_id: str) -> Response:
 
 def _out(service: EditService, edit: Edit) -> EditOut:
     return EditOut.of(
-        edit, service.warnings(edit.id), service.drift(edit.id), service.told(edit.id)
+        edit,
+        service.warnings(edit.id),
+        service.drift(edit.id),
+        service.neurons(edit.id),
+        service.told(edit.id),
     )

@@ -11,6 +11,7 @@ from vllm_edit.api.probe_schemas import JudgedOut, ProbesIn, ProbesOut, SetProbe
 from vllm_edit.domain.edit import Edit, EditRequest, Status
 from vllm_edit.domain.edit_set import EditSet
 from vllm_edit.domain.json_values import from_json
+from vllm_edit.domain.neuron import Neuron
 from vllm_edit.domain.own_answers import OwnAnswers
 
 MAX_ALIASES = FactLimits().aliases
@@ -91,6 +92,16 @@ class AnswersOut(BaseModel):
     refused: str | None = Field(description="Why there is no answer, if there is none.")
 
 
+class NeuronOut(BaseModel):
+    """An inner neuron of a layer's MLP."""
+
+    layer: int = Field(description="The decoder layer, counted from 0.")
+    index: int = Field(description="The neuron in the layer, counted from 0.")
+    attribution: float = Field(
+        description="What it added to the probability of the old answer, a mean over prompts."
+    )
+
+
 class EditOut(BaseModel):
     """An edit and its state."""
 
@@ -121,6 +132,10 @@ class EditOut(BaseModel):
         description="For an active weight edit: the mean KL(base || edited) on the control "
         "prompts, in nats, with all edits that were in effect when it was computed."
     )
+    neurons: list[NeuronOut] = Field(
+        description="For an active edit of a method that names them (kn): the neurons that it "
+        "changes, those with the highest attribution first."
+    )
     probes: JudgedOut | None = Field(
         description="The probes that it was judged by, and their scores."
     )
@@ -136,7 +151,12 @@ class EditOut(BaseModel):
 
     @classmethod
     def of(
-        cls, edit: Edit, warnings: Sequence[str], drift: float | None, told: OwnAnswers | None
+        cls,
+        edit: Edit,
+        warnings: Sequence[str],
+        drift: float | None,
+        neurons: Sequence[Neuron],
+        told: OwnAnswers | None,
     ) -> Self:
         """``told`` is what the server answered last."""
         probes = edit.request.probes
@@ -150,6 +170,7 @@ class EditOut(BaseModel):
             "error": edit.failure,
             "warnings": warnings,
             "drift": drift,
+            "neurons": neurons,
             "probes": JudgedOut.judged(probes, edit.scores) if probes else None,
         }
         return cls.model_validate(fields, from_attributes=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from vllm_edit.domain.edit import Edit, EditRequest
+from vllm_edit.domain.neuron import Neuron
 from vllm_edit.domain.variant import DEFAULT
 
 EditsByVariant = Mapping[str, Sequence[Edit]]
@@ -67,6 +68,9 @@ class Method(Protocol):
 
     def drift(self, edit_id: str) -> float | None:
         """The drift with an edit of this method in effect, in nats; None for others."""
+
+    def neurons(self, edit_id: str) -> Sequence[Neuron]:
+        """The neurons that an edit in effect changes, for methods that name them; else empty."""
 
     def places(self, edit_id: str) -> frozenset[str]:
         """What an edit in effect changes besides answers about its subject: names of weights."""

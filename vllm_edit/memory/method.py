@@ -17,6 +17,7 @@ from retriever.parsed_request import ContextShare
 from vllm_edit.domain.edit import Edit, EditRequest
 from vllm_edit.domain.errors import ComputeFailed, InvalidEdit
 from vllm_edit.domain.method import EditsByVariant, MethodChange
+from vllm_edit.domain.neuron import Neuron
 from vllm_edit.domain.variant import DEFAULT
 from vllm_edit.memory.counterfactual_model import CounterfactualModel
 from vllm_edit.memory.query import MemoryQuery, as_edit_errors
@@ -90,6 +91,9 @@ class MemoryMethod:
 
     def drift(self, edit_id: str) -> float | None:
         return None
+
+    def neurons(self, edit_id: str) -> Sequence[Neuron]:
+        return ()
 
     def places(self, edit_id: str) -> frozenset[str]:
         return frozenset()

@@ -11,6 +11,7 @@ from vllm_edit.domain.edit import Edit, EditRequest, Proposal
 from vllm_edit.domain.edit_set import EditSet
 from vllm_edit.domain.errors import EditError, InvalidSplit, QueueFull, UnknownVariant
 from vllm_edit.domain.method import Method
+from vllm_edit.domain.neuron import Neuron
 from vllm_edit.domain.own_answers import OwnAnswers
 from vllm_edit.domain.probe import Probes
 from vllm_edit.domain.traffic_split import TrafficSplit
@@ -192,6 +193,10 @@ class EditService:
         """The drift of weight edits with this one, in nats; None unless it is one in effect."""
         drifts = (method.drift(edit_id) for method in self._methods)
         return next((drift for drift in drifts if drift is not None), None)
+
+    def neurons(self, edit_id: str) -> list[Neuron]:
+        """The neurons that an edit in effect changes, if its method names them."""
+        return [neuron for method in self._methods for neuron in method.neurons(edit_id)]
 
     def edit_sets(self) -> list[EditSet]:
         """All edit sets, oldest first."""

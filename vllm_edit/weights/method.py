@@ -2,12 +2,13 @@
 
 import logging
 import tempfile
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from vllm_edit.domain.edit import UNFINISHED, Edit, EditRequest, Status
 from vllm_edit.domain.errors import ComputeFailed, InvalidEdit, TargetNotReached, Unavailable
 from vllm_edit.domain.method import EditsByVariant, MethodChange
+from vllm_edit.domain.neuron import Neuron
 from vllm_edit.editor.client import EditorClient
 from vllm_edit.editor.messages import RequestedEdit
 from vllm_edit.engine.adapter_loader import Variants
@@ -89,6 +90,7 @@ class WeightMethod:
         self._live: Mapping[DeltaKey, Delta] = {}
         self._warnings: Mapping[str, Sequence[str]] = {}
         self._drifts: Mapping[str, float | None] = {}
+        self._neurons: Mapping[str, Sequence[Neuron]] = {}
         self._places: Mapping[str, frozenset[str]] = {}
         self._renewed: list[str] = []
 
@@ -111,6 +113,9 @@ class WeightMethod:
 
     def drift(self, edit_id: str) -> float | None:
         return self._drifts.get(edit_id)
+
+    def neurons(self, edit_id: str) -> Sequence[Neuron]:
+        return self._neurons.get(edit_id, ())
 
     def places(self, edit_id: str) -> frozenset[str]:
         return self._places.get(edit_id, frozenset())
@@ -197,6 +202,7 @@ class WeightMethod:
         self._warnings = {i: _warnings(delta) for key, delta in live.items() for i in key.edit_ids}
         self._places = {i: frozenset(d.changes) for key, d in live.items() for i in key.edit_ids}
         self._drifts = {i: drift.drift_of(d) for key, d in live.items() for i in key.edit_ids}
+        self._neurons = {i: n for key, d in live.items() for i, n in _neurons(key, d)}
         drift.publish(
             {v: [live[key] for key in groups] for v, groups in views.items() if self._public(v)}
         )
@@ -313,6 +319,12 @@ def _requested(edit: Edit) -> RequestedEdit:
     return RequestedEdit(
         edit.id, request.prompt, request.subject, request.target_new, request.ground_truth
     )
+
+
+def _neurons(key: DeltaKey, delta: Delta) -> Iterator[tuple[str, Sequence[Neuron]]]:
+    """For each edit of a delta the neurons that its method names."""
+    for edit_id, report in zip(key.edit_ids, delta.diagnostics.get("edits", ()), strict=False):
+        yield edit_id, [Neuron(**neuron) for neuron in report.get("neurons", ())]
 
 
 def _warnings(delta: Delta) -> Sequence[str]:

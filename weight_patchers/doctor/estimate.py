@@ -11,13 +11,14 @@ from transformers import PreTrainedModel
 
 from weight_patchers.alphaedit import AlphaEditHparams
 from weight_patchers.fine_tuning import BreadthFirstHparams
+from weight_patchers.kn import KnHparams
 from weight_patchers.methods import Patcher
 from weight_patchers.model import hooks
 from weight_patchers.model.batch import Batch
 from weight_patchers.model.layers import depth, projection, width
 from weight_patchers.model.suffix import Suffix, read
 from weight_patchers.spreading.hparams import SpreadHparams
-from weight_patchers.values.hparams import ValueHparams
+from weight_patchers.values.hparams import ContextHparams, ValueHparams
 from weight_patchers.values.passes import pass_tokens
 
 # Matrices of this size are timed; times that grow with the cube of the size are scaled.
@@ -25,6 +26,8 @@ _PROBE = 512
 _WITH_EIGENVECTORS = (AlphaEditHparams, BreadthFirstHparams)
 _BATCHES = (4, 32)
 _REPEATS = 3
+# Neurons that an edit with KN is assumed to change.
+_NEURONS = 5
 # Tokens that a target is assumed to have.
 _TARGET = 2
 
@@ -128,7 +131,8 @@ def cost(model: PreTrainedModel, method: Patcher, hparams: Any, edits: int, spee
     - seconds: edits that share a pass take (steps + 1) steps and 2 + L forward passes with a row
       for each context, kept prompt and kept sample of each of them. A value's optimisation may
       stop early. Methods that take edits one after another share no pass; the others fill it
-      with as many edits as `pass_tokens` or else `passes.pass_tokens` allows.
+      with as many edits as `pass_tokens` or else `passes.pass_tokens` allows. KN takes a step for
+      each layer, with a token for each step of each context, and once for its common facts.
     - device: the model; what is written, kept beside (4 d_in d_out L) and added up in float32
       (8 d_in d_out; for fine-tuning with gradient and Adam's moments 16 d_in d_out L); one pass
       with gradients, tokens * layers above * (6 d + 3 d_in) values; and its logits, 4 floats for
@@ -137,11 +141,13 @@ def cost(model: PreTrainedModel, method: Patcher, hparams: Any, edits: int, spee
       or null space, 8 d_in^2; while these are made 16 d_in^2, for eigenvectors 24 d_in^2; and
       the keys of the edits, k for each, and what is solved for, 24 d_in k edits.
     - delta: 4 (d_in + d_out) k edits L, with keys 4 d_in k edits L more, or 4 d_in d_out L if
-      dense.
+      dense; for KN that of five neurons an edit.
     """
     targets = [projection(model, layer) for layer in hparams.layers]
     count = len(targets)
     d_in, d_out = max(t.d_in for t in targets), max(t.d_out for t in targets)
+    if isinstance(hparams, KnHparams):
+        return _cost_of_neurons(model, hparams, edits, speed)
     dense = not isinstance(hparams, ValueHparams)
     rows, places = _rows(hparams)
     together = edits if method.batch else 1
@@ -152,7 +158,7 @@ def cost(model: PreTrainedModel, method: Patcher, hparams: Any, edits: int, spee
     seconds = (seconds + speed.forward.seconds(2 + count, held * rows)) * edits / held
     size = targets[0].weight.element_size()
     above = (depth(model) - min(hparams.layers)) * (6 * width(model) + 3 * d_in)
-    logits = 16 * int(model.config.get_text_config().vocab_size)
+    logits = _logits(model)
     added = 16 * count if dense else 8
     device = model_bytes(model) + (4 * count + added) * d_in * d_out
     device += held * (rows * speed.tokens * above * size + places * logits)
@@ -168,6 +174,23 @@ def cost(model: PreTrainedModel, method: Patcher, hparams: Any, edits: int, spee
     return Cost(edits, seconds, device, host, delta)
 
 
+def _cost_of_neurons(model: PreTrainedModel, hparams: KnHparams, edits: int, speed: Speed) -> Cost:
+    """What KN's edits take, as `cost` states it; a pass holds the steps of one edit's contexts."""
+    target = projection(model, hparams.layers[0])
+    contexts = _contexts(hparams)
+    steps = (edits * contexts + hparams.contrast) * hparams.steps
+    seconds = len(hparams.layers) * (
+        speed.step.seconds(edits + hparams.contrast, 0)
+        + speed.step.seconds(1, steps / speed.tokens)
+        - speed.step.fixed
+    )
+    above = depth(model) * (6 * width(model) + 3 * target.d_in)
+    held = contexts * hparams.steps * (above * target.weight.element_size() + _logits(model))
+    device = model_bytes(model) + 4 * len(hparams.layers) * target.d_in * target.d_out + held
+    delta = 4 * _NEURONS * edits * (target.d_in + target.d_out)
+    return Cost(edits, seconds, device, 0, delta)
+
+
 def model_bytes(model: PreTrainedModel) -> int:
     """Bytes of parameters and buffers; shared ones count once."""
     tensors = [*model.parameters(), *model.buffers()]
@@ -176,13 +199,25 @@ def model_bytes(model: PreTrainedModel) -> int:
 
 def _rows(hparams: Any) -> tuple[int, int]:
     """Rows of tokens for one edit, and how many places in them need logits."""
-    contexts = 1 + int(hparams.chat is not False)
+    contexts = _contexts(hparams)
     if not isinstance(hparams, ValueHparams):
         return contexts, contexts * _TARGET
-    contexts += hparams.context_count * len(hparams.context_lengths)
     prompts, samples = len(hparams.kl_prompts), hparams.kept_samples
     places = contexts * _TARGET + prompts + samples * (hparams.kept_length + 1)
     return contexts + prompts + samples, places
+
+
+def _contexts(hparams: Any) -> int:
+    """How many contexts a prompt is put in, the bare one among them."""
+    contexts = 1 + int(hparams.chat is not False)
+    if isinstance(hparams, ContextHparams):
+        contexts += hparams.context_count * len(hparams.context_lengths)
+    return contexts
+
+
+def _logits(model: PreTrainedModel) -> int:
+    """Bytes of what is computed for all of the vocabulary where one token is predicted."""
+    return 16 * int(model.config.get_text_config().vocab_size)
 
 
 def _fastest(work: Callable[[], object], device: torch.device) -> float:

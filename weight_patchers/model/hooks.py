@@ -126,6 +126,20 @@ def changed(module: nn.Module, rows: int, change: Callable[[Tensor], Tensor]) ->
 
 
 @contextmanager
+def given(module: nn.Module, values: Tensor) -> Iterator[None]:
+    """Replace the module's input by `values`, of as many entries."""
+
+    def replace(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (values.reshape(args[0].shape), *args[1:])
+
+    handle = module.register_forward_pre_hook(replace)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
 def added(module: nn.Module, positions: Tensor, values: Tensor) -> Iterator[None]:
     """Add `values[i]` [d] to the module's output [rows, tokens, d] at (i, positions[i]).
 

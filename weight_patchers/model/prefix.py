@@ -48,6 +48,10 @@ class Prefix:
         layers = tuple((k[rows, :, spare:], v[rows, :, spare:]) for k, v in self.layers)
         return Prefix(self.start, first, self.mask[rows, spare:], layers)
 
+    def above(self, layer: int) -> "Prefix":
+        """The prefix for the layers from a later one on."""
+        return Prefix(layer, self.first, self.mask, self.layers[layer - self.start :])
+
     def arguments(self, mask: Tensor) -> dict[str, Any]:
         """Keyword arguments of a forward pass over the tokens from `first` on, whose mask,
         padded on the right, is given."""

@@ -40,6 +40,11 @@ class Suffix:
         prefix = self.prefix and self.prefix.only(rows)
         return Suffix(self.model, self.start, self.hidden[rows, :length], self.tupled, prefix)
 
+    def above(self, layer: int, hidden: Tensor) -> "Suffix":
+        """The same from a later layer on, whose input is `hidden`."""
+        prefix = self.prefix and self.prefix.above(layer)
+        return Suffix(self.model, layer, hidden, self.tupled, prefix)
+
     def logits(self, batch: Batch, rows: Tensor, columns: Tensor) -> Tensor:
         """Logits [n, vocabulary] at the places (rows[i], columns[i]) of the batch, whose rows are
         those of `hidden`. Differentiable in whatever hooks add from layer `start` on."""
