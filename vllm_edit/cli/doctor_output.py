@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from weight_patchers.doctor.diagnosis import Finding, LayerStatistics, MethodReport, Report
+from weight_patchers.doctor.knowledge import Knowledge
 from weight_patchers.doctor.proposal import Proposal
 from weight_patchers.doctor.reading import Reading
 from weight_patchers.doctor.structure import Structure
@@ -30,6 +31,8 @@ def print_report(report: Report, file: TextIO | None = None) -> None:
         _reading(console, report.reading)
     if report.trace is not None and report.trace.recalled:
         _trace(console, report.trace, report.proposal)
+    if report.knowledge:
+        _knowledge(console, report.knowledge)
     if report.statistics:
         _statistics(console, report.statistics)
     if report.methods:
@@ -81,6 +84,23 @@ def _trace(console: Console, trace: Trace, proposal: Proposal | None) -> None:
             f"{_range(proposal.several)} where several are. Measured hyperparameters go first: "
             "where a fact is recalled is not always where it is best edited."
         )
+
+
+def _knowledge(console: Console, facts: Sequence[Knowledge]) -> None:
+    known = sum(fact.known for fact in facts)
+    console.print(
+        f"\nThe model knows {known} of {len(facts)} facts: the answer's probability after its "
+        "prompt and after\nother prompts about the subject. A score below 1: not known."
+    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("prompt", "answer"):
+        table.add_column(name, overflow="ellipsis", no_wrap=True, max_width=44)
+    for name in ("p", "elsewhere", "score"):
+        table.add_column(name, justify="right")
+    for one in sorted(facts, key=lambda one: one.score):
+        texts = Text(one.fact.prompt), Text(one.fact.answer)
+        table.add_row(*texts, f"{one.p:.3f}", f"{one.contrasted:.3f}", f"{one.score:.3g}")
+    console.print(table)
 
 
 def _statistics(console: Console, layers: Sequence[LayerStatistics]) -> None:

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from weight_patchers.doctor.estimate import Cost
+from weight_patchers.doctor.knowledge import Knowledge
 from weight_patchers.doctor.proposal import Proposal
 from weight_patchers.doctor.reading import Reading
 from weight_patchers.doctor.structure import Structure
@@ -52,6 +53,7 @@ class Report:
     reading: Reading | None = None
     trace: Trace | None = None
     proposal: Proposal | None = None
+    knowledge: tuple[Knowledge, ...] = ()
     methods: tuple[MethodReport, ...] = ()
     statistics: tuple[LayerStatistics, ...] = ()
     findings: tuple[Finding, ...] = ()

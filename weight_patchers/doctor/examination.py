@@ -10,6 +10,7 @@ from weight_patchers import statistics
 from weight_patchers.doctor.diagnosis import Finding, LayerStatistics, MethodReport, Report
 from weight_patchers.doctor.estimate import cost, measure, preparation
 from weight_patchers.doctor.fact import KnownFact
+from weight_patchers.doctor.knowledge import assess
 from weight_patchers.doctor.proposal import Proposal, propose
 from weight_patchers.doctor.reading import Reading, read
 from weight_patchers.doctor.structure import describe, require_editable
@@ -49,7 +50,8 @@ def examine(
 ) -> Report:
     """Examine a loaded model and leave it unchanged.
 
-    With `facts`, at most `most` that the model recalls are traced with `samples` draws of noise;
+    With `facts`, at most `most` that the model recalls are traced with `samples` draws of noise,
+    and the first `most` are scored by how well the model knows them;
     with `texts`, key statistics of the layers in question are collected and inverted, not stored;
     with `chat` the tokenizer must have a chat template. `dtype` is the checkpoint's, if the
     model was loaded in another. Never raises a PatcherError: errors become findings.
@@ -64,6 +66,9 @@ def examine(
         exam.check_chat(chat)
         with exam.noting_errors():
             report = replace(report, trace=exam.trace_facts(facts, samples, most))
+        with exam.noting_errors():
+            known = assess(model, tokenizer, facts[:most])
+            report = replace(report, knowledge=tuple(known))
         report = replace(report, proposal=propose(report.trace) if report.trace else None)
         report = replace(report, methods=exam.weigh_methods(report.proposal))
         report = replace(report, statistics=exam.try_statistics(report.methods, texts))
