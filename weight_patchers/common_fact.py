@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from weight_patchers.errors import InvalidEdit, UnreadableText
+from weight_patchers.json_lines import read_lines
 
 BLANK = "{}"
 """Where the subject stands in a wording."""
@@ -62,13 +63,15 @@ def read_facts(path: Path) -> tuple[CommonFact, ...]:
     prompt without the subject. Raises UnreadableText or InvalidEdit naming what is wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        read = read_lines(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableText(f"the facts in {path} cannot be read: {error}") from error
     if path.suffix in (".yaml", ".yml"):
-        return tuple(_parsed(text))
-    lines = enumerate(text.splitlines(), 1)
-    return tuple(_of_line(line, f"line {number} of {path}") for number, line in lines if line)
+        return tuple(_parsed("\n".join(read)))
+    lines = enumerate(read, 1)
+    return tuple(
+        _of_line(line, f"line {number} of {path}") for number, line in lines if line.strip()
+    )
 
 
 def _parsed(text: str) -> Iterator[CommonFact]:

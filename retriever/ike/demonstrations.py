@@ -39,7 +39,7 @@ def load_demonstrations(path: Path) -> tuple[Demonstration, ...]:
 
     Blank lines are skipped. Raises `InvalidDemonstrationError` naming the line.
     """
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8-sig") as lines:
         return tuple(
             _parse(line, f"{path}, line {number}")
             for number, line in enumerate(lines, 1)

@@ -59,10 +59,10 @@ def _can_be_stored(edit: TrainingEdit) -> bool:
 
 def _records(path: Path) -> list[Record]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         records: Any
         if path.suffix == ".jsonl":
-            records = [json.loads(line) for line in text.splitlines() if line.strip()]
+            records = [json.loads(line) for line in text.split("\n") if line.strip()]
         else:
             records = json.loads(text)
     except ValueError as error:

@@ -283,6 +283,7 @@ def test_akew_takes_the_forms_of_its_other_sets() -> None:
         ("zsre-true", {"answers": [""]}, "answers"),
         ("knowedit", {"locality": {"Odd": []}}, "locality.Odd"),
         ("knowedit", {"portability": {"Reasoning": ["x"]}}, "portability.Reasoning[0]."),
+        ("knowedit", {"target_new": None, "labels": "a text"}, "labels"),
         ("mquake", {"new_answer": " "}, "new_answer"),
         ("conflictedit", {"type": "composite"}, "type"),
         ("qaedit", {"target": None}, "target"),
@@ -313,6 +314,29 @@ def test_json_lines_are_read(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text("".join(f"{json.dumps(EASYEDIT)}\n\n" for _ in range(3)))
     assert len(load(f"easyedit:{path}", 3, 0)) == 3
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_line_ends_at_a_line_feed_alone(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "data.jsonl"
+    odd = {**EASYEDIT, "target_new": "Rome\u2028the\u2029city\u0085here"}
+    path.write_text(mark + f"{json.dumps(odd, ensure_ascii=False)}\n" * 2, encoding="utf-8")
+    records = load(f"easyedit:{path}", 2, 0)
+    assert [record.target_new for record in records] == [odd["target_new"]] * 2
+
+
+def test_easyedit_s_other_names_of_probes_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    probe = [{"prompt": "Of this:", "ground_truth": "that"}]
+    item = {
+        **GOOD["knowedit"],
+        "locality": {"distracting": probe},
+        "portability": {"one_hop": probe},
+    }
+    path.write_text(json.dumps([item]))
+    (record,) = load(f"knowedit:{path}", 1, 0)
+    assert set(record.locality) == {"distracting_neighbour"}
+    assert set(record.portability) == {"one_hop"}
 
 
 @pytest.mark.parametrize("content", [b"{", b"{}", b"\xff"])

@@ -12,6 +12,7 @@ from vllm_edit import factworld
 from vllm_edit.cli.shared_arguments import add_device, add_model
 from vllm_edit.domain.errors import EditError, InvalidEdit, Unavailable
 from vllm_edit.factworld.wordings import BY_NAME, SUBJECT
+from weight_patchers.json_lines import read_lines
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -162,7 +163,7 @@ def _read_facts(path: Path) -> Iterator["KnownFact"]:
     from weight_patchers.doctor.fact import KnownFact
 
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_lines(path)
     except (OSError, UnicodeDecodeError) as error:
         raise Unavailable(f"The facts in {path} cannot be read: {error}") from error
     for number, line in enumerate(lines, 1):

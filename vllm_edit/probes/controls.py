@@ -4,6 +4,7 @@ from pathlib import Path
 
 from vllm_edit import factworld
 from vllm_edit.domain.errors import Unavailable
+from weight_patchers.json_lines import read_lines
 
 MAX_CONTROLS = 64
 
@@ -40,7 +41,7 @@ def controls(file: str, model: Path) -> tuple[str, ...]:
 
 def _read(file: Path) -> tuple[str, ...]:
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in read_lines(file)]
     except (OSError, UnicodeDecodeError) as error:
         raise Unavailable(f"--edit-probe-controls cannot be read: {error}.") from error
     prompts = tuple(dict.fromkeys(line for line in lines if line))

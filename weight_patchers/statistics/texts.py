@@ -1,5 +1,6 @@
 """Sources of text: a file, a folder of files, or a dataset of the Hugging Face hub."""
 
+import codecs
 import hashlib
 import importlib
 import json
@@ -107,17 +108,30 @@ def _is_records(path: Path) -> bool:
 
 
 def _content(path: Path) -> str:
+    """The SHA-256 of a file, all of which is text."""
+    if path.suffix == ".json":
+        raise UnreadableText(f"{path} is JSON: give plain text, or a JSON object a line as .jsonl")
+    digest, decoder = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")()
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+                if "\0" in decoder.decode(piece):
+                    raise UnreadableText(f"{path} is no text, or in UTF-16: give text in UTF-8")
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise UnreadableText(
+            f"{path} is no text in UTF-8 ({error}): unpack it, or convert it first"
+        ) from error
     except OSError as error:
         raise UnreadableText(f"the text {path} cannot be read: {error}") from error
+    return digest.hexdigest()
 
 
 def _paragraphs(path: Path) -> Iterator[str]:
     """Runs of lines between empty lines, in pieces of a few thousand characters."""
     lines: list[str] = []
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8-sig") as file:
         while line := file.readline(_PIECE_CHARS):
             if line.strip():
                 lines.append(line)
@@ -130,7 +144,7 @@ def _paragraphs(path: Path) -> Iterator[str]:
 
 def _records(path: Path, column: str) -> Iterator[str]:
     """The field of every line; empty lines are left out."""
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
                 where = f"line {number} of {path}"

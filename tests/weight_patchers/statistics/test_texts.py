@@ -1,6 +1,8 @@
 """Text from files, folders and datasets."""
 
+import gzip
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -138,3 +140,31 @@ def test_a_dataset_that_cannot_be_read_is_refused(dataset: Path) -> None:
         list(from_dataset(str(dataset), "de", "train", "body").texts())
     with pytest.raises(UnreadableText, match="cannot be read"):
         from_dataset(str(dataset / "nothing"), None, "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("text.txt.gz", gzip.compress(b"some text")),
+        ("text.txt", "some text".encode("utf-16")),
+        ("text.txt", "some text".encode("utf-16-le")),
+        ("text.txt", "caf\u00e9".encode("latin-1")),
+        ("text.txt", b"cut off \xe2\x82"),
+        ("text.bin", bytes(range(256))),
+        ("rows.jsonl", b'{"text": "caf\xe9"}\n'),
+        ("rows.json", b'[{"text": "some text"}]'),
+    ],
+)
+def test_what_is_no_text_in_utf_8_is_refused_at_once(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UnreadableText, match=re.escape(name)):
+        open_source(path)
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("one two", encoding="utf-8-sig")
+    assert [*open_source(path).texts()] == ["one two"]

@@ -5,6 +5,7 @@ from dataclasses import replace
 from vllm_edit.evaluation.data.fields import Fields
 from vllm_edit.evaluation.record import (
     ALIAS,
+    DISTRACTING,
     FORGETFULNESS,
     ONE_HOP,
     OTHER_RELATIONS,
@@ -19,6 +20,7 @@ LOCALITY_NAMES = {
     "Relation_Specificity": OTHER_RELATIONS,
     "Neighborhood": OTHER_SUBJECTS,
     "neighborhood": OTHER_SUBJECTS,
+    "distracting": DISTRACTING,
     "Forgetfulness": FORGETFULNESS,
     "Unrelated": UNRELATED,
 }
@@ -26,6 +28,7 @@ PORTABILITY_NAMES = {
     "Subject_Aliasing": ALIAS,
     "Logical_Generalization": REVERSED,
     "Reasoning": ONE_HOP,
+    "one_hop": ONE_HOP,
 }
 
 
@@ -41,7 +44,11 @@ def easyedit(fields: Fields, number: int) -> Record:
 
 
 def knowedit(fields: Fields, number: int) -> Record:
-    """KnowEdit; probes and rephrasings may be missing."""
+    """KnowEdit's files of facts; probes and rephrasings may be missing."""
+    if fields.has("labels") and not fields.has("target_new"):
+        raise fields.wrong(
+            "labels", "is of a text, as WikiBio's are: only KnowEdit's files of facts are read"
+        )
     return _record(fields, number, fields.probes("locality", LOCALITY_NAMES))
 
 

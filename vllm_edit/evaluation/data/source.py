@@ -19,6 +19,7 @@ from vllm_edit.evaluation.data.unke import unke
 from vllm_edit.evaluation.data.wikibigedit import wikibigedit
 from vllm_edit.evaluation.data.zsre import zsre_alternative, zsre_true
 from vllm_edit.evaluation.record import Record
+from weight_patchers.json_lines import read_lines
 
 FACTWORLD = "factworld"
 
@@ -76,10 +77,10 @@ def parse(schema: str, items: list[Any], name: str) -> list[Record]:
 
 def _read(path: Path) -> list[Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        lines = read_lines(path)
         if path.suffix == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
-        items = json.loads(text)
+            return [json.loads(line) for line in lines if line.strip()]
+        items = json.loads("\n".join(lines))
     except OSError as error:
         raise InvalidData(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:

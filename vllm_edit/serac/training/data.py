@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vllm_edit.domain.errors import InvalidTrainingData
+from weight_patchers.json_lines import read_lines
 
 _HELD_OUT = 0.1
 
@@ -61,7 +62,7 @@ def split_by_subject(rows: Iterable[TrainingRow]) -> TrainingData:
 
 def _read(path: Path) -> Iterator[TrainingRow]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_lines(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidTrainingData(f"{path} cannot be read: {error}") from error
     for number, line in enumerate(lines, 1):
