@@ -19,6 +19,7 @@ STATUS: Mapping[type[EditError], int] = {
     errors.Unknown: 404,
     errors.ConflictingState: 409,
     errors.AnsweredBadly: 409,
+    errors.NoSpareUnits: 409,
     errors.InvalidTrainingData: 400,
     errors.InvalidData: 400,
     errors.BodyTooLarge: 413,

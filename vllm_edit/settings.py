@@ -113,6 +113,12 @@ class Settings(BaseModel):
     """Text file, folder or Hugging Face dataset from which key statistics are computed."""
     hparams: str = ""
     """YAML file of hyperparameters: a mapping for each weight method and one for the governor."""
+    spare_units: Count = 0
+    """Spare inner units in the MLP of each layer that t-patcher and calinet write to, for their
+    edits: each takes some, and one that finds too few is refused (0: such edits are refused)."""
+    spare_layers: Annotated[str, Field(pattern=r"^(\d+(,\d+)*)?$")] = ""
+    """Decoder layers that have them, such as 4,5 (empty: those that the shipped hyperparameters of
+    these methods name)."""
     pause_mode: Literal["keep", "wait", "abort"] = "keep"
     """What a swap does with running requests: recompute and continue them (keep), let them finish
     first (wait), or end them (abort)."""

@@ -6,14 +6,15 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.engine.running import engine, served
+from tests.engine.running import SPARE_UNITS, engine, served
 from vllm_edit.engine.swap import Swapper
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session", params=[1, 2], ids=["tp1", "tp2"])
 async def shared_engine(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     """An engine on one rank, and then on two, whose steps a test can break."""
-    async with engine(request.param, worker_extension_cls="tests.engine.faults.Faults") as running:
+    options = {"spare_units": SPARE_UNITS, "worker_extension_cls": "tests.engine.faults.Faults"}
+    async with engine(request.param, **options) as running:
         running.base = await served(running)
         yield running
 

@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vllm_edit.engine.payload import Content, Live, pack
+from weight_patchers import Delta
+
 PROMPT = [5, 17, 3, 42, 9, 11]
 
 
@@ -21,7 +24,7 @@ class Job:
 
     ``in_place`` is for an engine that leaves weights as they are, as on a GPU; ``adapter`` is a
     LoRA adapter's folder. Before the swap of the number ``spoiled_before`` the checkpoint's
-    values are changed.
+    values are changed. The layer ``spare_layer`` has ``spare`` inner units.
     """
 
     model: str
@@ -30,11 +33,18 @@ class Job:
     in_place: bool = False
     adapter: str | None = None
     spoiled_before: int | None = None
+    spare: int = 0
+    spare_layer: int = 1
 
 
 def found(jobs: list[Job], output: Path) -> list[list[dict[str, Any]]]:
     """By job what was served at first and after each swap: digests, answers, adapters, faults."""
-    environment = os.environ | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_PLUGINS": "vllm_edit"}
+    environment = os.environ | {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_PLUGINS": "vllm_edit",
+        # Plugins are loaded once, before the first job; each job then has its own number.
+        "VLLM_EDIT_SPARE_UNITS": "1",
+    }
     text = json.dumps([asdict(job) for job in jobs])
     command = [sys.executable, __file__, str(output)]
     subprocess.run(command, input=text, text=True, env=environment, check=True)
@@ -54,7 +64,7 @@ def _run(job: dict[str, Any]) -> list[dict[str, Any]]:
         **options,
     )
     seen = [_seen(llm, job["adapter"])]
-    live: list[str] = []
+    live = Live()
     for number, files in enumerate(job["swaps"], start=1):
         if number == job["spoiled_before"]:
             _spoil(Path(job["model"]) / "model.safetensors")
@@ -69,27 +79,25 @@ def _spoil(path: Path) -> None:
     save_file({name: tensor + 1 for name, tensor in load_file(path).items()}, path)
 
 
-def _swap(llm: Any, number: int, files: list[str], live: list[str]) -> tuple[str, list[str]]:
+def _swap(llm: Any, number: int, files: list[str], live: Live) -> tuple[str, Live]:
     """Every step of a swap on the one rank there is; returns the first fault, and what is live."""
-    from vllm_edit.engine.payload import live_sums, pack
-    from weight_patchers import Delta
 
     def step(name: str, *args: Any) -> dict[str, Any]:
         (reply,) = llm.collective_rpc(name, args=(number, *args))
         found: dict[str, Any] = reply
         return found
 
-    sums = live_sums([Delta.load(Path(file)) for file in files], touched=live)
-    after = sorted(name for name, change in sums.items() if not change.is_empty)
-    reply = step("edit_stage", pack(sums), sorted(sums))
+    content = Content.of([Delta.load(Path(file)) for file in files], live)
+    names = sorted(content.sums), sorted(content.neurons)
+    reply = step("edit_stage", pack(content.sums, content.neurons), *names)
     while not reply["ready"]:
         reply = step("edit_built")
     if reply["fault"]:
-        step("edit_finish", live)
+        step("edit_finish", sorted(live.parameters))
         return reply["fault"], live
-    replies = [step("edit_commit"), step("edit_finish", after)]
+    replies = [step("edit_commit"), step("edit_finish", sorted(content.live.parameters))]
     llm.reset_prefix_cache()
-    return " ".join(reply["fault"] or "" for reply in replies).strip(), after
+    return " ".join(reply["fault"] or "" for reply in replies).strip(), content.live
 
 
 def _seen(llm: Any, adapter: str | None) -> dict[str, Any]:
@@ -126,9 +134,13 @@ def _addresses(worker: Any) -> list[int]:
 def main() -> None:
     from vllm import _custom_ops
     from vllm.distributed import cleanup_dist_env_and_memory
+    from vllm.plugins import load_general_plugins
 
     results = []
+    load_general_plugins()
     for job in json.load(sys.stdin):
+        os.environ["VLLM_EDIT_SPARE_UNITS"] = str(job["spare"])
+        os.environ["VLLM_EDIT_SPARE_LAYERS"] = str(job["spare_layer"])
         packs = _custom_ops._supports_onednn
         _custom_ops._supports_onednn = packs and not job["in_place"]
         results.append(_run(job))

@@ -14,6 +14,9 @@ from weight_patchers import Delta, Dense, LowRank, ParameterChange
 
 LAYER = "model.layers.{}.mlp.down_proj.weight"
 PARAMETERS = (LAYER.format(1), LAYER.format(2))
+SPARE_UNITS = 8
+"""How many the engines of the session have in the MLP of each of the last two layers."""
+
 PROMPT = "New Fact: one is two. Prompt:"
 
 OWN_ENGINE = [
@@ -32,9 +35,15 @@ SHARED_ENGINE = [pytest.mark.asyncio(loop_scope="session"), *OWN_ENGINE]
 
 @asynccontextmanager
 async def engine(
-    tensor_parallel_size: int = 1, processes: int | None = None, **options: Any
+    tensor_parallel_size: int = 1,
+    processes: int | None = None,
+    spare_units: int = 0,
+    **options: Any,
 ) -> AsyncIterator[Any]:
-    """An engine in so many worker processes, as many as tensor-parallel ranks unless given."""
+    """An engine in so many worker processes, as many as tensor-parallel ranks unless given.
+
+    The last two layers of the bundled model have so many spare inner units.
+    """
     from vllm import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -42,6 +51,8 @@ async def engine(
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("VLLM_PLUGINS", "vllm_edit")
         environment.setenv("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+        environment.setenv("VLLM_EDIT_SPARE_UNITS", str(spare_units))
+        environment.setenv("VLLM_EDIT_SPARE_LAYERS", "4,5")
         if processes > 1:
             cores = [str(number % (os.cpu_count() or 1)) for number in range(processes)]
             environment.setenv("VLLM_CPU_OMP_THREADS_BIND", "|".join(cores))

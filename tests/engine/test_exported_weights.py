@@ -63,7 +63,7 @@ def test_exported_bytes_are_the_served_ones_in_any_order(
     convert(base, dtype)
     live = deltas(base, shapes)
     stored = load_file(base / "model.safetensors")
-    served = unpack(pack(live_sums(live, touched=())))
+    served, _ = unpack(pack(live_sums(live, touched=())))
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     # Neither the tokenizer nor the control prompts matter for what `apply` does.
     editor = Loaded(model, cast("Any", None), fingerprint(base), cast("Any", None))

@@ -22,6 +22,7 @@
     │       ├── NotTold      it does not answer the edit's own prompt with the target
     │       └── ProbesFailed the probes of an edit were answered badly
     ├── SwapFailed           the engine refused new weights and serves what it served before
+    │   └── NoSpareUnits     an MLP has fewer spare inner units than the live edits need
     ├── Unavailable          this server cannot do it now, or was not started for it
     │   ├── RoutingFailed              it went wrong to see which edits concern a request
     │   ├── VariantUnavailable         one variant cannot be served
@@ -182,6 +183,10 @@ class ProbesFailed(AnsweredBadly):
 
 class SwapFailed(EditError):
     code = "swap_failed"
+
+
+class NoSpareUnits(SwapFailed):
+    code = "no_spare_units"
 
 
 class Unavailable(EditError):

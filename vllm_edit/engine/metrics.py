@@ -23,6 +23,12 @@ SWAPPING = Histogram(
 SWAP_FAILURES = Counter(
     "vllm_edit_swap_failures", "Swaps that the engine refused; it served on what it served before"
 )
+UNITS = Gauge(
+    "vllm_edit_spare_units",
+    "Spare inner units by MLP, used by live edits or free, from the first edit that needs some",
+    ["mlp", "state"],
+    multiprocess_mode="mostrecent",
+)
 SERVED = Gauge(
     "vllm_edit_revision_served",
     "Revision of the latest change that is in effect here",

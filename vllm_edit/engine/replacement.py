@@ -1,18 +1,14 @@
 """Weights for a linear layer, ready to change places with those that it serves."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
-from enum import Enum, auto
 from typing import Any
 
 import torch
 
 from vllm_edit.domain.errors import SwapFailed
+from vllm_edit.engine.exchange import ROWS, Exchange, change_places, digest_of
 from vllm_edit.engine.placement import Placement
 from vllm_edit.vllm_interface.layers import apply, empty_weight, input_width, is_packed, prepared
-
-_ROWS = 256
-"""How much is moved or hashed at once."""
 
 
 def assemble(placement: Placement, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -35,56 +31,33 @@ def assemble(placement: Placement, tensors: Mapping[str, torch.Tensor]) -> torch
     return data
 
 
-class Replacement:
+class Replacement(Exchange):
     """A weight beside the one that a layer serves, in the form in which its kernel takes it.
 
-    ``exchange`` makes them change places, in the layer's own storage, so that CUDA graphs stay
-    valid; called again, it undoes this.
+    They change places in the layer's own storage, so that CUDA graphs stay valid.
     """
 
     def __init__(self, placement: Placement, weight: torch.Tensor) -> None:
-        self.name = placement.name
+        super().__init__(placement.name)
         self._layer = placement.layer
         # What is served, if it can be read without a kernel, which only the main thread runs.
         self._before = None if is_packed(self._layer) else digest(self._layer)
         self._spare, self._made = prepared(self._layer, weight)
-        self._state = _State.ASIDE
         if self._spare.weight.shape != self._layer.weight.shape:
             raise SwapFailed(f"vLLM packs {self.name} anew each time, so it cannot be replaced.")
 
-    def exchange(self) -> None:
-        """Serve the other weight from now on."""
-        after = _State.ASIDE if self._state is _State.SERVED else _State.SERVED
-        self._state = _State.HALF_DONE
+    def _change_places(self) -> None:
         for name in self._made:
             mine, served = getattr(self._spare, name), getattr(self._layer, name)
             setattr(self._layer, name, mine)
             setattr(self._spare, name, served)
-        served, mine = self._layer.weight.data, self._spare.weight.data
-        for part, other in zip(served.split(_ROWS), mine.split(_ROWS), strict=True):
-            kept = part.clone()
-            part.copy_(other)
-            other.copy_(kept)
-        self._state = after
+        change_places(self._layer.weight.data, self._spare.weight.data)
 
-    def undo(self) -> None:
-        """Serve again what was served before; raises SwapFailed unless it is that, by checksum."""
-        if self._state is _State.ASIDE:
-            return
-        if self._state is _State.HALF_DONE:
-            raise SwapFailed(f"{self.name} was left half-written.")
-        before = self._before or digest(self._spare, input_width(self._layer))
-        self.exchange()
-        if digest(self._layer) != before:
-            raise SwapFailed(f"{self.name} is not what it was.")
+    def _digest_aside(self) -> str:
+        return self._before or digest(self._spare, input_width(self._layer))
 
-
-class _State(Enum):
-    """Where the weight of a replacement is."""
-
-    ASIDE = auto()
-    HALF_DONE = auto()
-    SERVED = auto()
+    def _digest_served(self) -> str:
+        return digest(self._layer)
 
 
 def digest(layer: Any, width: int | None = None) -> str:
@@ -92,10 +65,7 @@ def digest(layer: Any, width: int | None = None) -> str:
 
     ``width`` is that of the layer's input, if the layer does not tell.
     """
-    found = hashlib.sha256()
-    for part in _parts(layer, width or input_width(layer)):
-        found.update(part.contiguous().cpu().view(torch.uint8).numpy().data)
-    return found.hexdigest()
+    return digest_of(_parts(layer, width or input_width(layer)))
 
 
 def columns(layer: Any, chosen: torch.Tensor) -> torch.Tensor:
@@ -108,9 +78,9 @@ def columns(layer: Any, chosen: torch.Tensor) -> torch.Tensor:
 
 def _parts(layer: Any, width: int) -> Iterator[torch.Tensor]:
     if not is_packed(layer):
-        yield from layer.weight.data.split(_ROWS)
+        yield from layer.weight.data.split(ROWS)
         return
-    for chosen in torch.arange(width).split(_ROWS):
+    for chosen in torch.arange(width).split(ROWS):
         yield _effect(layer, chosen, width)
 
 

@@ -12,12 +12,12 @@ from vllm_edit.engine.deadlines import Deadlines
 from vllm_edit.engine.engine_call import TIMED_OUT
 from vllm_edit.engine.metrics import NOT_SERVING, SWAP_FAILURES, SWAPPING
 from vllm_edit.engine.pace import Pace
-from vllm_edit.engine.payload import chunks, live_sums, pack
+from vllm_edit.engine.payload import Content, Live, chunks, pack
 from vllm_edit.engine.step_reply import StepReply
+from vllm_edit.engine.unit_budget import publish, require_spare
 from vllm_edit.engine.worker_group import WorkerGroup, still_running
 from vllm_edit.vllm_interface.engine import EngineClient, PauseMode
 from weight_patchers import Delta
-from weight_patchers.delta_sum import DeltaSum
 
 STOPPED = "serving_stopped"
 """Code of the error after which the engine stays paused."""
@@ -60,7 +60,8 @@ class Swapper:
         self._workers = WorkerGroup(engine, self._deadlines)
         self._pause_mode = pause_mode
         self._pace = pace
-        self._live: frozenset[str] = frozenset()
+        self._live = Live()
+        self._spare: Mapping[str, int] | None = None
         self._served: tuple[Delta, ...] = ()
         self._version = ""
         self._number = 0
@@ -85,36 +86,47 @@ class Swapper:
         Raises:
             SwapFailed: a rank refused or did not answer in time, or requests did not end; what was
                 served before is served again.
+            NoSpareUnits: an MLP has fewer spare units than the deltas need.
         """
         if self.stopped:
             raise SwapFailed(self.stopped, code=STOPPED)
         _require_one_base(deltas)
-        sums = await asyncio.to_thread(live_sums, deltas, self._live)
+        content = await asyncio.to_thread(Content.of, deltas, self._live)
+        spare = await self._spare_for(content)
         mode = pause_mode or self._pause_mode
         self._version = self._version or await self._workers.version()
-        if sums or adapters:
+        if content.names or adapters:
             if self._pace and mode == "keep" and not self._only_removes(deltas):
                 await self._pace.wait()
             try:
-                await self._swap(sums, weight_version, mode, adapters or AdapterChange())
+                await self._swap(content, weight_version, mode, adapters or AdapterChange())
             except SwapFailed:
                 SWAP_FAILURES.inc()
                 raise
         else:
             await self._workers.set_version(weight_version)
         self._version, self._served = weight_version, tuple(deltas)
+        publish(content.used, spare)
 
     async def close(self) -> None:
         """No swap follows."""
         if self._pace:
             await self._pace.close()
 
+    async def _spare_for(self, content: Content) -> Mapping[str, int]:
+        """The spare units of each MLP, asked for once, if it touches any."""
+        if content.neurons and self._spare is None:
+            self._spare = await self._workers.spare_units()
+        spare = self._spare or {}
+        require_spare(content.used, spare)
+        return spare
+
     def _only_removes(self, deltas: Sequence[Delta]) -> bool:
         """Whether all these deltas are served already: then a wrong edit goes without delay."""
         return all(any(delta is served for served in self._served) for delta in deltas)
 
     async def _swap(
-        self, sums: Mapping[str, DeltaSum], version: str, mode: PauseMode, adapters: AdapterChange
+        self, content: Content, version: str, mode: PauseMode, adapters: AdapterChange
     ) -> None:
         """The swap from its first step to its last; a failed step undoes those before it."""
         await self._end_unfit(adapters, mode)
@@ -122,7 +134,7 @@ class Swapper:
             try:
                 await adapters.prepare()
                 staged = time.perf_counter()
-                await self._stage(sums)
+                await self._stage(content)
                 paused = time.perf_counter()
                 await self._pause(mode)
                 try:
@@ -138,7 +150,7 @@ class Swapper:
                 raise
         adapters.publish()
         self._record(Timing(staged, paused, resumed), mode)
-        self._live = frozenset(name for name, change in sums.items() if not change.is_empty)
+        self._live = content.live
         await self._finish()
 
     async def _end_unfit(self, adapters: AdapterChange, mode: PauseMode) -> None:
@@ -159,16 +171,17 @@ class Swapper:
                 "Requests of a variant that ends still run after %g s.", self._deadlines.requests
             )
 
-    async def _stage(self, sums: Mapping[str, DeltaSum]) -> None:
+    async def _stage(self, content: Content) -> None:
         """Have every rank build the new weights, while all ranks go on serving the old ones."""
         self._number += 1
-        data = await asyncio.to_thread(pack, sums)
+        data = await asyncio.to_thread(pack, content.sums, content.neurons)
         try:
             *parts, last = chunks(data)
             for part in parts:
                 await self._workers.call("edit_receive", self._number, part)
-            replies = await self._workers.call("edit_stage", self._number, last, sorted(sums))
-            _require_placed(sums, await self._built(replies))
+            names = sorted(content.sums), sorted(content.neurons)
+            replies = await self._workers.call("edit_stage", self._number, last, *names)
+            _require_placed(content.names, await self._built(replies))
         except SwapFailed:
             await self._finish()
             raise
@@ -229,7 +242,7 @@ class Swapper:
     async def _finish(self) -> None:
         """Let every rank drop what the swap needed; a failure of this costs only memory."""
         try:
-            await self._workers.call("edit_finish", self._number, sorted(self._live))
+            await self._workers.call("edit_finish", self._number, sorted(self._live.parameters))
         except SwapFailed as error:
             logger.warning("A rank keeps weights of a swap that is over: %s", error.message)
 

@@ -2,7 +2,8 @@
 
 vLLM loads general plugins in every process it starts. This one gives its workers methods for
 ``collective_rpc`` to call, under names of our own, and leaves ``--worker-extension-cls`` to the
-user. All that it replaces is how adapters are applied on CPU.
+user. It replaces how adapters are applied on CPU, and with --edit-spare-units it reserves inner
+units in each model that is loaded.
 
 The steps of a swap are called in this order, all with its number; each answers a ``StepReply``.
 """
@@ -14,11 +15,12 @@ from typing import Any
 import torch
 
 from vllm_edit.domain.errors import EditError
+from vllm_edit.engine.extra_units import spare_count, units_in
 from vllm_edit.engine.replacement import digest
 from vllm_edit.engine.step_reply import StepReply
 from vllm_edit.engine.worker_weights import ServedWeights
 from vllm_edit.vllm_interface.layers import is_linear
-from vllm_edit.vllm_interface.workers import add_methods, use_on_cpu
+from vllm_edit.vllm_interface.workers import add_methods, after_loading, use_on_cpu
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +30,17 @@ def edit_receive(worker: Any, number: int, data: bytes) -> dict[str, Any]:
     return _reply("edit_receive", number, lambda: _served(worker).receive(number, data))
 
 
-def edit_stage(worker: Any, number: int, data: bytes, names: Sequence[str]) -> dict[str, Any]:
-    """Take the last part and build these parameters' new weights, while serving goes on."""
+def edit_stage(
+    worker: Any, number: int, data: bytes, names: Sequence[str], mlps: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Take the last part and build new weights, while serving goes on.
+
+    They are those of the parameters of these names, and of the extra units of these MLPs.
+    """
 
     def stage() -> tuple[bool, Sequence[str]]:
         _served(worker).receive(number, data)
-        _served(worker).stage(number, names)
+        _served(worker).stage(number, names, mlps)
         return _served(worker).built(number)
 
     return _reply("edit_stage", number, stage)
@@ -62,14 +69,20 @@ def edit_finish(worker: Any, number: int, live: Sequence[str]) -> dict[str, Any]
 def edit_digests(worker: Any) -> dict[str, str]:
     """SHA-256 of each linear layer's weight as this rank's kernels apply it.
 
-    vLLM packs weights away on CPU and its own checksums then cover empty tensors.
+    And of the extra units of each MLP that has some. vLLM packs weights away on CPU and its own
+    checksums then cover empty tensors.
     """
+    model = worker.model_runner.get_model()
     with torch.no_grad():
-        return {
-            f"rank{worker.rank}:{name}": digest(layer)
-            for name, layer in worker.model_runner.get_model().named_modules()
-            if is_linear(layer)
-        }
+        found = {name: digest(la) for name, la in model.named_modules() if is_linear(la)}
+    found |= {f"{name} (extra units)": units.digest() for name, units in units_in(model).items()}
+    return {f"rank{worker.rank}:{name}": value for name, value in found.items()}
+
+
+def edit_spare_units(worker: Any) -> dict[str, int]:
+    """How many inner units each MLP of this rank has for edits, those in use among them."""
+    model = worker.model_runner.get_model()
+    return {name: units.count for name, units in units_in(model).items()}
 
 
 METHODS = (
@@ -80,6 +93,7 @@ METHODS = (
     edit_restore,
     edit_finish,
     edit_digests,
+    edit_spare_units,
 )
 
 
@@ -108,9 +122,18 @@ def _served(worker: Any) -> ServedWeights:
     return served
 
 
+def _reserve(worker: Any) -> None:
+    # Imported only now: it takes seconds, and most servers have no spare units.
+    from vllm_edit.engine.spare_units import reserve
+
+    reserve(worker)
+
+
 def install() -> None:
     """Entry point ``vllm.general_plugins``: add the methods to vLLM's workers, once a process."""
     add_methods(METHODS)
+    if spare_count():
+        after_loading(_reserve)
     # Imported only now: it imports vLLM.
     from vllm_edit.engine.cpu_adapters import GroupedPunicaWrapper
 

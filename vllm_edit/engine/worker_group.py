@@ -1,7 +1,7 @@
 """All workers of a vLLM engine, for a swap: each of them does a step, or the step has failed."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from vllm_edit.domain.errors import SwapFailed
@@ -31,6 +31,11 @@ class WorkerGroup:
         if faults := sorted({reply.fault for reply in replies if reply.fault}):
             raise SwapFailed(f"The engine refused the edited weights: {' '.join(faults)}")
         return replies
+
+    async def spare_units(self) -> Mapping[str, int]:
+        """How many inner units each MLP has for edits, those in use among them."""
+        answers = await self._call(call_ranks(self._engine, "edit_spare_units"))
+        return {mlp: count for engine in answers for rank in engine for mlp, count in rank.items()}
 
     async def pause(self, mode: PauseMode) -> None:
         """Halt generation and clear every KV cache.

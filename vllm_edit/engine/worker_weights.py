@@ -10,6 +10,8 @@ import torch
 from vllm_edit.domain.errors import SwapFailed
 from vllm_edit.engine.checkpoint import Checkpoint, resolve
 from vllm_edit.engine.device import beside_serving, wait_for
+from vllm_edit.engine.exchange import Exchange
+from vllm_edit.engine.extra_units import ExtraUnits, UnitsExchange, units_in
 from vllm_edit.engine.payload import unpack
 from vllm_edit.engine.placement import Placement, place, with_siblings
 from vllm_edit.engine.replacement import Replacement, assemble, columns
@@ -30,8 +32,9 @@ class _Swap:
         self.number = number
         self.data = bytearray()
         self.placements: Sequence[Placement] = ()
-        self.building: Future[list[Replacement]] | None = None
-        self.built: Sequence[Replacement] | None = None
+        self.units: Sequence[ExtraUnits] = ()
+        self.building: Future[list[Exchange]] | None = None
+        self.built: Sequence[Exchange] | None = None
 
 
 class ServedWeights:
@@ -40,7 +43,8 @@ class ServedWeights:
     W = cast(pristine + Σ live updates), summed in float32 and cast once, so what is served
     depends on the set of live edits and not on the way to it. New weights are built in a thread
     while the worker goes on serving, and ``commit`` only puts them in place. What they replace
-    is kept until ``finish``, and ``restore`` puts it back.
+    is kept until ``finish``, and ``restore`` puts it back. The extra units of all live edits are
+    exchanged with them.
     """
 
     def __init__(self, model_runner: Any) -> None:
@@ -66,20 +70,24 @@ class ServedWeights:
             self._swap = _Swap(number)
         self._swap.data += data
 
-    def stage(self, number: int, names: Sequence[str]) -> None:
-        """Begin to build the weights of swap ``number``, which changes these parameters.
+    def stage(self, number: int, names: Sequence[str], mlps: Sequence[str] = ()) -> None:
+        """Begin to build the weights of swap ``number``.
+
+        It changes these parameters, and the extra units of these MLPs.
 
         Raises:
             SwapFailed: this rank cannot serve an edit of one of them.
             Unavailable: the base has no such tensor.
         """
         swap = self._known(number)
-        swap.placements = self._place(frozenset(names))
+        swap.placements = self._place(frozenset(names)) if names else ()
+        spare = units_in(self._model)
+        swap.units = [spare[mlp] for mlp in mlps if mlp in spare]
         samples = {p.name: self._sample(p) for p in swap.placements if self._is_untouched(p)}
         swap.building = self._thread.submit(self._build, swap, samples)
 
     def built(self, number: int, wait: float = _GRACE) -> tuple[bool, Sequence[str]]:
-        """Whether swap ``number`` can be committed, and the parameters that it has here.
+        """Whether swap ``number`` can be committed, and the parameters and MLPs that it has here.
 
         Raises:
             SwapFailed: a delta does not fit the base or makes values that are not finite.
@@ -91,7 +99,8 @@ class ServedWeights:
             swap.built = swap.building.result(wait)
         except NotYet:
             return False, ()
-        return True, sorted({name for p in swap.placements for name in p.parameters})
+        names = {name for p in swap.placements for name in p.parameters}
+        return True, sorted(names | {units.mlp for units in swap.units})
 
     def commit(self, number: int) -> None:
         """Serve what was built; raises SwapFailed if that was another swap."""
@@ -151,10 +160,10 @@ class ServedWeights:
 
     def _build(
         self, swap: _Swap, samples: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
-    ) -> list[Replacement]:
-        updates = unpack(bytes(swap.data))
+    ) -> list[Exchange]:
+        updates, neurons = unpack(bytes(swap.data))
         swap.data.clear()
-        found = []
+        found: list[Exchange] = []
         for placement in swap.placements:
             with torch.no_grad(), beside_serving(self._device):
                 pristine = {name: self._read(name) for name in placement.parameters}
@@ -164,6 +173,8 @@ class ServedWeights:
                     name: _patched(name, base, updates.get(name)) for name, base in pristine.items()
                 }
                 found.append(Replacement(placement, assemble(placement, patched)))
+        with torch.no_grad(), beside_serving(self._device):
+            found += [UnitsExchange(units, neurons[units.mlp]) for units in swap.units]
         return found
 
     def _read(self, name: str) -> torch.Tensor:

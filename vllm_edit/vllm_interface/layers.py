@@ -44,6 +44,10 @@ class _SlicedLinear(Protocol):
     def weight_loader_v2(self, param: Any, loaded_weight: "Tensor") -> None: ...
 
 
+class _SummingLinear(_SlicedLinear, Protocol):
+    reduce_results: bool
+
+
 class _LoadedLinear(Protocol):
     output_partition_sizes: Sequence[int]
 
@@ -63,7 +67,7 @@ _LINEAR = "vllm.model_executor.layers.linear"
 LINEAR = Symbol(_LINEAR, "LinearBase", _Linear)
 REPLICATED = Symbol(_LINEAR, "ReplicatedLinear", _LoadedLinear)
 COLUMNS = Symbol(_LINEAR, "ColumnParallelLinear", _SlicedLinear)
-ROWS = Symbol(_LINEAR, "RowParallelLinear", _SlicedLinear)
+ROWS = Symbol(_LINEAR, "RowParallelLinear", _SummingLinear)
 UNQUANTIZED = Symbol(_LINEAR, "UnquantizedLinearMethod", _LinearMethod)
 LORA_LAYER = Symbol("vllm.lora.layers", "BaseLayerWithLoRA")
 LORA_LINEAR = Symbol("vllm.lora.layers.base_linear", "BaseLinearLayerWithLoRA", _LoraLayer)
@@ -85,6 +89,15 @@ def input_width(layer: Any) -> int:
     """Columns of this rank's weight of a linear layer."""
     width: int = getattr(layer, "input_size_per_partition", layer.input_size)
     return width
+
+
+def adds_once(layer: Any) -> bool:
+    """Whether what this rank adds to the output of a linear layer is in the sum of all ranks once.
+
+    It is, on every rank, where the layer sums over the ranks itself. Where the model does so later,
+    it is only on the first.
+    """
+    return bool(getattr(layer, "reduce_results", True) or layer.tp_rank == 0)
 
 
 def is_packed(layer: Any) -> bool:

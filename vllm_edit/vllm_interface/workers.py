@@ -30,6 +30,12 @@ class _CpuWrapper(Protocol):
     ) -> None: ...
 
 
+class _Config(Protocol):
+    additional_config: Any
+
+    def compute_hash(self) -> str: ...
+
+
 class _ModelRunner(Protocol):
     device: Any
     vllm_config: Any
@@ -44,9 +50,17 @@ class _Worker(Protocol):
 class _DeviceWorker(Protocol):
     model_runner: _ModelRunner
 
+    def load_model(self) -> None: ...
+
+
+class _WorkerWrapper(Protocol):
+    worker: Any
+
 
 WORKER = Symbol("vllm.v1.worker.worker_base", "WorkerBase", _Worker)
 DEVICE_WORKER = Symbol("vllm.v1.worker.gpu_worker", "Worker", _DeviceWorker)
+WORKER_WRAPPER = Symbol("vllm.v1.worker.worker_base", "WorkerWrapperBase", _WorkerWrapper)
+CONFIG = Symbol("vllm.config.vllm", "VllmConfig", _Config)
 MODEL_RUNNER = Symbol("vllm.v1.worker.gpu_model_runner", "GPUModelRunner", _ModelRunner)
 MODEL_RUNNER_V2 = Symbol("vllm.v1.worker.gpu.model_runner", "GPUModelRunner", _ModelRunner)
 PLATFORM = Symbol("vllm.platforms", "current_platform")
@@ -65,6 +79,27 @@ def add_methods(methods: Iterable[Callable[..., Any]]) -> None:
         if present is not method:
             raise RuntimeError(f"vLLM's workers already have a method {method.__name__}.")
         setattr(worker, method.__name__, method)
+
+
+def after_loading(action: Callable[[Any], None]) -> None:
+    """Have the workers of this process do this, each with itself, when they have their model.
+
+    vLLM compiles it and captures CUDA graphs after that.
+    """
+
+    def load_model(wrapper: Any, **options: Any) -> None:
+        wrapper.worker.load_model(**options)
+        action(wrapper.worker)
+
+    # vLLM calls its workers through this class, which passes on what it does not have.
+    WORKER_WRAPPER.load().load_model = load_model
+
+
+def note_in_compile_hash(worker: Any, name: str, value: str) -> None:
+    """Have vLLM's cache of compiled models tell this worker's model from one without the note."""
+    config = worker.model_runner.vllm_config
+    if isinstance(config.additional_config, dict):
+        config.additional_config = {**config.additional_config, name: value}
 
 
 def use_on_cpu(wrapper: str) -> None:

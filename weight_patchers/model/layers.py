@@ -87,6 +87,13 @@ def projection(model: PreTrainedModel, layer: int) -> Projection:
     Raises UnsupportedModel, with the reason, for what `require_dense` refuses, for weights that
     are packed, offloaded or used in more than one place, and for a layer that is not there.
     """
+    result = find_projection(model, layer)
+    _require_own_plain_weight(model, result)
+    return result
+
+
+def find_projection(model: PreTrainedModel, layer: int) -> Projection:
+    """As `projection`, but the weight is not looked at: it may be on the meta device."""
     require_dense(model)
     prefix, block = _layer(model, layer)
     attention = [name for name, module in block.named_modules() if name and _is_attention(module)]
@@ -101,9 +108,7 @@ def projection(model: PreTrainedModel, layer: int) -> Projection:
             "mixture-of-experts and custom MLPs cannot be edited by this method"
         )
     name, module = candidates[-1]
-    result = Projection(layer, f"{prefix}.{name}.weight", module, isinstance(module, Conv1D))
-    _require_own_plain_weight(model, result)
-    return result
+    return Projection(layer, f"{prefix}.{name}.weight", module, isinstance(module, Conv1D))
 
 
 def attention_output(model: PreTrainedModel, layer: int) -> nn.Module:
