@@ -55,11 +55,13 @@ class _DeviceWorker(Protocol):
 
 class _WorkerWrapper(Protocol):
     worker: Any
+    vllm_config: Any
 
 
 WORKER = Symbol("vllm.v1.worker.worker_base", "WorkerBase", _Worker)
 DEVICE_WORKER = Symbol("vllm.v1.worker.gpu_worker", "Worker", _DeviceWorker)
 WORKER_WRAPPER = Symbol("vllm.v1.worker.worker_base", "WorkerWrapperBase", _WorkerWrapper)
+CURRENT_CONFIG = Symbol("vllm.config.vllm", "set_current_vllm_config")
 CONFIG = Symbol("vllm.config.vllm", "VllmConfig", _Config)
 MODEL_RUNNER = Symbol("vllm.v1.worker.gpu_model_runner", "GPUModelRunner", _ModelRunner)
 MODEL_RUNNER_V2 = Symbol("vllm.v1.worker.gpu.model_runner", "GPUModelRunner", _ModelRunner)
@@ -89,7 +91,9 @@ def after_loading(action: Callable[[Any], None]) -> None:
 
     def load_model(wrapper: Any, **options: Any) -> None:
         wrapper.worker.load_model(**options)
-        action(wrapper.worker)
+        # Where vLLM serves Transformers' own classes, these ask for the configuration when made.
+        with CURRENT_CONFIG.load()(wrapper.vllm_config):
+            action(wrapper.worker)
 
     # vLLM calls its workers through this class, which passes on what it does not have.
     WORKER_WRAPPER.load().load_model = load_model
