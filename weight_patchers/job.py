@@ -17,6 +17,7 @@ from weight_patchers.model import hooks
 from weight_patchers.model.extra_units import attached
 from weight_patchers.model.layers import Projection, projection
 from weight_patchers.statistics import Statistics
+from weight_patchers.units.memory import sample_memory
 from weight_patchers.values.contexts import Context, sample_contexts
 from weight_patchers.values.optimisation import TargetValues
 from weight_patchers.values.workload import Progress, ValueCache, Workload
@@ -40,6 +41,9 @@ class Job:
     """What keys are averaged over. By default they are sampled anew, so pass
     `sample_contexts(...)` when editing often."""
     live: Sequence[Delta] = ()
+    memory: Tensor | None = None
+    """What extra units should not answer to, as `sample_memory` gives it. By default it is sampled
+    anew, so pass it when editing often."""
     controls: Sequence[str] | None = None
     """The prompts that drift is measured on; by default those of `weight_patchers.controls`."""
     progress: Progress | None = None
@@ -52,6 +56,13 @@ class Job:
         if self.contexts is not None:
             return self.contexts
         return sample_contexts(self.model, self.tokenizer, self.hparams)
+
+    def memory_or_sampled(self) -> Tensor:
+        """The memory given, or the one that the hyperparameters ask for, sampled from the base."""
+        if self.memory is not None:
+            return self.memory
+        with self.base():
+            return sample_memory(self.model, self.tokenizer, self.hparams)
 
     def live_about_subjects(self) -> list[Edit]:
         """The live edits of other facts about the subjects that are edited; the latest of each."""

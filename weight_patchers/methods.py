@@ -6,7 +6,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from weight_patchers import fine_tuning, kn, rome
+from weight_patchers import calinet, fine_tuning, kn, rome, t_patcher
 from weight_patchers.alphaedit import ALPHAEDIT, AlphaEditHparams
 from weight_patchers.delta import Delta
 from weight_patchers.emmet import EMMET, EmmetHparams
@@ -28,7 +28,8 @@ class Patcher:
     together; else they are made one after another, each seeing those before it. `compute_each`
     gives the deltas of one `compute` call per edit, in less time. With
     `values`, the method uses the job's `value_cache`. With `live_set`, all its edits that are live
-    have one delta, computed together and from the base alone, again with each that comes or goes.
+    have one delta, computed together and from the base alone, again with each that comes or goes;
+    with `on_base`, each call's edits are computed on the base alone, whatever is live.
 
     The model is left unchanged, also when an error is raised. Both functions raise a
     PatcherError when the model, the edits or the statistics do not allow the edit.
@@ -41,6 +42,7 @@ class Patcher:
     compute_each: Callable[..., list[Delta]] | None = None
     values: bool = False
     live_set: bool = False
+    on_base: bool = False
 
 
 def _of_job(function: Callable[[Job], T]) -> Callable[..., T]:
@@ -88,6 +90,20 @@ METHODS: Mapping[str, Patcher] = MappingProxyType(
                 _of_job(kn.compute),
                 batch=True,
                 compute_each=_of_job(kn.compute_each),
+            ),
+            Patcher(
+                t_patcher.METHOD,
+                t_patcher.TPatcherHparams,
+                _of_job(t_patcher.compute),
+                batch=True,
+                on_base=True,
+            ),
+            Patcher(
+                calinet.METHOD,
+                calinet.CalinetHparams,
+                _of_job(calinet.compute),
+                batch=True,
+                live_set=True,
             ),
         )
     }

@@ -14,10 +14,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from tests.weight_patchers.conftest import DENSE, BuildModel
-from weight_patchers import Delta, Dense, LowRank, fingerprint
+from tests.weight_patchers.model.test_extra_units import units as extra_units
+from weight_patchers import Delta, Dense, LowRank, Neurons, applied, fingerprint
 from weight_patchers.errors import CannotExport, CorruptDelta, UnreadableCheckpoint, WrongBase
 from weight_patchers.export import to_checkpoint, to_peft
 from weight_patchers.model.layers import Projection, projection
+from weight_patchers.model.mlp import mlp
 
 LAYERS = (0, 2)
 INPUTS = torch.tensor([[5, 17, 42, 3, 99, 8]])
@@ -280,3 +282,43 @@ def test_an_overflow_leaves_nothing(save: Save, tmp_path: Path) -> None:
     with pytest.raises(CannotExport, match="too large for torch"):
         to_checkpoint([delta(base, **{target.name: huge})], base, tmp_path / "merged")
     assert {path.name for path in tmp_path.iterdir()} == {"base"}
+
+
+@pytest.mark.parametrize("family", DENSE)
+def test_a_checkpoint_grows_by_extra_units(family: str, save: Save, tmp_path: Path) -> None:
+    """Loaded again it answers as the base with the units beside it, and a change of a matrix."""
+    base, output = save(family), tmp_path / "merged"
+    model = load(base)
+    target = mlp(model, 1)
+    units = extra_units(target, 3)
+    deltas = [
+        Delta(fingerprint(base), "t-patcher", {}, {target.name: units}, ()),
+        delta(base, **{target.output.name: low_rank(target.output, 1, 1)}),
+    ]
+    before = logits(model)
+    with applied(model, deltas):
+        expected = logits(model)
+    to_checkpoint(deltas, base, output)
+    grown = load(output)
+    torch.testing.assert_close(logits(grown), expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(before, expected, atol=1e-2)
+    assert projection(grown, 0).d_in == projection(grown, 1).d_in == target.output.d_in + 64
+    assert not (projection(grown, 0).matrix()[:, target.output.d_in :]).any()
+
+
+def test_extra_units_are_no_adapter(save: Save, tmp_path: Path) -> None:
+    base = save("llama")
+    units = extra_units(mlp(load(base), 1), 1)
+    change = Delta(fingerprint(base), "t-patcher", {}, {"model.layers.1.mlp": units}, ())
+    with pytest.raises(CannotExport, match=r"extra inner units of model\.layers\.1\.mlp") as raised:
+        to_peft([change], base, tmp_path / "adapter", rank=4)
+    assert raised.value.code == "cannot_export"
+
+
+def test_extra_units_need_mlps_that_can_grow(save: Save, tmp_path: Path) -> None:
+    base, ones = save("mixtral"), torch.ones(32, 1)
+    units = Neurons(g=ones, u=ones, v=ones)
+    change = Delta(fingerprint(base), "t-patcher", {}, {"model.layers.1.mlp": units}, ())
+    with pytest.raises(CannotExport, match="mixture of experts"):
+        to_checkpoint([change], base, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()

@@ -9,11 +9,12 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from weight_patchers import METHODS, Context, Delta, Edit, LowRank, Patcher, Statistics
+from weight_patchers import METHODS, Context, Delta, Edit, LowRank, Patcher, Statistics, applied
 from weight_patchers.errors import ConflictingEdits, InvalidHyperparameters, PatcherError
 from weight_patchers.hyperparameters import build, find, override
 from weight_patchers.model import hooks
 from weight_patchers.model.layers import layers, projection
+from weight_patchers.model.mlp import mlp
 from weight_patchers.spreading.aims import own_aims
 from weight_patchers.values.optimisation import Site, TargetValues, optimise_delta, target_outcome
 from weight_patchers.values.problem import Problem
@@ -27,6 +28,7 @@ BERG = Edit("Anna Berg was born in", "Anna Berg", "Paris")
 WORK = Edit("Anna Berg works for", "Anna Berg", "Oslo")
 CONTEXTS = (Context(), Context("Oslo is big. "))
 ROOM = {"optimizer": "adam", "step": 0.4, "steps": 25, "clamp": None, "kl_factor": 0.01}
+OTHER_TEXT = {"memory_texts": 8, "memory_length": 8}
 VALUES: dict[str, dict[str, Any]] = {
     "rome": {"layer": 1, **ROOM},
     "memit": {"layers": (0, 1), "covariance_weight": 0.01, **ROOM},
@@ -37,6 +39,8 @@ VALUES: dict[str, dict[str, Any]] = {
     "ft-m": {"layer": 1, "rate": 0.02, "steps": 20},
     "ft-bf": {"layers": (0, 1), "rate": 0.1, "steps": 20, "spared": 0.5},
     "kn": {"layers": (0, 1), "threshold": 0.02, "contrast": 0, "steps": 5},
+    "t-patcher": {"layer": 1, "gain": 1.0, "spread": 0.0, "rate": 0.02, "steps": 40, **OTHER_TEXT},
+    "calinet": {"layer": 1, "slots": 16, "rate": 0.02, "steps": 20, **OTHER_TEXT},
 }
 BATCH = sorted(name for name, method in METHODS.items() if method.batch)
 SPREADING = ["alphaedit", "emmet", "memit", "pmet"]
@@ -63,7 +67,7 @@ def _compute(
 
 
 def _apply(model: PreTrainedModel, delta: Delta) -> None:
-    for name, change in delta.changes.items():
+    for name, change in delta.matrices.items():
         dense = change.dense()
         model.get_parameter(name).data += dense.T if change.transposed else dense
 
@@ -90,15 +94,17 @@ def test_targets_become_likely(
         assert report["probability_reached"] > 1.5 * report["probability_before"]
     assert 0 <= report["greedy_after"] <= 1
     assert delta.diagnostics["drift"]["max"] >= delta.diagnostics["drift"]["mean"] > 0
-    assert delta.diagnostics["relative_norm"].keys() == delta.changes.keys()
-    parameters = [projection(model, layer).name for layer in _hparams(METHODS[name]).layers]
+    assert delta.diagnostics["relative_norm"].keys() == delta.matrices.keys()
+    targets = [projection(model, layer) for layer in _hparams(METHODS[name]).layers]
+    units = name in ("t-patcher", "calinet")
+    names = [mlp(model, t.layer).name if units else t.name for t in targets]
     # KN writes the layers in which it finds neurons.
-    assert [p for p in parameters if p in delta.changes] == list(delta.changes)
-    assert len(delta.changes) == len(parameters) or name == "kn"
-    assert all(c.transposed == (family == "gpt2") for c in delta.changes.values())
+    assert [n for n in names if n in delta.changes] == list(delta.changes)
+    assert len(delta.changes) == len(names) or name == "kn"
+    assert all(c.transposed == (family == "gpt2") for c in delta.matrices.values())
     # The diagnostics are those of the model that the delta makes.
-    _apply(model, delta)
-    again = _compute(name, model, tokenizer, [PARIS], collected(model), steps=1)
+    with applied(model, [delta]):
+        again = _compute(name, model, tokenizer, [PARIS], collected(model), steps=1)
     (now,) = again.diagnostics["edits"]
     assert now["probability_before"] == pytest.approx(report["probability_after"], rel=0.02)
 
@@ -526,6 +532,12 @@ def test_hyperparameters_are_found_for_every_model(build_model: BuildModel, name
         ("ft-l", {"end": "never"}),
         ("ft-bf", {"spared": 1.0}),
         ("ft-bf", {"layers": ()}),
+        ("t-patcher", {"gain": 0.0}),
+        ("t-patcher", {"smoothing": 1.0}),
+        ("t-patcher", {"memory_texts": 0}),
+        ("calinet", {"slots": 0}),
+        ("calinet", {"keep": -1.0}),
+        ("calinet", {"memory_length": 1}),
     ],
 )
 def test_hyperparameters_out_of_range_are_refused(name: str, values: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from vllm_edit.domain.errors import InvalidEdit
@@ -15,6 +16,7 @@ from weight_patchers import Delta, Edit, Statistics, statistics
 from weight_patchers.governor import GOVERNOR, Bounds
 from weight_patchers.hyperparameters import find, override
 from weight_patchers.methods import METHODS
+from weight_patchers.units.memory import MemoryHparams, sample_memory
 from weight_patchers.values.contexts import Context, sample_contexts
 from weight_patchers.values.hparams import ContextHparams
 from weight_patchers.values.shared_values import SharedValues
@@ -55,6 +57,7 @@ class Workbench:
     _loaded: Loaded | None = None
     _statistics: dict[tuple[int, ...], Statistics] = field(default_factory=dict)
     _contexts: dict[tuple[Any, ...], tuple[Context, ...]] = field(default_factory=dict)
+    _memories: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
     _values: tuple[object, ValueCache] = field(default_factory=lambda: (None, {}))
 
     @property
@@ -84,7 +87,7 @@ class Workbench:
     ) -> Delta:
         """Compute the delta of `edits` on top of the `live` ones, and write it to `output`.
 
-        A method that trains its live set computes it on the base alone.
+        Some methods compute it on the base alone; see `Patcher`.
         `bounds` replace single ones of the model's, which the delta and the live ones are held
         against together; the verdict is in its diagnostics.
         Raises PatcherError or EditError with the reason; then `output` is not written.
@@ -94,8 +97,10 @@ class Workbench:
         limits = self._bounds(bounds)
         known = self._statistics_of(hparams.layers if hparams.covariance else ())
         contexts = self._contexts_of(loaded, hparams)
+        memory = self._memory_of(loaded, hparams)
         below = [Delta.load(path) for path in live]
-        under = [] if METHODS[method].live_set else below
+        alone = METHODS[method].live_set or METHODS[method].on_base
+        under = [] if alone else below
         loaded.apply(under)
         with self._values_of(method, hparams, edits, live) as values:
             delta = METHODS[method].compute(
@@ -105,6 +110,7 @@ class Workbench:
                 hparams,
                 known,
                 contexts=contexts,
+                memory=memory,
                 live=under,
                 **values,
             )
@@ -222,3 +228,13 @@ class Workbench:
             loaded.apply([])
             self._contexts[key] = sample_contexts(loaded.model, loaded.tokenizer, hparams)
         return self._contexts[key]
+
+    def _memory_of(self, loaded: Loaded, hparams: Hyperparameters) -> Tensor | None:
+        """Sampled from the base once, for methods that add units to an MLP."""
+        if not isinstance(hparams, MemoryHparams):
+            return None
+        key = hparams.layer, hparams.memory_texts, hparams.memory_length, hparams.seed
+        if key not in self._memories:
+            loaded.apply([])
+            self._memories[key] = sample_memory(loaded.model, loaded.tokenizer, hparams)
+        return self._memories[key]

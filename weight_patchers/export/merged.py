@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from weight_patchers.delta import Delta
 from weight_patchers.delta_sum import DeltaSum
 from weight_patchers.errors import CannotExport
 from weight_patchers.export.folder import whole
+from weight_patchers.export.growth import Growth
 from weight_patchers.export.request import Request
 from weight_patchers.fingerprint import weight_files
 
@@ -28,17 +30,18 @@ def to_checkpoint(deltas: Sequence[Delta], base: Path, output: Path) -> None:
     Changed tensors are cast(base + Σ deltas, summed in float32) in the base's own dtype,
     orientation and file; all other bytes of the weights are copied, and so are all other files
     except hidden ones and weights in formats other than safetensors. Holds one tensor in memory
-    at a time. The folder is written whole or not at all.
+    at a time. The folder is written whole or not at all. Extra units make the MLPs of all layers
+    wider, and the config says so (`Growth`).
 
     Raises WrongBase for a delta of another base, CorruptDelta for one that does not fit it,
     UnreadableCheckpoint for a folder that is none, and CannotExport when there is nothing to
-    write, the output is in the way, or a sum is too large for the base's dtype.
+    write, the output is in the way, a value is too large for the base's dtype, or the
+    architecture has no one width that all its MLPs share.
     """
     request = Request.of(deltas, base)
-    if request.neurons:
-        raise CannotExport("extra inner units cannot be merged yet: leave these edits out")
     files = _files_by_tensor(base)
     stored = {name: _stored(request, name, files) for name in request.changes}
+    growth = Growth.of(request, partial(_stored, request, files=files)) if request.neurons else None
     if output.resolve().is_relative_to(base.resolve()):
         raise CannotExport(f"{output} is in the base's own folder: name one outside of it")
     with whole(output) as folder:
@@ -47,6 +50,8 @@ def to_checkpoint(deltas: Sequence[Delta], base: Path, output: Path) -> None:
             change = request.sum(parameter)
             for tensor in tensors:
                 _add(folder / files[tensor].relative_to(base), tensor, change)
+        if growth is not None:
+            growth.write(folder)
 
 
 def _files_by_tensor(base: Path) -> dict[str, Path]:

@@ -81,14 +81,16 @@ def layers(model: PreTrainedModel) -> nn.ModuleList:
     return _stack(model)[1]
 
 
-def projection(model: PreTrainedModel, layer: int) -> Projection:
+def projection(model: PreTrainedModel, layer: int, *, on_meta: bool = False) -> Projection:
     """The MLP output projection of decoder layer `layer`, counted from 0.
+
+    `on_meta`: the model may be without its weights, on the meta device.
 
     Raises UnsupportedModel, with the reason, for what `require_dense` refuses, for weights that
     are packed, offloaded or used in more than one place, and for a layer that is not there.
     """
     result = find_projection(model, layer)
-    _require_own_plain_weight(model, result)
+    _require_own_plain_weight(model, result, on_meta)
     return result
 
 
@@ -203,11 +205,11 @@ def _output_width(module: nn.Module) -> int | None:
     return None
 
 
-def _require_own_plain_weight(model: PreTrainedModel, target: Projection) -> None:
+def _require_own_plain_weight(model: PreTrainedModel, target: Projection, on_meta: bool) -> None:
     weight = target.module.weight
     if not isinstance(weight, Tensor) or weight.dtype not in _PLAIN:
         raise UnsupportedModel(_QUANTISED)
-    if weight.is_meta:
+    if weight.is_meta and not on_meta:
         raise UnsupportedModel(f"{target.name} is offloaded: load the whole model on one device")
     users = [
         name for name, other in model.named_parameters(remove_duplicate=False) if other is weight

@@ -57,13 +57,13 @@ class Mlp:
         return getattr(self.first, "bias", None) is not None
 
 
-def mlp(model: PreTrainedModel, layer: int) -> Mlp:
-    """The MLP of decoder layer `layer`, counted from 0.
+def mlp(model: PreTrainedModel, layer: int, *, on_meta: bool = False) -> Mlp:
+    """The MLP of decoder layer `layer`, counted from 0; `on_meta` as for `projection`.
 
     Raises UnsupportedModel for what `projection` refuses, and for an MLP that is neither a plain
     nor a gated one.
     """
-    output = projection(model, layer)
+    output = projection(model, layer, on_meta=on_meta)
     name = _holder(output)
     holder = model.get_submodule(name)
     inner = {

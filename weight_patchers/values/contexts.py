@@ -116,6 +116,13 @@ def chat_context(tokenizer: PreTrainedTokenizerBase) -> Context:
     return Context(before, after, templated=True, end=STOP + end.rstrip())
 
 
+def starts(tokenizer: PreTrainedTokenizerBase) -> list[tuple[int, ...]]:
+    """What a text of no subject in particular can begin with: the beginning-of-text token, or, if
+    there is none, each of some words."""
+    rows = _starts(tokenizer, 1 if tokenizer.bos_token_id is not None else len(_STARTS))
+    return [tuple(row) for row in rows.tolist()]
+
+
 def continuations(
     model: PreTrainedModel,
     starts: Sequence[Sequence[int]],

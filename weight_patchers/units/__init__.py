@@ -1,0 +1,1 @@
+"""What methods that train extra inner units of an MLP share."""
