@@ -16,7 +16,7 @@ from weight_patchers import Delta, Edit, Statistics, statistics
 from weight_patchers.governor import GOVERNOR, Bounds
 from weight_patchers.hyperparameters import find, override
 from weight_patchers.methods import METHODS
-from weight_patchers.units.memory import MemoryHparams, sample_memory
+from weight_patchers.values.memory import MemoryHparams, sample_memory
 from weight_patchers.values.contexts import Context, sample_contexts
 from weight_patchers.values.hparams import ContextHparams
 from weight_patchers.values.shared_values import SharedValues

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from weight_patchers.units.memory import MemoryHparams
+from weight_patchers.values.memory import MemoryHparams
 from weight_patchers.values.hparams import ContextHparams
 
 
