@@ -80,7 +80,13 @@ setup(
             "factworld/**/*.safetensors",
         ],
         "retriever": ["py.typed", "ike/forms/*.yaml", "ike/shipped/*", "scope/shipped/*"],
-        "weight_patchers": ["py.typed", "hparams/**/*.yaml", "facts/*.yaml", "tuning/**/*.yaml"],
+        "weight_patchers": [
+            "py.typed",
+            "hparams/**/*.yaml",
+            "facts/*.yaml",
+            "trained/shipped/*",
+            "tuning/**/*.yaml",
+        ],
     },
     install_requires=[
         "faiss-cpu>=1.9",

@@ -191,6 +191,7 @@ def _weights(
         device=settings.editor_device,
         threads=settings.editor_threads,
         timeout=settings.compute_timeout,
+        trained=settings.trained_folder,
     )
     return WeightMethod(
         store=DeltaStore(settings.folder / "deltas", model, deltas_of(ledger.log)),

@@ -111,6 +111,9 @@ class Settings(BaseModel):
     """Seconds within which the counterfactual model must send the next piece of an answer."""
     statistics_text: str = ""
     """Text file, folder or Hugging Face dataset from which key statistics are computed."""
+    trained_editors: str = ""
+    """Folder of the editors that vllm-edit mend train and vllm-edit ke train make (empty: trained/
+    in the edit store)."""
     hparams: str = ""
     """YAML file of hyperparameters: a mapping for each weight method and one for the governor."""
     spare_units: Count = 0
@@ -206,6 +209,11 @@ class Settings(BaseModel):
     def folder(self) -> Path:
         """Where the server's files are: the store, or the cache if the store is a database."""
         return Path(self.cache if self.store.shared else self.store)
+
+    @property
+    def trained_folder(self) -> Path:
+        """Where trained editors are."""
+        return Path(self.trained_editors) if self.trained_editors else self.folder / "trained"
 
     def find_admin_key(self) -> HashedKey | Reread[HashedKey]:
         """The admin key, or its file; raises Unavailable if the file holds none."""

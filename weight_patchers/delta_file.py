@@ -1,82 +1,13 @@
-"""The delta file: tensors and a JSON header in one safetensors file.
+"""The delta file: tensors and a JSON header in one safetensors file."""
 
-The header is the file's one metadata entry, `delta`, with a SHA-256 checksum over the tensors and
-the rest of it.
-"""
-
-import contextlib
-import hashlib
-import json
-import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
-from torch import Tensor
-
+from weight_patchers.checked_file import FileKind, checksum
 from weight_patchers.errors import CorruptDelta
 
 FORMAT = 2
 
+_KIND = FileKind("delta", FORMAT, CorruptDelta, "compute the edit again")
 
-def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write the file whole or not at all; it is on disk when this returns."""
-    parts = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = {"format": FORMAT, **header}
-    text = json.dumps(content | {"checksum": checksum(content, parts)}, sort_keys=True)
-    _write_atomically(path, serialize(parts, metadata={"delta": text}))
+write = _KIND.write
+read = _KIND.read
 
-
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the header, as written.
-
-    Raises CorruptDelta when the file is damaged, no delta file, or of another format version.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            header = json.loads((file.metadata() or {})["delta"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise CorruptDelta(f"{path} is no readable delta file ({error})") from error
-    if not isinstance(header, dict):
-        raise CorruptDelta(f"{path} is no readable delta file (its header is no JSON object)")
-    if header.get("format") != FORMAT:
-        raise CorruptDelta(
-            f"{path} has delta format {header.get('format')!r}, this version reads {FORMAT}: "
-            "compute the edit again"
-        )
-    if header.pop("checksum", None) != checksum(header, tensors):
-        raise CorruptDelta(f"the checksum of {path} is wrong: compute the edit again")
-    return tensors, header
-
-
-def checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of a header without its checksum and of contiguous tensors, in hexadecimal."""
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+__all__ = ["FORMAT", "checksum", "read", "write"]

@@ -11,6 +11,9 @@ PatcherError                     code
 ├── UnusableStatistics           unusable_statistics
 ├── CorruptDelta                 corrupt_delta
 ├── WrongBase                    wrong_base
+├── UntrainedEditor              untrained_editor
+├── CorruptEditor                corrupt_editor
+├── UnusableTraining             unusable_training
 ├── CannotExport                 cannot_export
 ├── GovernorRefused              governor_refused
 └── ComputationFailed            computation_failed
@@ -85,6 +88,24 @@ class WrongBase(PatcherError):
     """The delta was computed for another base model."""
 
     code = "wrong_base"
+
+
+class UntrainedEditor(PatcherError):
+    """The method needs an editor that was trained for this model, and there is none."""
+
+    code = "untrained_editor"
+
+
+class CorruptEditor(PatcherError):
+    """The trained editor's file is damaged, is none, or is of another format version."""
+
+    code = "corrupt_editor"
+
+
+class UnusableTraining(PatcherError):
+    """A trained editor cannot be trained from what was given."""
+
+    code = "unusable_training"
 
 
 class CannotExport(PatcherError):

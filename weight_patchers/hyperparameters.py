@@ -1,8 +1,9 @@
 """Hyperparameters from YAML files: found for a model, checked, overridden.
 
-`hparams/<method>/*.yaml` each hold `match` (values of the model's config that identify it) and
-`values`; `hparams/<method>/generic.yaml` holds `depth` instead of `match`: the layer, or the
-first and the last one, as a fraction of the model's depth.
+`hparams/<method>/*.yaml` each hold `match` (values of the model's config that identify it),
+`values` and, for editors that are trained, `training`; `hparams/<method>/generic.yaml` holds
+`depth` instead of `match`: the layer, or the first and the last one, as a fraction of the model's
+depth.
 """
 
 import dataclasses
@@ -36,6 +37,12 @@ def find(kind: type[T], method: str, config: PretrainedConfig, folder: Path | No
     place = content.get("depth")
     count = config.get_text_config().num_hidden_layers
     return build(kind, content["values"] | ({} if place is None else _place(place, count)))
+
+
+def find_training(kind: type[T], method: str, config: PretrainedConfig) -> T:
+    """How the method's editor is trained for a model: its own `training`, or the generic one."""
+    _, content = _entry(method, config)
+    return build(kind, content["training"])
 
 
 def shipped(method: str, config: PretrainedConfig) -> str | None:

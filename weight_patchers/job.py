@@ -47,6 +47,8 @@ class Job:
     controls: Sequence[str] | None = None
     """The prompts that drift is measured on; by default those of `weight_patchers.controls`."""
     progress: Progress | None = None
+    trained: Any = None
+    """The trained editor of a method that has one; by default the shipped one of this base."""
     value_cache: ValueCache | None = None
     """Values of an earlier call with the same model, hyperparameters and contexts, to be used
     again. Afterwards the cache holds only the values of this call."""

@@ -12,9 +12,13 @@ from weight_patchers.delta import Delta
 from weight_patchers.emmet import EMMET, EmmetHparams
 from weight_patchers.fine_tuning import BreadthFirstHparams, FineTuningHparams, breadth_first
 from weight_patchers.job import Job
+from weight_patchers.ke import KeEditor
 from weight_patchers.memit import MEMIT, MemitHparams
+from weight_patchers.mend import MendEditor
 from weight_patchers.pmet import PMET, PmetHparams
 from weight_patchers.spreading.compute import SpreadMethod
+from weight_patchers.trained import compute as trained
+from weight_patchers.trained.editor import TrainedEditor
 
 T = TypeVar("T")
 
@@ -30,6 +34,8 @@ class Patcher:
     `values`, the method uses the job's `value_cache`. With `live_set`, all its edits that are live
     have one delta, computed together and from the base alone, again with each that comes or goes;
     with `on_base`, each call's edits are computed on the base alone, whatever is live.
+    With `editor`, edits are made by an editor of this type, trained for the model, which a job
+    holds as `trained`.
 
     The model is left unchanged, also when an error is raised. Both functions raise a
     PatcherError when the model, the edits or the statistics do not allow the edit.
@@ -43,6 +49,12 @@ class Patcher:
     values: bool = False
     live_set: bool = False
     on_base: bool = False
+    editor: type[TrainedEditor] | None = None
+
+    @property
+    def from_base(self) -> bool:
+        """Whether edits are computed on the base alone, whatever is live."""
+        return self.live_set or self.on_base
 
 
 def _of_job(function: Callable[[Job], T]) -> Callable[..., T]:
@@ -58,6 +70,18 @@ def _spreading(method: SpreadMethod, hparams: type[Any]) -> Patcher:
 def _fine_tuning(name: str) -> Patcher:
     compute = _of_job(partial(fine_tuning.compute, name))
     return Patcher(name, FineTuningHparams, compute, batch=True)
+
+
+def _trained(editor: type[TrainedEditor]) -> Patcher:
+    return Patcher(
+        editor.method,
+        editor.hparams_type,
+        _of_job(partial(trained.compute, editor)),
+        batch=True,
+        compute_each=_of_job(partial(trained.compute_each, editor)),
+        on_base=True,
+        editor=editor,
+    )
 
 
 METHODS: Mapping[str, Patcher] = MappingProxyType(
@@ -105,6 +129,8 @@ METHODS: Mapping[str, Patcher] = MappingProxyType(
                 batch=True,
                 live_set=True,
             ),
+            _trained(MendEditor),
+            _trained(KeEditor),
         )
     }
 )

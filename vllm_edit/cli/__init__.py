@@ -30,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     from vllm_edit.cli.serac import add_serac_parser
     from vllm_edit.cli.stats import add_stats_parser
     from vllm_edit.cli.store import add_store_parser
+    from vllm_edit.cli.train_editor import add_editor_parsers
     from vllm_edit.cli.tune import add_tune_parser
     from vllm_edit.cli.world import add_world_parser
 
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     add_compare_parser(commands)
     add_demo_parser(commands)
     add_doctor_parser(commands)
+    add_editor_parsers(commands)
     add_evaluate_parser(commands)
     add_export_parser(commands)
     add_scope_parser(commands)

@@ -44,11 +44,15 @@ class EditorOptions:
     device: str = "cpu"
     threads: int = 1
     timeout: float = 600.0
+    trained: Path | None = None
+    """The folder of trained editors, if there is one beside the shipped ones."""
 
     def command(self, address: str) -> list[str]:
         arguments = ["--socket", address, "--statistics-dir", str(self.statistics)]
         if self.text is not None:
             arguments += ["--statistics-text", str(self.text)]
+        if self.trained is not None:
+            arguments += ["--trained-dir", str(self.trained)]
         module = "vllm_edit.editor.process"
         return command(module, self.model, self.device, self.threads, *arguments)
 

@@ -92,7 +92,9 @@ def main() -> None:
     end_with(args.parent)
     os.nice(_NICENESS)
     torch.set_num_threads(args.threads)
-    options = Options(args.model, args.statistics_dir, args.statistics_text, args.device)
+    options = Options(
+        args.model, args.statistics_dir, args.statistics_text, args.device, args.trained_dir
+    )
     with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
@@ -105,6 +107,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--socket", required=True, help="address to bind, ipc://…")
     parser.add_argument("--statistics-dir", type=Path, required=True)
     parser.add_argument("--statistics-text", type=Path, help="text file or folder of .txt files")
+    parser.add_argument("--trained-dir", type=Path, help="folder of trained editors")
     return parser.parse_args()
 
 

@@ -16,6 +16,7 @@ from weight_patchers import Delta, Edit, Statistics, statistics
 from weight_patchers.governor import GOVERNOR, Bounds
 from weight_patchers.hyperparameters import find, override
 from weight_patchers.methods import METHODS
+from weight_patchers.trained.file import find as trained_editor
 from weight_patchers.values.memory import MemoryHparams, sample_memory
 from weight_patchers.values.contexts import Context, sample_contexts
 from weight_patchers.values.hparams import ContextHparams
@@ -41,6 +42,8 @@ class Options:
     statistics: Path
     text: Path | None = None
     device: str = "cpu"
+    trained: Path | None = None
+    """The folder of trained editors, beside the shipped ones."""
 
 
 @dataclass
@@ -99,8 +102,7 @@ class Workbench:
         contexts = self._contexts_of(loaded, hparams)
         memory = self._memory_of(loaded, hparams)
         below = [Delta.load(path) for path in live]
-        alone = METHODS[method].live_set or METHODS[method].on_base
-        under = [] if alone else below
+        under = [] if METHODS[method].from_base else below
         loaded.apply(under)
         with self._values_of(method, hparams, edits, live) as values:
             delta = METHODS[method].compute(
@@ -113,6 +115,7 @@ class Workbench:
                 memory=memory,
                 live=under,
                 **values,
+                **self._trained_of(method),
             )
         verdict = loaded.judge([*below, delta], limits)
         delta = replace(delta, diagnostics={**delta.diagnostics, GOVERNOR: verdict.diagnostics()})
@@ -132,9 +135,17 @@ class Workbench:
         if make is None:
             raise InvalidEdit(f"{method} makes no edits side by side.", code="unknown_method")
         loaded.apply([])
+        more = self._trained_of(method)
         with self._values_of(method, hparams, edits, []) as values:
             return make(
-                loaded.model, loaded.tokenizer, edits, hparams, known, contexts=contexts, **values
+                loaded.model,
+                loaded.tokenizer,
+                edits,
+                hparams,
+                known,
+                contexts=contexts,
+                **values,
+                **more,
             )
 
     def admit(self, delta: Path) -> None:
@@ -163,6 +174,15 @@ class Workbench:
         if self._values[0] != conditions:
             self._values = conditions, {}
         return nullcontext({"value_cache": self._values[1]})
+
+    def _trained_of(self, method: str) -> Mapping[str, Any]:
+        """Read anew each time, so that an editor that is trained meanwhile is used."""
+        kind = METHODS[method].editor
+        if kind is None:
+            return {}
+        loaded = self.load()
+        folder = self.options.trained
+        return {"trained": trained_editor(kind, loaded.model, loaded.fingerprint, folder)}
 
     def load(self) -> Loaded:
         """The model, loaded at first use; raises Unavailable or PatcherError."""

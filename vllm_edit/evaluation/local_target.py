@@ -64,7 +64,13 @@ class LocalTarget:
             )
         with tempfile.TemporaryDirectory(prefix="vllm-edit-evaluate-") as folder:
             text = Path(self.settings.statistics_text) if self.settings.statistics_text else None
-            options = Options(self.model, self.settings.folder / "statistics", text, self.device)
+            options = Options(
+                self.model,
+                self.settings.folder / "statistics",
+                text,
+                self.device,
+                self.settings.trained_folder,
+            )
             workbench = Workbench(options, self._values)
             applier, in_front = self._applier(method, workbench, Path(folder))
             loaded = workbench.load()

@@ -1,0 +1,1 @@
+"""Trains an editor: the loop, its losses, and how it is validated."""
