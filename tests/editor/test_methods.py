@@ -84,6 +84,22 @@ async def test_statistics_of_all_layers_were_collected_at_once(
     assert len(written(statistics)) == len(needed)
 
 
+@pytest.mark.parametrize("method", [name for name, one in METHODS.items() if one.editor])
+async def test_a_trained_editor_edits_the_base_whatever_is_live(
+    client: EditorClient, edits: list[RequestedEdit], tmp_path: Path, method: str
+) -> None:
+    live, alone, on_top, both = (tmp_path / name for name in ("live", "alone", "on_top", "both"))
+    await client.compute(edits[:1], method, live)
+    await client.compute(edits[1:], method, alone)
+    await client.compute(edits[1:], method, on_top, live=[live])
+    await client.compute(edits, method, both)
+    first, second, sums = (Delta.load(path).changes for path in (alone, on_top, both))
+    for name, change in first.items():
+        assert torch.equal(change.dense(), second[name].dense())
+        summed = change.dense() + Delta.load(live).changes[name].dense()
+        assert torch.allclose(sums[name].dense(), summed, rtol=1e-3, atol=1e-5)
+
+
 async def test_a_live_set_is_trained_from_the_base(
     client: EditorClient, edits: list[RequestedEdit], tmp_path: Path
 ) -> None:
@@ -99,7 +115,7 @@ async def test_a_live_set_is_trained_from_the_base(
 
 
 @pytest.mark.parametrize(
-    "method", [name for name, method in METHODS.items() if method.batch and not method.live_set]
+    "method", [name for name, method in METHODS.items() if method.batch and not method.from_base]
 )
 async def test_a_batch_is_computed_on_top_of_live_deltas(
     client: EditorClient, edits: list[RequestedEdit], tmp_path: Path, method: str

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from tests.weight_patchers.trained.editors import trained_for
 from weight_patchers import METHODS, Context, Delta, Edit, LowRank, Patcher, Statistics, applied
 from weight_patchers.errors import ConflictingEdits, InvalidHyperparameters, PatcherError
 from weight_patchers.hyperparameters import build, find, override
@@ -41,6 +42,8 @@ VALUES: dict[str, dict[str, Any]] = {
     "kn": {"layers": (0, 1), "threshold": 0.02, "contrast": 0, "steps": 5},
     "t-patcher": {"layer": 1, "gain": 1.0, "spread": 0.0, "rate": 0.02, "steps": 40, **OTHER_TEXT},
     "calinet": {"layer": 1, "slots": 16, "rate": 0.02, "steps": 20, **OTHER_TEXT},
+    "mend": {"layers": (0, 1), "rank": 8, "step": 1e-3},
+    "ke": {"layers": (0, 1), "hidden": 8, "condition": 8, "inner": 8},
 }
 BATCH = sorted(name for name, method in METHODS.items() if method.batch)
 SPREADING = ["alphaedit", "emmet", "memit", "pmet"]
@@ -60,9 +63,10 @@ def _compute(
     **values: object,
 ) -> Delta:
     method = METHODS[name]
+    hparams = _hparams(method, **values)
     return method.compute(
-        model, tokenizer, edits, _hparams(method, **values), statistics,
-        contexts=CONTEXTS, live=live,
+        model, tokenizer, edits, hparams, statistics,
+        contexts=CONTEXTS, live=live, **trained_for(method, hparams, model, tokenizer),
     )  # fmt: skip
 
 
@@ -335,7 +339,8 @@ def test_each_edit_alone_gets_the_delta_of_a_call_of_its_own(
     assert method.compute_each is not None
     known = method.hparams.__dataclass_fields__
     hparams = _hparams(method, **({"kept_samples": 2} if "kept_samples" in known else {}))
-    given = {"contexts": CONTEXTS, "controls": ["Anna lives in"]}
+    given: dict[str, Any] = {"contexts": CONTEXTS, "controls": ["Anna lives in"]}
+    given |= trained_for(method, hparams, model, tokenizer)
     found = method.compute_each(model, tokenizer, edits, hparams, statistics, **given)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     for edit, delta in zip(edits, found, strict=True):
@@ -538,6 +543,12 @@ def test_hyperparameters_are_found_for_every_model(build_model: BuildModel, name
         ("calinet", {"slots": 0}),
         ("calinet", {"keep": -1.0}),
         ("calinet", {"memory_length": 1}),
+        ("mend", {"layers": ()}),
+        ("mend", {"steps": 0}),
+        ("mend", {"scale": 0.0}),
+        ("mend", {"blocks": 0}),
+        ("ke", {"inner": 0}),
+        ("ke", {"largest": 0.0}),
     ],
 )
 def test_hyperparameters_out_of_range_are_refused(name: str, values: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from weight_patchers.model.batch import Batch
 from weight_patchers.model.layers import depth, projection, width
 from weight_patchers.model.suffix import Suffix, read
 from weight_patchers.spreading.hparams import SpreadHparams
+from weight_patchers.trained.hparams import TrainedHparams
 from weight_patchers.values.hparams import ContextHparams, ValueHparams
 from weight_patchers.values.passes import pass_tokens
 
@@ -141,17 +142,19 @@ def cost(model: PreTrainedModel, method: Patcher, hparams: Any, edits: int, spee
       or null space, 8 d_in^2; while these are made 16 d_in^2, for eigenvectors 24 d_in^2; and
       the keys of the edits, k for each, and what is solved for, 24 d_in k edits.
     - delta: 4 (d_in + d_out) k edits L, with keys 4 d_in k edits L more, or 4 d_in d_out L if
-      dense; for KN that of five neurons an edit.
+      dense; for KN that of five neurons an edit. For a trained editor, whose own network is not
+      counted, k is the most that a change's rank can be, t + 1 for each row and step.
     """
     targets = [projection(model, layer) for layer in hparams.layers]
     count = len(targets)
     d_in, d_out = max(t.d_in for t in targets), max(t.d_out for t in targets)
     if isinstance(hparams, KnHparams):
         return _cost_of_neurons(model, hparams, edits, speed)
-    dense = not isinstance(hparams, ValueHparams)
+    trained = isinstance(hparams, TrainedHparams)
+    dense = not (trained or isinstance(hparams, ValueHparams))
     rows, places = _rows(hparams)
     together = edits if method.batch else 1
-    bound = None if dense else hparams.pass_tokens
+    bound = hparams.pass_tokens if isinstance(hparams, ValueHparams) else None
     fitting = (pass_tokens(model) if bound is None else bound) // (rows * speed.tokens)
     held = min(together, max(1, fitting))
     seconds = speed.step.seconds(hparams.steps + 1, held * rows)
@@ -166,6 +169,8 @@ def cost(model: PreTrainedModel, method: Patcher, hparams: Any, edits: int, spee
     null = isinstance(hparams, _WITH_EIGENVECTORS)
     keyed = isinstance(hparams, AlphaEditHparams)
     each = 2 if isinstance(hparams, SpreadHparams) and hparams.keys == "both" else 1
+    if trained:
+        each = hparams.steps * rows * (speed.tokens + 1)
     host = 0
     if hparams.covariance:
         host = (12 * count + (24 if null else 16)) * d_in**2 + 24 * d_in * together * each

@@ -73,7 +73,11 @@ class Reader(nn.Module):
 
 
 class Network(nn.Module):
-    """The network of one matrix [d_out, d_in]."""
+    """The network of one matrix [d_out, d_in].
+
+    Before training cols_a is -1 and cols_b is 0 for every text, so an untrained editor takes a step
+    down the gradient.
+    """
 
     def __init__(self, d_in: int, d_out: int, hparams: KeHparams) -> None:
         super().__init__()
@@ -84,6 +88,12 @@ class Network(nn.Module):
             nn.Tanh(),
             weight_norm(nn.Linear(hparams.inner, sum(self.sizes))),
         )
+        _, cols_a, _, cols_b, _ = torch.arange(sum(self.sizes)).split(self.sizes)
+        last = self.layers[-1]
+        with torch.no_grad():
+            # weight_norm's first parameter is the length of each row of the weight.
+            last.parametrizations.weight.original0[torch.cat([cols_a, cols_b])] = 0.0
+            last.bias[cols_a], last.bias[cols_b] = -1.0, 0.0
 
     def forward(self, gradient: GradientFactors, read: Tensor) -> Factors:
         """The update in factors, of rank at most the number of tokens + 1."""

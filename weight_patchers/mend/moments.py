@@ -39,7 +39,7 @@ class Moments(nn.Module):
         self.count.copy_(total)
 
     def normalised(self, vectors: Tensor) -> Tensor:
-        """(vectors - mean) / (standard deviation + 1e-7), float32 [..., width].
+        """(vectors - mean) / (standard deviation + 1e-7), [..., width], in the dtype of the vectors.
 
         Raises UntrainedEditor if fewer than two vectors were seen.
         """
@@ -48,4 +48,4 @@ class Moments(nn.Module):
                 "the editor has seen too few gradients to normalise one: train it first"
             )
         deviation = (self.squares / (self.count - 1)).sqrt() + _EPSILON
-        return (vectors - self.mean.float()) / deviation.float()
+        return (vectors - self.mean.to(vectors.dtype)) / deviation.to(vectors.dtype)

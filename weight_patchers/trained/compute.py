@@ -65,6 +65,8 @@ def compute(kind: type[TrainedEditor], job: Job) -> Delta:
 
 def compute_each(kind: type[TrainedEditor], job: Job) -> list[Delta]:
     """The deltas of one `compute` call for each edit."""
+    if not job.edits:
+        return []
     editor = _editor(kind, job)
     return [compute(kind, replace(job, edits=[edit], trained=editor)) for edit in job.edits]
 

@@ -59,6 +59,8 @@ HPARAMS: dict[str, dict[str, Any]] = {
     "ft-l": {"layer": 2, "rate": 2e-3, "steps": 50, "stop_loss": 0.2, "norm_bound": 0.06},
     "ft-m": {"layer": 2, "rate": 1e-3, "steps": 50, "stop_loss": 0.2},
     "ft-bf": {"layers": (1, 2), "rate": 0.02, "steps": 60, "stop_loss": 0.1, "spared": 0.9},
+    "mend": {"layers": (1, 2), "rank": 64, "step": 3e-3, "chat": False},
+    "ke": {"layers": (1, 2), "hidden": 64, "condition": 64, "inner": 64, "chat": False},
 }
 CONTEXTS = (Context(), Context("It rained . "), Context("Nobody knew why . "))
 

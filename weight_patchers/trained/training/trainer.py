@@ -84,7 +84,7 @@ class Training:
         watch: Watch | None = None,
         seconds: float = math.inf,
     ) -> int:
-        """Train to the end, or for that many seconds; returns the number of steps made.
+        """Train to the end, or for that many seconds, one step at least; returns the steps made.
 
         Raises ComputationFailed when training diverges, and InvalidEdit for an unusable edit.
         """
@@ -92,15 +92,15 @@ class Training:
         with self._frozen():
             step = self._resume()
             while step < self.recipe.steps and not self._is_stale(step):
-                if time.monotonic() - begun > seconds:
-                    self._save(step)
-                    break
                 self._step(step)
                 step += 1
                 if step % self.recipe.validate_every == 0 or step == self.recipe.steps:
                     self._validate(step, watch)
                 if progress is not None:
                     progress(step, self.recipe.steps)
+                if time.monotonic() - begun > seconds:
+                    self._save(step)
+                    break
                 if time.monotonic() - saved > self.save_seconds:
                     self._save(step)
                     saved = time.monotonic()
