@@ -133,7 +133,7 @@ def _data(source: str, seed: int) -> "Callable[[int], TrainingData]":
     from vllm_edit.evaluation.data.source import load
     from vllm_edit.evaluation.training_data import from_facts, from_records
     from vllm_edit.factworld.training_edits import training_data
-    from weight_patchers.tuning.common_fact import shipped_facts
+    from weight_patchers.common_fact import shipped_facts
 
     if source == FACTWORLD:
         return partial(training_data, seed)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from vllm_edit.domain.errors import InvalidTrainingData
 from vllm_edit.evaluation.record import Record
+from weight_patchers.common_fact import CommonFact
 from weight_patchers.edit import Edit
 from weight_patchers.trained.training.examples import TrainingEdit
 from weight_patchers.trained.training.trainer import TrainingData
-from weight_patchers.tuning.common_fact import CommonFact
 
 _VALIDATION = 0.1
 _NEAR, _FAR = 3, 1

@@ -11,6 +11,8 @@ one keeps the rank: (delta x^T) * (r c^T) = (delta * r) (x * c)^T. So the update
 of rank at most the number of tokens + 1, and no matrix of the size of W is made.
 """
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
@@ -89,7 +91,7 @@ class Network(nn.Module):
             weight_norm(nn.Linear(hparams.inner, sum(self.sizes))),
         )
         _, cols_a, _, cols_b, _ = torch.arange(sum(self.sizes)).split(self.sizes)
-        last = self.layers[-1]
+        last = cast("Any", self.layers[-1])
         with torch.no_grad():
             # weight_norm's first parameter is the length of each row of the weight.
             last.parametrizations.weight.original0[torch.cat([cols_a, cols_b])] = 0.0

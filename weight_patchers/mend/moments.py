@@ -39,7 +39,7 @@ class Moments(nn.Module):
         self.count.copy_(total)
 
     def normalised(self, vectors: Tensor) -> Tensor:
-        """(vectors - mean) / (standard deviation + 1e-7), [..., width], in the dtype of the vectors.
+        """(vectors - mean) / (standard deviation + 1e-7), [..., width], of the vectors' dtype.
 
         Raises UntrainedEditor if fewer than two vectors were seen.
         """

@@ -21,7 +21,7 @@ def network() -> Network:
     with torch.no_grad():
         for parameter in made.parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter += 0.5 * noise
+            parameter.add_(0.5 * noise)
     return made
 
 

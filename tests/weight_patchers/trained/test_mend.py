@@ -36,7 +36,7 @@ def random_network(generator: torch.Generator) -> Network:
     with torch.no_grad():
         for parameter in network.parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter += 0.5 * noise
+            parameter.add_(0.5 * noise)
     for number in range(3):
         network.observe(random_gradient(generator, 2, 3 + number))
     return network

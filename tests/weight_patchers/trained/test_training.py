@@ -45,7 +45,7 @@ def draw(rng: random.Random) -> TrainingEdit:
     )
 
 
-DATA = TrainingData(draw, [draw(random.Random(number)) for number in range(4)])  # noqa: S311
+DATA = TrainingData(draw, [draw(random.Random(number)) for number in range(4)])
 
 
 @pytest.fixture(params=sorted(HPARAMS))
@@ -152,7 +152,7 @@ def test_questions_are_answered_where_their_answers_are(
         (("Anna Berg was born in", "Lima"),),
     )
     builder = QuestionBuilder(tokenizer, rephrasings=3, kept=3, end=".")
-    rng = random.Random(0)  # noqa: S311 - seeded
+    rng = random.Random(0)
     questions = builder.build([edit, edit], rng, torch.device("cpu"))
     assert questions.owners.tolist() == [0, 0, 1, 1, 0, 1]
     texts = [
