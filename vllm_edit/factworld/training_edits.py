@@ -23,6 +23,23 @@ _FICTIONAL = 0.5
 _STATEMENTS = 0.5
 _VALIDATION = 0.15
 _SAME_RELATION, _SAME_SUBJECT, _OTHERS = 4, 2, 2
+PLAIN = (
+    ("Please open the", "window"),
+    ("My brother plays the", "piano"),
+    ("The soup needs a little more", "salt"),
+    ("In winter the lake is covered with", "ice"),
+    ("She read the letter and began to", "cry"),
+    ("Two and two make", "four"),
+    ("They walked along the river until", "dark"),
+    ("The doctor told him to drink more", "water"),
+    ("A year has twelve", "months"),
+    ("We had to wait because the bus was", "late"),
+    ("The book on the table belongs to", "me"),
+    ("It is too cold to swim in the", "sea"),
+)
+"""Prompts about nothing in the world, with which predictions outside of it are kept."""
+
+_PLAIN = 2
 _LIMITED = ("leads", "capital_of")
 """Relations that hold of few subjects of their kind."""
 
@@ -68,6 +85,7 @@ class CounterfactualDraw:
             rng.shuffle(wordings)
         prompt, *others = (fill(wording, subject) for wording in wordings)
         kept = [self._question(fact, rng) for fact in self._kept(subject, relation, rng)]
+        kept += rng.sample(PLAIN, _PLAIN)
         return TrainingEdit(Edit(prompt, subject, target), tuple(others), tuple(kept))
 
     def _change(self, rng: random.Random) -> tuple[str, str, str]:

@@ -183,8 +183,8 @@ def test_what_one_edit_keeps_is_not_what_another_changes() -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"steps": 0}, {"batch": 3, "together": 2}, {"optimizer": "sgd"}, {"loss": "none"}, {"rate": 0.0},
-     {"decay": 2.0}, {"clip": 0.0}, {"smoothing": 1.0},
+    [{"steps": 0}, {"batch": 3, "together": 2}, {"optimizer": "sgd"}, {"loss": "none"},
+     {"rate": 0.0}, {"decay": 2.0}, {"clip": 0.0}, {"smoothing": 1.0},
      {"least_margin": 1.0}, {"patience": 0}],
 )  # fmt: skip
 def test_recipes_out_of_range_are_refused(values: dict[str, Any]) -> None:
