@@ -17,8 +17,8 @@ from weight_patchers.model import hooks
 from weight_patchers.model.extra_units import attached
 from weight_patchers.model.layers import Projection, projection
 from weight_patchers.statistics import Statistics
-from weight_patchers.values.memory import sample_memory
 from weight_patchers.values.contexts import Context, sample_contexts
+from weight_patchers.values.memory import sample_memory
 from weight_patchers.values.optimisation import TargetValues
 from weight_patchers.values.workload import Progress, ValueCache, Workload
 

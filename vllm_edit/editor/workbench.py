@@ -17,9 +17,9 @@ from weight_patchers.governor import GOVERNOR, Bounds
 from weight_patchers.hyperparameters import find, override
 from weight_patchers.methods import METHODS
 from weight_patchers.trained.file import find as trained_editor
-from weight_patchers.values.memory import MemoryHparams, sample_memory
 from weight_patchers.values.contexts import Context, sample_contexts
 from weight_patchers.values.hparams import ContextHparams
+from weight_patchers.values.memory import MemoryHparams, sample_memory
 from weight_patchers.values.shared_values import SharedValues
 from weight_patchers.values.workload import ValueCache
 

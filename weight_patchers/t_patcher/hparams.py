@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from weight_patchers.values.memory import MemoryHparams
 from weight_patchers.values.hparams import ENDS
+from weight_patchers.values.memory import MemoryHparams
 
 
 @dataclass(frozen=True, kw_only=True)
