@@ -40,7 +40,9 @@ def test_what_is_tried_is_valid(method: str, config: PretrainedConfig) -> None:
         build(kind, change)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [name for name in METHODS if name not in ("t-patcher", "calinet")]
+)
 def test_the_chat_template_is_varied_where_there_is_one(method: str) -> None:
     config = PretrainedConfig(**CONFIGS["llama"])
     tried = {}
