@@ -20,3 +20,17 @@ class CheckedValues:
         ascending = list(layers) == sorted(set(layers))
         self._require(bool(layers) and ascending, "layers", "different layers, ascending")
         self._require(all(layer >= 0 for layer in layers), "layers", "at least 0 each")
+
+
+class OneLayer(CheckedValues):
+    """Base of those with a field `layer` instead of several `layers`."""
+
+    layer: int
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that are written."""
+        return (self.layer,)
+
+    def _require_layer(self) -> None:
+        self._require(self.layer >= 0, "layer", "at least 0")

@@ -16,7 +16,7 @@ _REFERENCE = regex.compile(r"\[\p{Nd}+\]")
 
 def normalized(text: str) -> str:
     """Without case, marks, articles and spare spaces (after SQuAD, Rajpurkar et al. 2016)."""
-    return " ".join(_told_words(words(text, joined=True)))
+    return " ".join(_without_articles(words(text, joined=True)))
 
 
 def exact_match(generated: str, answers: Sequence[str]) -> float:
@@ -92,7 +92,7 @@ def first_sentence(text: str) -> str:
     return text[: sentence_end(text)]
 
 
-def _told_words(found: list[str]) -> list[str]:
+def _without_articles(found: list[str]) -> list[str]:
     """The words without articles, unless there are no others."""
     return [word for word in found if word not in ARTICLES] or found
 
@@ -104,7 +104,7 @@ def _pairs(said: str, wanted: str) -> Iterator[tuple[list[str], list[str]]]:
         if ARTICLES.issuperset(target):
             yield whole, target
         else:
-            yield _told_words(whole), _told_words(target)
+            yield _without_articles(whole), _without_articles(target)
 
 
 def _same(said: str, wanted: str) -> bool:
@@ -120,7 +120,7 @@ def _behind(text: str, answer: str) -> str | None:
     """The text behind the answer; None if it does not begin with the answer's words."""
     plain = clean(text)
     for joined in _READINGS:
-        left = _told_words(words(answer, joined))
+        left = _without_articles(words(answer, joined))
         for word, end in spans(plain, joined) if left else ():
             if word == left[0]:
                 left = left[1:]

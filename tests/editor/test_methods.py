@@ -118,7 +118,7 @@ async def test_a_live_set_is_trained_from_the_base(
 
 @pytest.mark.parametrize(
     "method",
-    # What the two facts change does not meet in the neurons of kn.
+    # kn looks for neurons in the base, whatever is live: see test_kn.
     [name for name, m in METHODS.items() if m.batch and not m.from_base and name != "kn"],
 )
 async def test_a_batch_is_computed_on_top_of_live_deltas(

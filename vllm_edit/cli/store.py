@@ -195,7 +195,7 @@ def compact(options: argparse.Namespace) -> None:
     log = ledger_file(options.store)
     before = _size(log.parent)
     with _leading(options.store) as ledger:
-        wanted = {delta_group(edit) for edit in ledger.edits() if edit.status not in ENDED}
+        wanted = {delta_group(edit) for edit in ledger.not_ended()}
         for path in log.with_name(DELTAS).glob("*.safetensors"):
             if group_of(path.name) not in wanted:
                 path.unlink()

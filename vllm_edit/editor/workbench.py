@@ -98,25 +98,12 @@ class Workbench:
         hparams = self._hparams(method, hyperparameters)
         loaded = self.load()
         limits = self._bounds(bounds)
-        known = self._statistics_of(hparams.layers if hparams.covariance else ())
-        contexts = self._contexts_of(loaded, hparams)
-        memory = self._memory_of(loaded, hparams)
+        given = self._given(method, hparams)
         below = [Delta.load(path) for path in live]
         under = [] if METHODS[method].from_base else below
         loaded.apply(under)
         with self._values_of(method, hparams, edits, live) as values:
-            delta = METHODS[method].compute(
-                loaded.model,
-                loaded.tokenizer,
-                edits,
-                hparams,
-                known,
-                contexts=contexts,
-                memory=memory,
-                live=under,
-                **values,
-                **self._trained_of(method),
-            )
+            delta = METHODS[method].compute(edits=edits, live=under, **given, **values)
         verdict = loaded.judge([*below, delta], limits)
         delta = replace(delta, diagnostics={**delta.diagnostics, GOVERNOR: verdict.diagnostics()})
         delta.save(output)
@@ -128,25 +115,13 @@ class Workbench:
         The governor has not seen them: see `admit`. Raises as `compute` does.
         """
         hparams = self._hparams(method, {})
-        loaded = self.load()
-        known = self._statistics_of(hparams.layers if hparams.covariance else ())
-        contexts = self._contexts_of(loaded, hparams)
         make = METHODS[method].compute_each
         if make is None:
             raise InvalidEdit(f"{method} makes no edits side by side.", code="unknown_method")
-        loaded.apply([])
-        more = self._trained_of(method)
+        given = self._given(method, hparams)
+        self.load().apply([])
         with self._values_of(method, hparams, edits, []) as values:
-            return make(
-                loaded.model,
-                loaded.tokenizer,
-                edits,
-                hparams,
-                known,
-                contexts=contexts,
-                **values,
-                **more,
-            )
+            return make(edits=edits, **given, **values)
 
     def admit(self, delta: Path) -> None:
         """Have the model hold the base and this delta, unless the governor refuses it."""
@@ -158,6 +133,20 @@ class Workbench:
     def serve(self, live: Sequence[Path]) -> None:
         """Have the model hold the base and the live deltas."""
         self.load().apply([Delta.load(path) for path in live])
+
+    def _given(self, method: str, hparams: Hyperparameters) -> dict[str, Any]:
+        """What a method takes beside the edits and their values; it may make the model hold the
+        base."""
+        loaded = self.load()
+        return {
+            "model": loaded.model,
+            "tokenizer": loaded.tokenizer,
+            "hparams": hparams,
+            "statistics": self._statistics_of(hparams.layers if hparams.covariance else ()),
+            "contexts": self._contexts_of(loaded, hparams),
+            "memory": self._memory_of(loaded, hparams),
+            **self._trained_of(method),
+        }
 
     def _values_of(
         self, method: str, hparams: Any, edits: Sequence[Edit], live: Sequence[Path]

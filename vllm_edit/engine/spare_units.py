@@ -56,7 +56,7 @@ def chosen_layers(named: str, config: PretrainedConfig) -> Sequence[int]:
     """The layers named, as "4,5"; else those that the methods' own hyperparameters name."""
     if named:
         return [int(number) for number in named.split(",")]
-    methods = [METHODS[name] for name in UNIT_METHODS if name in METHODS]
+    methods = [METHODS[name] for name in UNIT_METHODS]
     return sorted({n for m in methods for n in find(m.hparams, m.name, config).layers})
 
 

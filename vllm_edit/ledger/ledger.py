@@ -90,6 +90,10 @@ class Ledger:
         with self._lock:
             return list(self._edits.values())
 
+    def not_ended(self) -> list[Edit]:
+        """Those of the edits that are in effect or on their way."""
+        return [edit for edit in self.edits() if edit.status not in ENDED]
+
     def get(self, edit_id: str) -> Edit:
         """The edit with that id; raises UnknownEdit."""
         edit = self._edits.get(edit_id)

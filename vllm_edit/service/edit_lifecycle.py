@@ -123,7 +123,7 @@ class EditLifecycle:
             if self.settling.astray is not None:
                 raise self.settling.astray
             self.settling.unsettled.clear()
-            return [edit for edit in self._not_ended() if edit.status in UNFINISHED]
+            return [edit for edit in self._ledger.not_ended() if edit.status in UNFINISHED]
 
     async def resume(self) -> list[list[Edit]]:
         """Apply the ledger as its new leader; returns the jobs that the one before left.
@@ -131,7 +131,7 @@ class EditLifecycle:
         Raises EditError as `apply_ledger` does.
         """
         self._reset_indexes()
-        edits = self._not_ended()
+        edits = self._ledger.not_ended()
         self._update_indexes(edits)
         await self.apply_ledger()
         await self._fail_held_back(edits)
@@ -159,7 +159,7 @@ class EditLifecycle:
             steps.append(Step(edit.id, Status.FAILED, self.held_back.failure(edit.id)))
         await self._record(steps)
         await self.apply_ledger()
-        await self._fail_held_back(self._not_ended())
+        await self._fail_held_back(self._ledger.not_ended())
 
     async def _hold_back_untold(self, method: Method) -> None:
         """Hold edits back that were computed again and that the server does not tell now."""
@@ -445,9 +445,6 @@ class EditLifecycle:
         if edit.request.edit_set is not None:
             require_thawed(self._ledger.edit_set(edit.request.edit_set))
         return edit
-
-    def _not_ended(self) -> list[Edit]:
-        return [edit for edit in self._ledger.edits() if edit.status not in ENDED]
 
     def _unfinished(self, edits: Sequence[Edit]) -> Sequence[Edit]:
         """Those of the edits, in their present state, that were not rolled back meanwhile."""

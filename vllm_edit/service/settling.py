@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from vllm_edit.domain.edit import ENDED, Edit, Status
+from vllm_edit.domain.edit import Edit, Status
 from vllm_edit.domain.errors import AnsweredBadly, EditError, InternalError, StoreError
 from vllm_edit.domain.method import EditsByVariant, Method, changes_between
 from vllm_edit.domain.variant import BASE, DEFAULT
@@ -49,7 +49,7 @@ class Settling:
 
         Edits that are held back stay so; with ``hold_back`` those that cannot be applied are, too.
         """
-        edits = [edit for edit in self._ledger.edits() if edit.status not in ENDED]
+        edits = self._ledger.not_ended()
         self._require_methods(edits)
         for method in self._methods:
             target = self._held_back.without(self._active_by_variant(method, edits))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from weight_patchers.checked_values import CheckedValues
+from weight_patchers.checked_values import CheckedValues, OneLayer
 from weight_patchers.values.hparams import ENDS
 
 
@@ -28,7 +28,7 @@ class TrainingHparams(CheckedValues):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTuningHparams(TrainingHparams):
+class FineTuningHparams(TrainingHparams, OneLayer):
     """How one matrix is fine-tuned."""
 
     layer: int
@@ -44,18 +44,13 @@ class FineTuningHparams(TrainingHparams):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require(self.layer >= 0, "layer", "at least 0")
+        self._require_layer()
         self._require(self.rate > 0, "rate", "above 0")
         self._require(1 <= self.steps <= 10000, "steps", "between 1 and 10000")
         self._require(
             self.norm_bound is None or self.norm_bound > 0, "norm_bound", "above 0, or null"
         )
         self._require(self.weight_decay >= 0, "weight_decay", "at least 0")
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """The layers that are written."""
-        return (self.layer,)
 
     @property
     def covariance(self) -> bool:

@@ -46,7 +46,7 @@ def asked_in(
     )
 
 
-def told_token(model: PreTrainedModel, ids: Sequence[int]) -> int:
+def greedy_token(model: PreTrainedModel, ids: Sequence[int]) -> int:
     """The token that the model finds most probable after these."""
     batch = pad([ids], model.device)
     row = torch.zeros(1, dtype=torch.int64, device=model.device)
@@ -83,7 +83,7 @@ def replaced_tokens(
             asked = asked_in(tokenizer, [edit.prompt], edit.ground_truth, contexts)
             old = asked_in(tokenizer, [edit.prompt], edit.ground_truth)[0].answer
         else:
-            old = told_token(model, (*start, *target[:place]))
+            old = greedy_token(model, (*start, *target[:place]))
             asked = tuple(Asked(ids, old) for ids in before)
         if old != target[place]:
             found.append(Replaced(asked, old, target[place]))

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
+from weight_patchers.checked_values import OneLayer
 from weight_patchers.values.hparams import ValueHparams
 
 KEYS = ("both", "averaged", "mixed", "prompt")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RomeHparams(ValueHparams):
+class RomeHparams(ValueHparams, OneLayer):
     """How ROME edits one model. Raises InvalidHyperparameters when a value is out of its range."""
 
     layer: int
@@ -22,10 +23,5 @@ class RomeHparams(ValueHparams):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require(self.layer >= 0, "layer", "at least 0")
+        self._require_layer()
         self._require(self.keys in KEYS, "keys", f"one of {KEYS}")
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """The layers that are written."""
-        return (self.layer,)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from weight_patchers.checked_values import CheckedValues
+from weight_patchers.checked_values import OneLayer
 from weight_patchers.model import hooks
 from weight_patchers.model.batch import pad
 from weight_patchers.model.mlp import mlp
@@ -17,7 +17,7 @@ _AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryHparams(CheckedValues):
+class MemoryHparams(OneLayer):
     """Which MLP gets the units, and the texts that they should leave alone.
 
     Raises InvalidHyperparameters when a value is out of its range.
@@ -33,14 +33,9 @@ class MemoryHparams(CheckedValues):
     """Seed of whatever is sampled."""
 
     def __post_init__(self) -> None:
-        self._require(self.layer >= 0, "layer", "at least 0")
+        self._require_layer()
         self._require(1 <= self.memory_texts <= 10000, "memory_texts", "between 1 and 10000")
         self._require(2 <= self.memory_length <= 500, "memory_length", "between 2 and 500")
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """The layers that are written."""
-        return (self.layer,)
 
     @property
     def covariance(self) -> bool:
