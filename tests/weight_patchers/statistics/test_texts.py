@@ -145,7 +145,7 @@ def test_a_dataset_that_cannot_be_read_is_refused(dataset: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("text.txt.gz", gzip.compress(b"some text")),
+        ("text.txt.gz", gzip.compress(b"some text", mtime=0)),
         ("text.txt", "some text".encode("utf-16")),
         ("text.txt", "some text".encode("utf-16-le")),
         ("text.txt", "caf\u00e9".encode("latin-1")),
