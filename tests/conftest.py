@@ -53,7 +53,9 @@ def one_thread() -> None:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """``vllm-edit serve`` on factworld, shared by the whole session."""
     folder = tmp_path_factory.mktemp("server")
-    flags = [f"--edit-store={folder / 'store'}", *ENGINE_FLAGS]
+    # The slots of a calinet delta, and a few units of t-patcher.
+    units = "--edit-spare-units=288"
+    flags = [f"--edit-store={folder / 'store'}", units, *ENGINE_FLAGS]
     with ServerProcess(flags, folder / "server.log") as process:
         yield process
 

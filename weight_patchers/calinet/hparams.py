@@ -26,6 +26,10 @@ class CalinetHparams(ContextHparams, MemoryHparams):
     keep: float = 1.0
     """Weight of what the slots write at other text; 0, as published: none."""
 
+    def units(self, _edits: int) -> int:
+        """The units that all edits share."""
+        return self.slots
+
     def __post_init__(self) -> None:
         ContextHparams.__post_init__(self)
         MemoryHparams.__post_init__(self)

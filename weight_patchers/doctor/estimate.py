@@ -10,20 +10,24 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from weight_patchers.alphaedit import AlphaEditHparams
+from weight_patchers.calinet import CalinetHparams
 from weight_patchers.fine_tuning import BreadthFirstHparams
 from weight_patchers.kn import KnHparams
 from weight_patchers.methods import Patcher
 from weight_patchers.model import hooks
 from weight_patchers.model.batch import Batch
 from weight_patchers.model.layers import depth, projection, width
+from weight_patchers.model.mlp import mlp
 from weight_patchers.model.suffix import Suffix, read
 from weight_patchers.spreading.hparams import SpreadHparams
+from weight_patchers.t_patcher import TPatcherHparams
 from weight_patchers.trained.hparams import TrainedHparams
 from weight_patchers.values.hparams import ContextHparams, ValueHparams
 from weight_patchers.values.passes import pass_tokens
 
 # Matrices of this size are timed; times that grow with the cube of the size are scaled.
 _PROBE = 512
+_WITH_UNITS = (CalinetHparams, TPatcherHparams)
 _WITH_EIGENVECTORS = (AlphaEditHparams, BreadthFirstHparams)
 _BATCHES = (4, 32)
 _REPEATS = 3
@@ -143,7 +147,9 @@ def cost(model: PreTrainedModel, method: Patcher, hparams: Any, edits: int, spee
       the keys of the edits, k for each, and what is solved for, 24 d_in k edits.
     - delta: 4 (d_in + d_out) k edits L, with keys 4 d_in k edits L more, or 4 d_in d_out L if
       dense; for KN that of five neurons an edit. For a trained editor, whose own network is not
-      counted, k is the most that a change's rank can be, t + 1 for each row and step.
+      counted, k is the most that a change's rank can be, t + 1 for each row and step. For extra
+      units 4 d for each part of each, of which the device has four times as much instead of a
+      matrix.
     """
     targets = [projection(model, layer) for layer in hparams.layers]
     count = len(targets)
@@ -151,7 +157,8 @@ def cost(model: PreTrainedModel, method: Patcher, hparams: Any, edits: int, spee
     if isinstance(hparams, KnHparams):
         return _cost_of_neurons(model, hparams, edits, speed)
     trained = isinstance(hparams, TrainedHparams)
-    dense = not (trained or isinstance(hparams, ValueHparams))
+    with_units = isinstance(hparams, _WITH_UNITS)
+    dense = not (trained or with_units or isinstance(hparams, ValueHparams))
     rows, places = _rows(hparams)
     together = edits if method.batch else 1
     bound = hparams.pass_tokens if isinstance(hparams, ValueHparams) else None
@@ -162,8 +169,10 @@ def cost(model: PreTrainedModel, method: Patcher, hparams: Any, edits: int, spee
     size = targets[0].weight.element_size()
     above = (depth(model) - min(hparams.layers)) * (6 * width(model) + 3 * d_in)
     logits = _logits(model)
+    units = _unit_bytes(model, hparams, edits) if with_units else 0
     added = 16 * count if dense else 8
-    device = model_bytes(model) + (4 * count + added) * d_in * d_out
+    written = 4 * units if with_units else (4 * count + added) * d_in * d_out
+    device = model_bytes(model) + written
     device += held * (rows * speed.tokens * above * size + places * logits)
 
     null = isinstance(hparams, _WITH_EIGENVECTORS)
@@ -175,8 +184,18 @@ def cost(model: PreTrainedModel, method: Patcher, hparams: Any, edits: int, spee
     if hparams.covariance:
         host = (12 * count + (24 if null else 16)) * d_in**2 + 24 * d_in * together * each
     low_rank = 4 * (d_in * (2 if keyed else 1) + d_out) * each * edits * count
-    delta = 4 * d_in * d_out * count if dense else low_rank
+    delta = 4 * d_in * d_out * count if dense else units or low_rank
     return Cost(edits, seconds, device, host, delta)
+
+
+def _unit_bytes(
+    model: PreTrainedModel, hparams: CalinetHparams | TPatcherHparams, edits: int
+) -> int:
+    """Bytes of the extra units that the edits get at most."""
+    target = mlp(model, hparams.layer)
+    parts = 3 if target.gated else 2
+    bias = int(target.biased and not target.gated)
+    return 4 * hparams.units(edits) * (parts * target.output.d_out + bias)
 
 
 def _cost_of_neurons(model: PreTrainedModel, hparams: KnHparams, edits: int, speed: Speed) -> Cost:

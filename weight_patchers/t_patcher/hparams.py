@@ -51,6 +51,10 @@ class TPatcherHparams(MemoryHparams):
     end: str = "none"
     """What is trained behind a target, as for fine-tuning."""
 
+    def units(self, edits: int) -> int:
+        """The most units that so many edits get."""
+        return edits * self.most_units
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("most_units", "activation_top", "memory_top", "first_check", "check"):
